@@ -1,0 +1,88 @@
+"""Range algebra. Items of a campaign are numbered `[0, N)`; a chunk is a range of them and its range is its id."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import NamedTuple, Self
+
+_DIGITS = 12
+
+
+class Chunk(NamedTuple):
+    """The items `[start, stop)`."""
+
+    start: int
+    stop: int
+
+    @property
+    def id(self) -> str:
+        """`<start>-<stop>`, zero-padded, so that ids sort by position."""
+        return f"{self.start:0{_DIGITS}d}-{self.stop:0{_DIGITS}d}"
+
+    @property
+    def num_items(self) -> int:
+        return self.stop - self.start
+
+    @classmethod
+    def parse(cls, chunk_id: str) -> Self:
+        start, stop = chunk_id.split("-")
+        return cls(int(start), int(stop))
+
+    def holds(self, other: "Chunk") -> bool:
+        """True if `other` lies within this chunk."""
+        return self.start <= other.start and other.stop <= self.stop
+
+
+def from_cuts(cuts: Sequence[int]) -> list[Chunk]:
+    """`[0, 3, 7]` → `[0, 3) [3, 7)`."""
+    return [Chunk(start, stop) for start, stop in zip(cuts, cuts[1:], strict=False)]
+
+
+def cut_by_weight(weights: Sequence[float], target: float) -> list[int]:
+    """Cut items into chunks of about `target` weight each; return the cuts, first 0 and last N.
+
+    Chunks are equal by weight up to one item; an item heavier than `target` is a chunk of its own.
+    """
+    if not weights:
+        return [0]
+    ends = list(accumulate(weights))
+    num_chunks = max(1, round(ends[-1] / target)) if target > 0 else len(weights)
+    goals = (ends[-1] * number / num_chunks for number in range(1, num_chunks))
+    inner = {min(bisect_left(ends, goal) + 1, len(weights)) for goal in goals}
+    return sorted({0, *inner, len(weights)})
+
+
+def subtract(whole: Chunk, taken: Iterable[Chunk]) -> list[Chunk]:
+    """What is left of `whole` without `taken`, in order, each piece as long as can be."""
+    left, at = [], whole.start
+    for piece in sorted(taken):
+        if piece.start > at:
+            left.append(Chunk(at, min(piece.start, whole.stop)))
+        at = max(at, piece.stop)
+        if at >= whole.stop:
+            break
+    if at < whole.stop:
+        left.append(Chunk(at, whole.stop))
+    return left
+
+
+def halve(chunk: Chunk) -> tuple[Chunk, ...]:
+    """Two halves, or the chunk itself if it has one item."""
+    middle = (chunk.start + chunk.stop) // 2
+    return (chunk,) if chunk.num_items < 2 else (Chunk(chunk.start, middle), Chunk(middle, chunk.stop))
+
+
+def tiling_problem(tiles: Iterable[Chunk], whole: Chunk) -> str | None:
+    """None if `tiles` cover `whole` with no gap and no overlap, else the first problem in words."""
+    at = whole.start
+    for tile in sorted(tiles):
+        if tile.stop <= tile.start:
+            return f"tile [{tile.start}, {tile.stop}) is empty"
+        if tile.start > at:
+            return f"gap [{at}, {tile.start})"
+        if tile.start < at:
+            return f"overlap [{tile.start}, {min(at, tile.stop)})"
+        at = tile.stop
+    if at != whole.stop:
+        return f"gap [{at}, {whole.stop})" if at < whole.stop else f"overlap [{whole.stop}, {at})"
+    return None

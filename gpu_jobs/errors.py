@@ -1,0 +1,77 @@
+"""Every error that Fanfold raises on purpose. The class says what the caller does next.
+
+FanfoldError
+├── RefusedError            the request is wrong: change the named field
+├── StoreError              the store cannot be used
+│   └── StoreUnavailableError   ... just now: call again
+├── PlatformError           one GPU platform said no
+│   ├── NoCapacityError         nothing started: another offer may do
+│   ├── RejectedError           our request is wrong: asking again fails alike
+│   └── OutcomeUnknownError     the reply was lost: look it up before asking again
+├── CampaignError           the campaign cannot go on
+│   ├── SupersededError         a newer flow run owns it: give way
+│   ├── CampaignClosedError     the journal says closed: open it again to resume
+│   └── AuditError              the ledger does not add up: nothing was published
+├── WorkloadImportError     the image cannot run this workload: no item is to blame
+└── ItemError               one item cannot be used: it becomes that item's error row
+"""
+
+
+class FanfoldError(Exception):
+    """Base of all errors below."""
+
+
+class RefusedError(FanfoldError):
+    """The request is wrong; nothing was started."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
+class StoreError(FanfoldError):
+    """The store cannot be used as asked: no such bucket, no permission, a damaged object."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store did not answer in time; nothing is known about the last call."""
+
+
+class PlatformError(FanfoldError):
+    """One GPU platform refused or failed."""
+
+
+class NoCapacityError(PlatformError):
+    """Nothing started for want of machines; another offer may do."""
+
+
+class RejectedError(PlatformError):
+    """The platform refuses the request itself; asking again fails alike."""
+
+
+class OutcomeUnknownError(PlatformError):
+    """The reply was lost: GPU workers may or may not be running."""
+
+
+class CampaignError(FanfoldError):
+    """The campaign cannot go on as it is."""
+
+
+class SupersededError(CampaignError):
+    """A newer flow run opened this campaign; this one gives way."""
+
+
+class CampaignClosedError(CampaignError):
+    """The campaign is closed; open it again to resume."""
+
+
+class AuditError(CampaignError):
+    """Settlements, parts and items do not add up; nothing was published."""
+
+
+class WorkloadImportError(FanfoldError):
+    """The workload's code cannot be loaded here: a fault of the image, never of an item."""
+
+
+class ItemError(FanfoldError):
+    """One item cannot be used. Raise it from `load` or return it from `infer`."""

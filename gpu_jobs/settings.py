@@ -1,0 +1,16 @@
+"""What the environment of one process decides. What a campaign decides is in its policy, never here."""
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Environment variables, each `FANFOLD_` + the field's name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="FANFOLD_", frozen=True)
+
+    store_fsync: bool = False
+    """Make every write to a local store survive a power cut, not only the death of processes; about 10x slower."""
+    log_dir: str = ""
+    """Where the platform `local` keeps its GPU workers' logs; empty: a folder of this user under the temporary one."""
+    model_cache: str = "~/.cache/fanfold"
+    """Folder for downloaded inputs and prepared model weights."""

@@ -1,0 +1,60 @@
+"""The one seam between Fanfold and object storage: create once, read, list."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
+
+Summary = Mapping[str, str]
+NO_SUMMARY: Summary = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One object as a listing shows it."""
+
+    key: str
+    size_bytes: int
+    """Bytes of the body, the summary not counted."""
+    stored_at: float
+    """Seconds since the epoch by the store's own clock; compare only with other stamps of one store."""
+    summary: Summary = field(default=NO_SUMMARY)
+
+
+class Store(Protocol):
+    """Objects under one prefix. A write is whole or absent for every reader.
+
+    Keys are relative, `/`-separated, lower case, and sort by their UTF-8 bytes. A listing shows every write that
+    ended before it began. Every method raises `StoreUnavailableError` if the store does not answer within the
+    store's own bounded retries and `StoreError` if it cannot be used at all.
+    """
+
+    @property
+    def uri(self) -> str:
+        """Where this store is, in the form that `open_store` takes."""
+
+    def create(self, key: str, body: bytes, summary: Summary = NO_SUMMARY) -> bool:
+        """Write `key` if it is absent; True when the stored bytes are ours.
+
+        A lost reply is therefore no loss. Callers that race must write different bodies (put an id in).
+        `summary` comes back from `list`: at most 2 KiB of ASCII.
+        """
+
+    def put(self, key: str, body: bytes, summary: Summary = NO_SUMMARY) -> float:
+        """Write or overwrite `key`, for its one owner; return its `stored_at`."""
+
+    def get(self, key: str) -> bytes | None:
+        """Return the body, or None if there is no such object."""
+
+    def list(self, prefix: str, after: str = "") -> Iterator[Entry]:
+        """Entries whose key starts with `prefix` and is greater than `after`, in key order, fetched lazily."""
+
+    def upload(self, key: str, path: Path) -> bool:
+        """Like `create`, from a file that may be larger than memory."""
+
+    def download(self, key: str, path: Path) -> None:
+        """Write the object to `path` (temporary name, then rename). Raises `StoreError` if it is absent."""
+
+    def delete(self, key: str) -> None:
+        """Remove the object; silent if it is absent."""

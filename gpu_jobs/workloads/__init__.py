@@ -1,0 +1,40 @@
+"""What GPU workers can do to items: built in by name, or the user's own by `package.module:Class`."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from gpu_jobs.errors import RefusedError, WorkloadImportError
+from gpu_jobs.workloads.base import Workload
+
+BUILT_IN = {
+    "video": "gpu_jobs.workloads.video:Video",
+    "noop": "gpu_jobs.workloads.noop:Noop",
+}
+
+
+def load_workload(name: str, params: Mapping[str, Any]) -> Workload:
+    """Import a workload and check its parameters.
+
+    Raises:
+        WorkloadImportError: the code is not here or does not import.
+        RefusedError: the name is malformed, or a parameter is wrong.
+    """
+    path = BUILT_IN.get(name, name)
+    module_name, colon, class_name = path.partition(":")
+    if not colon:
+        raise RefusedError("workload", f"'{name}' is unknown; use one of {sorted(BUILT_IN)} or 'package.module:Class'")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise WorkloadImportError(f"workload '{name}' cannot be imported here: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Workload)):
+        raise RefusedError("workload", f"'{path}' is not a subclass of gpu_jobs.workloads.base.Workload")
+    try:
+        return found(found.params_model.model_validate(dict(params)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(("params", *map(str, first["loc"])))
+        raise RefusedError(field, f"{first['msg']}, got {first['input']!r}") from error

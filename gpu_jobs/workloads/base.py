@@ -1,0 +1,68 @@
+"""The seam between Fanfold and what is done to the items."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from gpu_jobs.dataset import Source
+from gpu_jobs.errors import ItemError
+
+Item = Mapping[str, Any]
+"""One row of the items table: `item` (unique id), `weight` (cost in any one unit), `fingerprint` (of its input at the
+split; "" if it has none), and whatever else `items` put in for `load`."""
+Row = Mapping[str, Any]
+"""One output row, by the names of `Workload.columns`."""
+
+
+class Params(BaseModel):
+    """What a campaign may set of a workload. What is in here determines the rows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Workload(ABC):
+    """Turns items into output rows.
+
+    `items` and `finish` run where the campaign is planned and collected, without a GPU: import torch and the like in
+    `setup`, not at module level. The others run in a GPU worker's compute process: `load` in threads, ahead of time;
+    `infer` in the one thread that owns the device.
+    """
+
+    params_model: ClassVar[type[Params]] = Params
+    columns: ClassVar[Mapping[str, pl.DataType | type[pl.DataType]]]
+    """Output columns and their types; `item_index` (position in the dataset) and `item` (id) are added."""
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """Which files of a folder or prefix are inputs, by lower-case ending; empty: all."""
+    micro_batch: int = 1
+    """How many loaded items one `infer` takes at most."""
+    load_threads: int = 2
+
+    def __init__(self, params: Any) -> None:
+        """`params`: an instance of `params_model`."""
+        self.params = params
+
+    def items(self, sources: Iterable[Source]) -> Iterator[Item]:
+        """Split: turn inputs into items, in a lasting order. Default: each source is one item of weight 1."""
+        for source in sources:
+            yield {**source.columns, "item": source.id, "weight": 1.0, "fingerprint": source.fingerprint}
+
+    def setup(self, device: str) -> None:
+        """Load the model onto `device` ("cuda:0", "cpu"); called once, before the first lease."""
+
+    def load(self, item: Item) -> Any:
+        """Read and decode one item on the CPU. Raise `ItemError` if it cannot be used."""
+        return item
+
+    @abstractmethod
+    def infer(self, inputs: Sequence[Any]) -> Sequence[Sequence[Row] | ItemError]:
+        """Compute the rows of each input, in order; no rows is a valid outcome, and so is an `ItemError`."""
+
+    def teardown(self) -> None:
+        """Give back what `setup` took."""
+
+    def finish(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """Last touch on all rows in item order, when outputs are published: lazy, and cheap to stream."""
+        return rows
