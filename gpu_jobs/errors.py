@@ -2,6 +2,7 @@
 
 FanfoldError
 ├── RefusedError            the request is wrong: change the named field
+├── NothingNewError         with `only_new`, every item was done before: there is nothing to do
 ├── StoreError              the store cannot be used
 │   └── StoreUnavailableError   ... just now: call again
 ├── PlatformError           one GPU platform said no
@@ -27,6 +28,10 @@ class RefusedError(FanfoldError):
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
         self.field = field
+
+
+class NothingNewError(FanfoldError):
+    """Earlier campaigns have committed every item; nothing was started."""
 
 
 class StoreError(FanfoldError):

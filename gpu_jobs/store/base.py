@@ -1,13 +1,17 @@
 """The one seam between Fanfold and object storage: create once, read, list."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
+from gpu_jobs.errors import StoreError
+
 Summary = Mapping[str, str]
 NO_SUMMARY: Summary = MappingProxyType({})
+MAX_SUMMARY_BYTES = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +23,7 @@ class Entry:
     """Bytes of the body, the summary not counted."""
     stored_at: float
     """Seconds since the epoch by the store's own clock; compare only with other stamps of one store."""
-    summary: Summary = field(default=NO_SUMMARY)
+    summary: Summary = field(default_factory=lambda: NO_SUMMARY)
 
 
 class Store(Protocol):
@@ -38,7 +42,7 @@ class Store(Protocol):
         """Write `key` if it is absent; True when the stored bytes are ours.
 
         A lost reply is therefore no loss. Callers that race must write different bodies (put an id in).
-        `summary` comes back from `list`: at most 2 KiB of ASCII.
+        `summary` comes back from `list`: at most 2 KiB of ASCII; it plays no part in who won.
         """
 
     def put(self, key: str, body: bytes, summary: Summary = NO_SUMMARY) -> float:
@@ -54,7 +58,18 @@ class Store(Protocol):
         """Like `create`, from a file that may be larger than memory."""
 
     def download(self, key: str, path: Path) -> None:
-        """Write the object to `path` (temporary name, then rename). Raises `StoreError` if it is absent."""
+        """Write the object to `path` (temporary name, then rename), making its folder.
+
+        Raises `StoreError` if the object is absent.
+        """
 
     def delete(self, key: str) -> None:
         """Remove the object; silent if it is absent."""
+
+
+def encode_summary(summary: Summary) -> bytes:
+    """One line of JSON. Raises `StoreError` if it is longer than a store has to keep."""
+    line = json.dumps(dict(summary), separators=(",", ":")).encode()
+    if len(line) > MAX_SUMMARY_BYTES:
+        raise StoreError(f"a summary of {len(line)} bytes is too long; the limit is {MAX_SUMMARY_BYTES}")
+    return line

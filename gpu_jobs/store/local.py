@@ -12,15 +12,17 @@ import os
 import shutil
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from gpu_jobs.errors import StoreError
-from gpu_jobs.store.base import NO_SUMMARY, Entry, Summary
+from gpu_jobs.store.base import MAX_SUMMARY_BYTES, NO_SUMMARY, Entry, Summary, encode_summary
 
 _TEMP = ".tmp"
 _MARK = b'\n{"fanfold_summary":'
-_TAIL_BYTES = 4096
+_TAIL_BYTES = 2 * MAX_SUMMARY_BYTES
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _T = TypeVar("_T")
 
 
@@ -38,60 +40,69 @@ class LocalStore:
         return self._base
 
     def create(self, key: str, body: bytes, summary: Summary = NO_SUMMARY) -> bool:
-        stored = _encode(body, summary)
-        return self._link(self._write_temp(stored), key) or _read(self._path(key)) == stored
+        with self._errors(key):
+            return self._link(self._write_temp(_encode(body, summary)), key) or self.get(key) == body
 
     def put(self, key: str, body: bytes, summary: Summary = NO_SUMMARY) -> float:
-        temp = self._write_temp(_encode(body, summary))
-        stored_at = os.stat(temp).st_mtime
-        path = self._path(key)
-        _in_folder(path, lambda: os.replace(temp, path))
-        self._sync_folder(path)
-        return stored_at
+        with self._errors(key):
+            temp = self._write_temp(_encode(body, summary))
+            stored_at = os.stat(temp).st_mtime
+            path = self._path(key)
+            _in_folder(path, lambda: os.replace(temp, path))
+            self._sync_folder(path)
+            return stored_at
 
     def get(self, key: str) -> bytes | None:
-        stored = _read(self._path(key))
-        return None if stored is None else stored[: _tail(stored).body_bytes]
+        with self._errors(key):
+            try:
+                with open(self._path(key), "rb") as file:
+                    stored = file.read()
+            except _ABSENT:
+                return None
+            return stored[: _tail(stored).body_bytes]
 
     def list(self, prefix: str, after: str = "") -> Iterator[Entry]:
-        keys = sorted(_walk(self._base, prefix))
-        for key in keys[bisect_right(keys, after) :]:
-            try:
-                descriptor = os.open(self._path(key), os.O_RDONLY)
-            except FileNotFoundError:
-                continue  # deleted since the folder was read
-            try:
-                stat = os.fstat(descriptor)
-                end = os.pread(descriptor, _TAIL_BYTES, max(0, stat.st_size - _TAIL_BYTES))
-            finally:
-                os.close(descriptor)
-            tail = _tail(end)
-            size = stat.st_size - len(end) + tail.body_bytes
-            yield Entry(key=key, size_bytes=size, stored_at=stat.st_mtime, summary=tail.summary)
+        with self._errors(prefix):
+            keys = sorted(_walk(self._base, prefix))
+            for key in keys[bisect_right(keys, after) :]:
+                try:
+                    descriptor = os.open(self._path(key), os.O_RDONLY)
+                except _ABSENT:
+                    continue  # deleted since the folder was read
+                try:
+                    size, tail = _read_tail(descriptor)
+                    stored_at = os.fstat(descriptor).st_mtime
+                finally:
+                    os.close(descriptor)
+                yield Entry(key=key, size_bytes=size, stored_at=stored_at, summary=tail.summary)
 
     def upload(self, key: str, path: Path) -> bool:
-        temp = self._temp_path()
-        _in_folder(temp, lambda: shutil.copyfile(path, temp))
-        if self._fsync:
-            _sync(temp)
-        return self._link(temp, key) or _same_bytes(path, Path(self._path(key)))
+        with self._errors(key):
+            return self._link(self._copy_temp(path), key) or _holds(self._path(key), path)
 
     def download(self, key: str, path: Path) -> None:
-        temp = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
-        try:
-            shutil.copyfile(self._path(key), temp)
-        except FileNotFoundError as error:
-            raise StoreError(f"{self.uri}/{key} does not exist") from error
-        temp.replace(path)
+        with self._errors(key):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temp = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
+            try:
+                shutil.copyfile(self._path(key), temp)
+                with open(temp, "r+b") as file:
+                    file.truncate(_read_tail(file.fileno())[0])
+                temp.replace(path)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise StoreError(f"{self.uri}/{key} does not exist") from error
+            finally:
+                temp.unlink(missing_ok=True)
 
     def delete(self, key: str) -> None:
-        Path(self._path(key)).unlink(missing_ok=True)
+        with self._errors(key), suppress(*_ABSENT):
+            os.unlink(self._path(key))
 
     def _path(self, key: str) -> str:
         return f"{self._base}/{key}"
 
     def _temp_path(self) -> str:
-        return f"{self._temp_prefix}-{next(self._serial)}"
+        return f"{self._temp_prefix}-{os.getpid()}-{next(self._serial)}"  # a forked process has the same serials
 
     def _write_temp(self, stored: bytes) -> str:
         temp = self._temp_path()
@@ -102,8 +113,27 @@ class LocalStore:
                 left = left[os.write(descriptor, left) :]
             if self._fsync:
                 os.fsync(descriptor)
+        except OSError:
+            os.unlink(temp)
+            raise
         finally:
             os.close(descriptor)
+        return temp
+
+    def _copy_temp(self, path: Path) -> str:
+        """Like `_write_temp`, with the bytes of a file as body."""
+        temp = self._temp_path()
+        try:
+            _in_folder(temp, lambda: shutil.copyfile(path, temp))
+            with open(temp, "r+b") as file:
+                file.seek(-min(_TAIL_BYTES, os.stat(temp).st_size), os.SEEK_END)
+                end = file.read()
+                file.write(_encode(end, NO_SUMMARY)[len(end) :])
+            if self._fsync:
+                _sync(temp)
+        except OSError:
+            Path(temp).unlink(missing_ok=True)
+            raise
         return temp
 
     def _link(self, temp: str, key: str) -> bool:
@@ -121,6 +151,13 @@ class LocalStore:
         if self._fsync:
             _sync(os.path.dirname(path))
 
+    @contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(f"{self.uri}/{key}: {error}") from error
+
 
 class _Tail(NamedTuple):
     body_bytes: int
@@ -130,10 +167,7 @@ class _Tail(NamedTuple):
 def _encode(body: bytes, summary: Summary) -> bytes:
     if not summary and _MARK not in body[-_TAIL_BYTES:]:
         return body
-    line = json.dumps(dict(summary), separators=(",", ":")).encode()
-    if len(line) > _TAIL_BYTES // 2:
-        raise StoreError(f"a summary of {len(line)} bytes is too long; the limit is {_TAIL_BYTES // 2}")
-    return b"".join((body, _MARK, line, b"}\n"))
+    return b"".join((body, _MARK, encode_summary(summary), b"}\n"))
 
 
 def _tail(end: bytes) -> _Tail:
@@ -144,12 +178,12 @@ def _tail(end: bytes) -> _Tail:
     return _Tail(at, json.loads(end[at + len(_MARK) : -2]))
 
 
-def _read(path: str) -> bytes | None:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
+def _read_tail(descriptor: int) -> tuple[int, _Tail]:
+    """Size of the whole body of an open file, and how the file ends."""
+    size = os.fstat(descriptor).st_size
+    end = os.pread(descriptor, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+    tail = _tail(end)
+    return size - len(end) + tail.body_bytes, tail
 
 
 def _walk(base: str, prefix: str) -> Iterator[str]:
@@ -187,11 +221,13 @@ def _sync(path: str) -> None:
         os.close(descriptor)
 
 
-def _same_bytes(one: Path, other: Path) -> bool:
-    if one.stat().st_size != other.stat().st_size:
-        return False
-    with one.open("rb") as a, other.open("rb") as b:
-        while block := a.read(1 << 20):
-            if block != b.read(1 << 20):
+def _holds(stored: str, path: Path) -> bool:
+    """True if the body in the file `stored` is what `path` holds."""
+    with open(stored, "rb") as one, path.open("rb") as other:
+        left, _ = _read_tail(one.fileno())
+        if left != os.fstat(other.fileno()).st_size:
+            return False
+        while block := other.read(1 << 20):
+            if block != one.read(len(block)):
                 return False
     return True

@@ -1,0 +1,1 @@
+"""Loopback servers that the platforms' own clients talk to, for tests and rehearsals without an account."""

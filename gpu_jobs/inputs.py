@@ -1,0 +1,213 @@
+"""Single input files, here or behind an address: what identifies their bytes, and how they get onto this machine."""
+
+import hashlib
+import os
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path, PurePosixPath
+
+from gpu_jobs.errors import ItemError, StoreError, StoreUnavailableError
+from gpu_jobs.store import Entry, Store, open_store
+
+_REMOTE = ("gs://", "https://", "http://")
+_TIMEOUT_S = 30
+_GONE = (404, 410)
+_DENIED = (400, 401, 403, 405, 451)
+_KEEP_BYTES = 8 << 30
+_LOOKUPS_AT_ONCE = 32
+_IN_USE_S = 120.0
+"""A copy used so recently may be about to be opened; it is not evicted."""
+
+
+def is_remote(uri: str) -> bool:
+    return uri.startswith(_REMOTE)
+
+
+def fingerprint(uri: str) -> str:
+    """What changes when the bytes behind `uri` change; "missing" if nothing is there.
+
+    Raises:
+        StoreError: access is denied. StoreUnavailableError: no answer, or none in time.
+    """
+    return fingerprints([uri])[0]
+
+
+def fingerprints(uris: Sequence[str]) -> list[str]:
+    """Fingerprint of each, "" for ""; the remote ones are asked for side by side, since each costs a round trip."""
+    stores = {bucket: open_store(bucket) for bucket in {_split(uri)[0] for uri in uris if uri.startswith("gs://")}}
+    remote = sorted({uri for uri in uris if is_remote(uri)})
+    if not remote:
+        return [_local_fingerprint(uri) for uri in uris]
+    with ThreadPoolExecutor(min(len(remote), _LOOKUPS_AT_ONCE)) as threads:
+        marks = threads.map(lambda uri: _remote_fingerprint(uri, stores), remote)
+        known = dict(zip(remote, marks, strict=True))
+    return [known[uri] if uri in known else _local_fingerprint(uri) for uri in uris]
+
+
+def list_prefix(uri: str) -> Iterator[tuple[str, str]]:
+    """(uri, fingerprint) of the object `uri` and of all below the folder `uri` of a bucket, in key order."""
+    bucket, key = _split(uri)
+    for entry in open_store(bucket).list(key):
+        if not key or entry.key == key or entry.key.startswith(key if key.endswith("/") else f"{key}/"):
+            yield f"{bucket}/{entry.key}", _entry_fingerprint(entry)
+
+
+def local_copy(uri: str, cache: Path, *, expected: str = "", keep_bytes: int = _KEEP_BYTES) -> Path:
+    """Path of the input's bytes on this machine; a local input is its own copy.
+
+    A remote one is downloaded into `cache` once, whoever asks in however many threads and processes, under a name
+    that includes its fingerprint; with `expected` (a fingerprint) a copy that is there costs no request. The cache
+    is trimmed to the last used `keep_bytes`.
+
+    Raises:
+        ItemError: it is missing, or its fingerprint is no longer `expected`.
+        StoreError: access is denied. StoreUnavailableError: no answer, or not all of it.
+    """
+    if is_remote(uri):
+        target = _cached(uri, cache, expected or fingerprint(uri))
+        if not target.exists():
+            _check(uri, fingerprint(uri), expected)
+            _download_once(uri, target)
+            _check(uri, fingerprint(uri), expected)
+            _trim(cache, keep_bytes, spare=target)
+        target.touch()
+        return target
+    _check(uri, fingerprint(uri), expected)
+    return Path(uri)
+
+
+def _split(uri: str) -> tuple[str, str]:
+    """`gs://bucket/a/b` → `gs://bucket`, `a/b`."""
+    bucket, _, key = uri.removeprefix("gs://").partition("/")
+    return f"gs://{bucket}", key
+
+
+def _local_fingerprint(path: str) -> str:
+    if not path:
+        return ""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return "missing"
+    return f"{stat.st_size}-{stat.st_mtime_ns}"
+
+
+def _remote_fingerprint(uri: str, stores: Mapping[str, Store]) -> str:
+    if not uri.startswith("gs://"):
+        return _http_fingerprint(uri)
+    bucket, key = _split(uri)
+    first = next(stores[bucket].list(key), None)
+    return _entry_fingerprint(first) if first and first.key == key else "missing"
+
+
+def _entry_fingerprint(entry: Entry) -> str:
+    return f"{entry.size_bytes}-{entry.stored_at}"
+
+
+def _check(uri: str, found: str, expected: str) -> None:
+    if found == "missing":
+        raise ItemError(f"'{uri}' does not exist")
+    if expected and found != expected:
+        raise ItemError(f"'{uri}' has changed since the dataset was split (was {expected}, is {found})")
+
+
+def _cached(uri: str, cache: Path, mark: str) -> Path:
+    suffix = PurePosixPath(uri.partition("?")[0]).suffix
+    return cache / f"{_digest(uri)}-{_digest(mark)}{suffix}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _download_once(uri: str, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(target.with_name(f".{target.name}.lock")):
+        if target.exists():
+            return
+        temp = target.with_name(f".{target.name}.part")
+        try:
+            if uri.startswith("gs://"):
+                bucket, key = _split(uri)
+                open_store(bucket).download(key, temp)
+            else:
+                _http_download(uri, temp)
+            temp.replace(target)
+        finally:
+            temp.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock among threads and processes of this machine; a dead holder's lock is free."""
+    import fcntl  # not on every system, and needed for downloads alone
+
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _trim(cache: Path, keep_bytes: int, spare: Path) -> None:
+    """Delete the least recently used copies beyond `keep_bytes`. A reader that has one open is not disturbed."""
+    stats = []
+    for path in cache.iterdir():
+        try:
+            stats.append((path.stat(), path))
+        except FileNotFoundError:  # another process trims too
+            continue
+    kept_bytes, now = 0, time.time()
+    for stat, path in sorted(stats, key=lambda one: one[0].st_mtime, reverse=True):
+        kept_bytes += stat.st_size
+        if kept_bytes > keep_bytes and path != spare and now - stat.st_mtime > _IN_USE_S and path.suffix != ".lock":
+            path.unlink(missing_ok=True)
+            kept_bytes -= stat.st_size
+
+
+def _http_fingerprint(uri: str) -> str:
+    try:
+        with _request(uri, "HEAD") as reply:
+            return _mark(reply)
+    except FileNotFoundError:
+        return "missing"
+
+
+def _mark(reply: HTTPResponse) -> str:
+    headers = reply.headers
+    return headers["ETag"] or f"{headers['Content-Length'] or ''}-{headers['Last-Modified'] or ''}"
+
+
+def _http_download(uri: str, path: Path) -> None:
+    try:
+        with _request(uri, "GET") as reply, path.open("wb") as file:
+            shutil.copyfileobj(reply, file, 1 << 20)
+            announced = reply.headers["Content-Length"]
+            if announced and file.tell() != int(announced):
+                raise StoreUnavailableError(f"'{uri}' broke off after {file.tell()} of {announced} bytes")
+    except FileNotFoundError as error:
+        raise ItemError(f"'{uri}' does not exist") from error
+    except (HTTPException, OSError) as error:
+        raise StoreUnavailableError(f"'{uri}' broke off: {error}") from error
+
+
+@contextmanager
+def _request(uri: str, method: str) -> Iterator[HTTPResponse]:
+    """The reply to a request. Raises FileNotFoundError if the server says that there is no such thing."""
+    request = urllib.request.Request(uri, method=method, headers={"User-Agent": "fanfold"})  # noqa: S310 - http(s) only
+    try:
+        reply = urllib.request.urlopen(request, timeout=_TIMEOUT_S)  # noqa: S310
+    except urllib.error.HTTPError as error:
+        with error:  # it holds the connection
+            if error.code in _GONE:
+                raise FileNotFoundError(uri) from error
+            kind = StoreError if error.code in _DENIED else StoreUnavailableError
+            raise kind(f"'{uri}' answered {error.code} {error.reason} to {method}") from error
+    except (HTTPException, OSError) as error:
+        raise StoreUnavailableError(f"'{uri}' did not answer {method}: {error}") from error
+    with reply:
+        yield reply

@@ -1,0 +1,74 @@
+"""Every object key of a campaign, built here and nowhere else. All are relative to the campaign's prefix."""
+
+PLAN = "plan.json"
+JOURNAL = "journal/"
+ATTEMPTS = "attempts/"
+PARTS = "parts/"
+SETTLED = "settled/"
+WANTED = "wanted/"
+WORKERS = "workers/"
+MANIFESTS = "manifests/"
+REPORT = "report.html"
+
+
+def items(nonce: str, number: int) -> str:
+    return f"items/{nonce}/part-{number:05d}.parquet"
+
+
+def sources(nonce: str) -> str:
+    return f"items/{nonce}/sources.parquet"
+
+
+def journal(seq: int) -> str:
+    return f"{JOURNAL}{seq:08d}.json"
+
+
+def bound(order: str, slot: int) -> str:
+    return f"bound/{order}.{slot}.json"
+
+
+def attempts_of(chunk_id: str) -> str:
+    """Prefix of all attempts at one chunk."""
+    return f"{ATTEMPTS}{chunk_id}."
+
+
+def attempt(chunk_id: str, number: int) -> str:
+    return f"{ATTEMPTS}{chunk_id}.{number:04d}.json"
+
+
+def attempt_end(chunk_id: str, number: int) -> str:
+    return f"{ATTEMPTS}{chunk_id}.{number:04d}.end.json"
+
+
+def parts_of(chunk_id: str) -> str:
+    """Prefix of the parts of all attempts at one chunk."""
+    return f"{PARTS}{chunk_id}."
+
+
+def part(chunk_id: str, number: int, range_id: str) -> str:
+    return f"{PARTS}{chunk_id}.{number:04d}/{range_id}.arrows"
+
+
+def settled(chunk_id: str) -> str:
+    return f"{SETTLED}{chunk_id}.json"
+
+
+def wanted(chunk_id: str) -> str:
+    return f"{WANTED}{chunk_id}.json"
+
+
+def worker(boot: str) -> str:
+    return f"{WORKERS}{boot}.json"
+
+
+def output(nonce: str, name: str) -> str:
+    return f"outputs/{nonce}/{name}"
+
+
+def manifest(digest: str) -> str:
+    return f"{MANIFESTS}{digest}.json"
+
+
+def stem(key: str) -> str:
+    """The last name of a key up to its first dot: a chunk's id, a boot."""
+    return key.rpartition("/")[2].partition(".")[0]

@@ -1,0 +1,51 @@
+"""The one seam between Fanfold and a GPU cloud: start GPU workers, look, stop."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+from gpu_jobs.errors import OutcomeUnknownError
+from gpu_jobs.jobs import Handle, Observation, Order
+from gpu_jobs.offers import Offer
+
+
+class Platform(Protocol):
+    """A GPU cloud. Adapters raise only `gpu_jobs.errors`; they never retry and never sleep."""
+
+    @property
+    def name(self) -> str:
+        """As in `Offer.platform`."""
+
+    def offers(self) -> Sequence[Offer]:
+        """What can be rented here."""
+
+    async def start(self, order: Order) -> Handle:
+        """Start `order.num_workers` GPU workers named after `order.name`; return once accepted.
+
+        Raises:
+            NoCapacityError: nothing started; another offer may do.
+            RejectedError: our request is wrong; asking again fails alike.
+            OutcomeUnknownError: the reply was lost; a container may or may not be running.
+        """
+
+    async def find(self, name: str) -> Handle | None:
+        """Look a GPU job up by its order's name. None is not proof: listings may lag by seconds."""
+
+    async def observe(self, handles: Collection[Handle]) -> Mapping[Handle, Observation]:
+        """Report every handle in one sweep; one the platform has forgotten is `Phase.GONE`."""
+
+    async def stop(self, handle: Handle) -> None:
+        """Ask for a stop; silent if already over. `observe` tells when it has stopped."""
+
+    async def list_owned(self, prefix: str) -> Sequence[Handle]:
+        """All GPU jobs, also of dead orchestrators, whose order's name starts with `prefix`."""
+
+
+async def start_once(platform: Platform, order: Order) -> Handle:
+    """Start so that a lost reply never starts the same GPU job twice."""
+    try:
+        return await platform.start(order)
+    except OutcomeUnknownError:
+        handle = await platform.find(order.name)
+        if handle is None:
+            raise  # the caller looks again later, under the same name
+        return handle

@@ -1,0 +1,153 @@
+"""GPU workers as processes of this machine: the model for every other platform.
+
+A GPU worker is found by the `--order NAME` in its command line, so a new orchestrator finds what a dead one started.
+Each has a session of its own, so that Ctrl-C in a terminal reaches only the orchestrator, and a log file.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from gpu_jobs.errors import NoCapacityError
+from gpu_jobs.jobs import Handle, Observation, Order, Phase
+from gpu_jobs.offers import LOCAL, Offer
+from gpu_jobs.settings import Settings
+
+STOP_GRACE_S = 10.0
+"""Between SIGTERM and SIGKILL; a GPU worker settles within half of it."""
+_LOG_TAIL_BYTES = 2000
+_MODULE = "gpu_jobs.worker"
+
+
+class LocalPlatform:
+    """Implements `Platform`. A handle's id is the pid and start time of each process, joined by commas."""
+
+    name = "local"
+
+    def __init__(self, log_dir: Path | None = None) -> None:
+        self._log_dir = log_dir or default_log_dir()
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._stops: dict[Handle, float] = {}
+
+    def offers(self) -> Sequence[Offer]:
+        return [LOCAL]
+
+    async def start(self, order: Order) -> Handle:
+        self._log_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            ids = [self._start_one(order, slot) for slot in range(order.num_workers)]
+        except OSError as error:
+            raise NoCapacityError(f"this machine starts no more processes: {error}") from error
+        return Handle(platform=self.name, order=order.name, id=",".join(ids))
+
+    async def find(self, name: str) -> Handle | None:
+        found = [_identity(process) for process, order in _owned() if order == name]
+        return Handle(platform=self.name, order=name, id=",".join(found)) if found else None
+
+    async def observe(self, handles: Collection[Handle]) -> Mapping[Handle, Observation]:
+        return {handle: self._observe(handle) for handle in handles}
+
+    async def stop(self, handle: Handle) -> None:
+        """SIGTERM; asked again after the grace, SIGKILL with all children."""
+        asked_at = self._stops.setdefault(handle, time.monotonic())
+        is_late = time.monotonic() - asked_at > STOP_GRACE_S
+        for process in filter(None, map(_alive, handle.id.split(","))):
+            if not is_late:
+                _signal(process, signal.SIGTERM)
+                continue
+            for each in (*process.children(recursive=True), process):
+                _signal(each, signal.SIGKILL)
+
+    async def list_owned(self, prefix: str) -> Sequence[Handle]:
+        by_order: dict[str, list[str]] = {}
+        for process, order in _owned():
+            if order.startswith(prefix):
+                by_order.setdefault(order, []).append(_identity(process))
+        return [Handle(platform=self.name, order=order, id=",".join(ids)) for order, ids in by_order.items()]
+
+    def log_path(self, order: str, slot: int) -> Path:
+        return self._log_dir / f"{order}.{slot}.log"
+
+    def _start_one(self, order: Order, slot: int) -> str:
+        command = [sys.executable, "-m", _MODULE, order.campaign_uri, "--order", order.name, "--slot", str(slot)]
+        with self.log_path(order.name, slot).open("ab") as log:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=_environment(order.num_workers),
+            )
+        self._children[child.pid] = child
+        return _identity(psutil.Process(child.pid))
+
+    def _observe(self, handle: Handle) -> Observation:
+        identities = handle.id.split(",")
+        codes = [self._exit_code(identity) for identity in identities]
+        alive = sum(1 for identity in identities if _alive(identity))
+        if alive:
+            return Observation(phase=Phase.RUNNING, workers_alive=alive)
+        logs = "\n".join(self._log_tail(handle.order, slot) for slot in range(len(identities)))
+        if all(code == 0 for code in codes):
+            return Observation(phase=Phase.SUCCEEDED, detail=logs)
+        if any(code is None for code in codes):
+            return Observation(phase=Phase.GONE, reason="started by another process, exit code unknown", detail=logs)
+        killed = [f"killed by {signal.Signals(-code).name}" for code in codes if code and code < 0]
+        return Observation(phase=Phase.FAILED, reason=killed[0] if killed else f"exit codes {codes}", detail=logs)
+
+    def _exit_code(self, identity: str) -> int | None:
+        child = self._children.get(int(identity.partition("@")[0]))
+        return child.poll() if child else None
+
+    def _log_tail(self, order: str, slot: int) -> str:
+        try:
+            return self.log_path(order, slot).read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+
+def default_log_dir() -> Path:
+    """The setting `log_dir`, or a folder of this user under the temporary one."""
+    return Path(Settings().log_dir or Path(tempfile.gettempdir()) / f"fanfold-{os.getuid()}" / "logs")
+
+
+def _environment(num_workers: int) -> dict[str, str]:
+    """Threads shared out among the GPU workers; spinning OpenMP threads on busy cores cost several times the work."""
+    threads = str(max(1, (os.cpu_count() or 1) // num_workers))
+    return {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+
+
+def _owned() -> Iterator[tuple[psutil.Process, str]]:
+    """All GPU workers of this machine, with the names of their orders."""
+    for process in psutil.process_iter(["cmdline", "status"]):
+        command = process.info["cmdline"] or []
+        if _MODULE in command and "--order" in command and process.info["status"] != psutil.STATUS_ZOMBIE:
+            yield process, command[command.index("--order") + 1]
+
+
+def _identity(process: psutil.Process) -> str:
+    return f"{process.pid}@{process.create_time():.2f}"
+
+
+def _alive(identity: str) -> psutil.Process | None:
+    try:
+        process = psutil.Process(int(identity.partition("@")[0]))
+        is_it = _identity(process) == identity and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return None
+    return process if is_it else None
+
+
+def _signal(process: psutil.Process, signum: signal.Signals) -> None:
+    try:
+        process.send_signal(signum)
+    except psutil.NoSuchProcess:
+        return

@@ -1,0 +1,49 @@
+"""How finished items travel: one Arrow stream of rows, with an outcome for every item.
+
+Columns: `item_index`, `item`, `outcome` ("row", "error" or "empty"), `error` (why, for "error"), then the workload's.
+Each item has one or more "row" rows, or one "error", or one "empty".
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from gpu_jobs.errors import ItemError
+
+ROW, ERROR, EMPTY = "row", "error", "empty"
+FRAME_COLUMNS: dict[str, Any] = {
+    "item_index": pl.Int64,
+    "item": pl.String,
+    "outcome": pl.String,
+    "error": pl.String,
+}
+
+
+def schema(columns: Mapping[str, Any]) -> dict[str, Any]:
+    return {**FRAME_COLUMNS, **columns}
+
+
+def item_rows(index: int, item: str, outcome: Sequence[Mapping[str, Any]] | ItemError) -> list[dict[str, Any]]:
+    """The rows of one item."""
+    if isinstance(outcome, ItemError):
+        return [{"item_index": index, "item": item, "outcome": ERROR, "error": str(outcome)}]
+    if not outcome:
+        return [{"item_index": index, "item": item, "outcome": EMPTY}]
+    return [{"item_index": index, "item": item, "outcome": ROW, **row} for row in outcome]
+
+
+def encode(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_ipc_stream(buffer)
+    return buffer.getvalue()
+
+
+def decode(body: bytes) -> pl.DataFrame:
+    return pl.read_ipc_stream(io.BytesIO(body))
+
+
+def join(bodies: Sequence[bytes]) -> bytes:
+    """Concatenate encoded frames of one schema."""
+    return bodies[0] if len(bodies) == 1 else encode(pl.concat([decode(body) for body in bodies]))

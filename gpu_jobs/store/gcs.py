@@ -1,0 +1,285 @@
+"""A store in a Google Cloud Storage bucket, through Google's own client.
+
+What holds here by the service: writes and listings are strongly consistent, `if_generation_match=0` lets one writer
+create an object, and a write is whole or absent. What this module adds: bounded retries, proof of who won when a reply
+was lost, checksums from end to end, and errors that say what to do.
+
+With `STORAGE_EMULATOR_HOST` in the environment it talks to that server, without credentials.
+"""
+
+import base64
+import mimetypes
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import requests
+from google.api_core.exceptions import (
+    Forbidden,
+    GoogleAPICallError,
+    NotFound,
+    PreconditionFailed,
+    RetryError,
+    Unauthorized,
+)
+from google.auth.exceptions import GoogleAuthError
+from google.cloud import storage
+from google.cloud.storage.exceptions import DataCorruption
+from google.cloud.storage.retry import DEFAULT_RETRY
+from requests.adapters import HTTPAdapter
+
+from gpu_jobs.errors import RefusedError, StoreError, StoreUnavailableError
+from gpu_jobs.store.base import NO_SUMMARY, Entry, Summary, encode_summary
+
+DEADLINE_S = 60.0
+"""No new try begins later than this after the first; one page of a listing or one block of a file counts alone."""
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 30.0
+"""One try fails after this long without a byte."""
+RETRY = DEFAULT_RETRY.with_delay(initial=0.5, maximum=8.0, multiplier=2.0)
+"""Timeouts, 408, 429, 5xx and broken connections, with jitter; every retry of this module is this one."""
+
+PAGE_SIZE = 1000
+BLOCK_BYTES = 32 << 20
+MAX_CONNECTIONS = 64
+"""More threads than this wait for each other."""
+
+_CREATE, _READ, _LIST, _DELETE = (f"storage.objects.{verb}" for verb in ("create", "get", "list", "delete"))
+_PERMISSION = re.compile(r"storage\.\w+\.\w+")
+_CREDENTIALS = "Google refuses the credentials: run `gcloud auth application-default login`, or give a service account"
+_LISTED_FIELDS = "items(name,size,updated,metadata),nextPageToken"
+
+
+class GcsStore:
+    """Implements `Store` over `gs://bucket/prefix`; threads may share one, forked processes may not.
+
+    Raises `RefusedError` for another kind of uri and `StoreError` if there are no credentials.
+    """
+
+    def __init__(self, uri: str, *, deadline_s: float = DEADLINE_S) -> None:
+        self._bucket_name, self._root = _parse(uri)
+        self._deadline_s = deadline_s
+        self._retry = RETRY.with_timeout(deadline_s)
+        self._timeout = (CONNECT_TIMEOUT_S, min(READ_TIMEOUT_S, deadline_s))
+        with self._errors("", _READ):
+            self._client = storage.Client(project=None)  # objects belong to buckets; no call here needs a project
+        for scheme in ("https://", "http://"):
+            self._client._http.mount(scheme, HTTPAdapter(pool_maxsize=MAX_CONNECTIONS, pool_block=True))  # noqa: SLF001 - the client has no public setting for it
+        self._bucket = self._client.bucket(self._bucket_name)
+        self._bucket_was_seen = False
+
+    @property
+    def uri(self) -> str:
+        return f"gs://{self._bucket_name}/{self._root}".rstrip("/")
+
+    def create(self, key: str, body: bytes, summary: Summary = NO_SUMMARY) -> bool:
+        with self._errors(key, _CREATE):
+            try:
+                self._write(key, body, summary, if_generation_match=0)
+            except PreconditionFailed:
+                return self.get(key) == body  # also how a retry after a lost reply ends
+        return True
+
+    def put(self, key: str, body: bytes, summary: Summary = NO_SUMMARY) -> float:
+        with self._errors(key, _DELETE):  # overwriting needs this one too
+            return _stored_at(self._write(key, body, summary))
+
+    def get(self, key: str) -> bytes | None:
+        with self._errors(key, _READ):
+            try:
+                return self._read(self._blob(key))
+            except NotFound:
+                self._require_bucket()
+                return None
+
+    def list(self, prefix: str, after: str = "") -> Iterator[Entry]:
+        with self._errors(prefix, _LIST):
+            for blob in self._client.list_blobs(
+                self._bucket,
+                prefix=self._root + prefix,
+                start_offset=self._root + after,
+                fields=_LISTED_FIELDS,
+                page_size=PAGE_SIZE,
+                timeout=self._timeout,
+                retry=self._retry,
+            ):
+                key = blob.name.removeprefix(self._root)
+                if key > after:  # the service begins at `after` itself
+                    yield Entry(
+                        key=key,
+                        size_bytes=blob.size,
+                        stored_at=_stored_at(blob),
+                        summary=blob.metadata or NO_SUMMARY,
+                    )
+
+    def upload(self, key: str, path: Path) -> bool:
+        with self._errors(key, _CREATE):
+            try:
+                self._blob(key).upload_from_filename(
+                    path,
+                    content_type=_content_type(key),
+                    if_generation_match=0,
+                    checksum="crc32c",
+                    timeout=self._timeout,
+                    retry=self._retry,
+                )
+            except PreconditionFailed:
+                return self._holds(key, path)
+            except NotFound as error:  # no bucket; or a finished upload's session, asked again after a lost reply
+                if self._holds(key, path):
+                    return True
+                raise StoreUnavailableError(f"{self._place(key)}: the upload was interrupted; call again") from error
+            except ValueError as error:  # the client cannot go on in the middle of a large file
+                raise StoreUnavailableError(f"{self._place(key)}: the upload was interrupted; call again") from error
+        return True
+
+    def download(self, key: str, path: Path) -> None:
+        with self._errors(key, _READ):
+            blob = self._find(key)
+            if blob is None:
+                raise StoreError(f"{self._place(key)} does not exist")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temp = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
+            try:
+                self._fetch(blob, temp)
+                if _crc32c(temp) != blob.crc32c:
+                    raise StoreError(f"{self._place(key)} arrived damaged: its checksum differs; download it again")
+                temp.replace(path)
+            finally:
+                temp.unlink(missing_ok=True)
+
+    def delete(self, key: str) -> None:
+        with self._errors(key, _DELETE):
+            try:
+                self._blob(key).delete(timeout=self._timeout, retry=self._retry)
+            except NotFound:
+                self._require_bucket()
+
+    # google-cloud-storage has no types: a blob is `Any`.
+
+    def _blob(self, key: str) -> Any:
+        return self._bucket.blob(self._root + key)
+
+    def _find(self, key: str) -> Any:
+        """The object's properties without its body; None if it is absent."""
+        blob = self._bucket.get_blob(self._root + key, timeout=self._timeout, retry=self._retry)
+        if blob is None:
+            self._require_bucket()
+        return blob
+
+    def _holds(self, key: str, path: Path) -> bool:
+        stored = self._find(key)
+        return stored is not None and stored.size == path.stat().st_size and stored.crc32c == _crc32c(path)
+
+    def _write(self, key: str, body: bytes, summary: Summary, **precondition: int) -> Any:
+        encode_summary(summary)
+        blob = self._blob(key)
+        blob.metadata = dict(summary) or None
+        blob.upload_from_string(
+            body,
+            content_type=_content_type(key),
+            checksum="crc32c",
+            timeout=self._timeout,
+            retry=self._retry,
+            **precondition,
+        )
+        return blob
+
+    def _read(self, blob: Any, **byte_range: int) -> bytes:
+        """Read all or a range, each try from its beginning.
+
+        The client's own retry would ask for the missing rest of that generation, and report an object that was
+        overwritten meanwhile as absent.
+        """
+
+        def read_once() -> bytes:
+            body: bytes = blob.download_as_bytes(checksum="crc32c", timeout=self._timeout, retry=None, **byte_range)
+            return body
+
+        body: bytes = self._retry(read_once)()
+        return body
+
+    def _fetch(self, blob: Any, path: Path) -> None:
+        with path.open("wb") as file:
+            for start in range(0, blob.size, BLOCK_BYTES):
+                end = min(start + BLOCK_BYTES, blob.size) - 1
+                file.write(self._read(blob, start=start, end=end, if_generation_match=blob.generation))
+
+    def _require_bucket(self) -> None:
+        """Tell "no such object" from "no such bucket", which the service reports alike; asked at most once."""
+        if not self._bucket_was_seen:
+            with self._errors("", _LIST):
+                one = self._client.list_blobs(
+                    self._bucket, max_results=1, fields="items(name)", timeout=self._timeout, retry=self._retry
+                )
+                next(iter(one), None)
+            self._bucket_was_seen = True
+
+    def _place(self, key: str) -> str:
+        return f"gs://{self._bucket_name}/{self._root}{key}"
+
+    @contextmanager
+    def _errors(self, key: str, permission: str) -> Iterator[None]:
+        """Turn the client's errors into ours; `permission` is what the call most likely lacks if it is forbidden."""
+        place = self._place(key)
+        try:
+            yield
+        except NotFound as error:
+            raise StoreError(f"bucket '{self._bucket_name}' does not exist: create it or correct the store") from error
+        except Forbidden as error:
+            named = _PERMISSION.search(str(error))
+            raise StoreError(
+                f"{place}: permission {named[0] if named else permission} is missing; "
+                f"grant roles/storage.objectUser on bucket '{self._bucket_name}'"
+            ) from error
+        except DataCorruption as error:
+            raise StoreError(f"{place} was damaged on its way: its checksum differs; try again") from error
+        except RetryError as error:
+            raise StoreUnavailableError(
+                f"{place}: no success within {self._deadline_s:g} s ({_brief(error.cause)}); call again later"
+            ) from error
+        except (Unauthorized, GoogleAuthError) as error:
+            if getattr(error, "retryable", False):
+                raise StoreUnavailableError(f"{place}: {_brief(error)}; call again later") from error
+            raise StoreError(f"{place}: {_CREDENTIALS} ({_brief(error)})") from error
+        except (GoogleAPICallError, requests.RequestException) as error:
+            raise StoreError(f"{place}: {_brief(error)}") from error
+
+
+def _parse(uri: str) -> tuple[str, str]:
+    """Bucket and the prefix that stands before every key: empty or ending in `/`."""
+    bucket, _, prefix = uri.removeprefix("gs://").partition("/")
+    if not uri.startswith("gs://") or not bucket:
+        raise RefusedError("store", f"'{uri}' is not gs://bucket/prefix")
+    prefix = prefix.strip("/")
+    return bucket, f"{prefix}/" if prefix else ""
+
+
+def _stored_at(blob: Any) -> float:
+    stamp: float = blob.updated.timestamp()
+    return stamp
+
+
+def _content_type(key: str) -> str:
+    """So that a browser shows the report and downloads the rest."""
+    guess, encoding = mimetypes.guess_type(key)
+    return guess if guess and not encoding else "application/octet-stream"
+
+
+def _crc32c(path: Path) -> str:
+    """Checksum of a file as the service writes it."""
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            crc = google_crc32c.extend(crc, block)
+    return base64.b64encode(crc.to_bytes(4, "big")).decode()
+
+
+def _brief(error: object) -> str:
+    """First line of an error, without the pages of HTML that some proxies send."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]

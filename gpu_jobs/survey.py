@@ -1,0 +1,107 @@
+"""What is still to do: the chunks that nobody has settled, found window by window.
+
+One listing of `settled/` shows a window of about a thousand planned chunks, splits included, because a chunk's id is
+its range. A window once seen done is never listed again.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from gpu_jobs import layout
+from gpu_jobs.chunks import Chunk, from_cuts
+from gpu_jobs.ledger import Ledger, OpenChunk, descend
+from gpu_jobs.store.base import Entry, Summary
+
+WINDOW_CHUNKS = 1000
+
+
+@dataclass(slots=True)
+class Window:
+    """A stretch of planned chunks, as last listed."""
+
+    planned: Sequence[Chunk]
+    open: list[OpenChunk] = field(default_factory=list)
+    quarantined_items: int = 0
+
+    @property
+    def range(self) -> Chunk:
+        return Chunk(self.planned[0].start, self.planned[-1].stop)
+
+    @property
+    def items_left(self) -> int:
+        return sum(found.chunk.num_items for found in self.open)
+
+
+@dataclass(slots=True)
+class Lease:
+    """The newest attempt at a chunk, as listed."""
+
+    number: int
+    began_at: float
+    """By the store's clock."""
+    ended: bool
+
+
+class Survey:
+    """The windows of one campaign; `refresh` lists one, `windows` shows what is known."""
+
+    def __init__(self, ledger: Ledger, cuts: Sequence[int]) -> None:
+        self._ledger = ledger
+        planned = from_cuts(cuts)
+        stretches = [planned[first : first + WINDOW_CHUNKS] for first in range(0, len(planned), WINDOW_CHUNKS)]
+        self.windows = [Window(stretch, [OpenChunk(chunk, 0) for chunk in stretch]) for stretch in stretches]
+
+    def refresh(self, window: Window) -> None:
+        """List which chunks of a window are settled, unless all were."""
+        if not window.open:
+            return
+        entries = {Chunk.parse(layout.stem(entry.key)): entry for entry in self._entries(layout.SETTLED, window.range)}
+        window.open = list(descend(window.planned, {chunk: parse_open(found.summary) for chunk, found in entries.items()}))
+        window.quarantined_items = sum(int(entry.summary.get("quarantined", 0)) for entry in entries.values())
+
+    def refresh_all(self) -> None:
+        for window in self.windows:
+            self.refresh(window)
+
+    @property
+    def items_left(self) -> int:
+        return sum(window.items_left for window in self.windows)
+
+    @property
+    def quarantined_items(self) -> int:
+        return sum(window.quarantined_items for window in self.windows)
+
+    def find_committed(self) -> int | None:
+        """The number of some item that is committed, if any is."""
+        for entry in self._ledger.store.list(layout.SETTLED):
+            settlement = self._ledger.settlement(Chunk.parse(layout.stem(entry.key)))
+            for tile in settlement.tiles if settlement else ():
+                if tile.kind == "committed":
+                    return tile.range.start
+        return None
+
+    def leases(self, window: Window) -> dict[Chunk, Lease]:
+        """The newest attempt at each chunk of a window that has one."""
+        newest: dict[Chunk, Lease] = {}
+        for entry in self._entries(layout.ATTEMPTS, window.range):
+            chunk_id, number, *end = entry.key.removeprefix(layout.ATTEMPTS).removesuffix(".json").split(".")
+            chunk = Chunk.parse(chunk_id)
+            known = newest.get(chunk)
+            if known is None or known.number < int(number):
+                known = newest[chunk] = Lease(int(number), entry.stored_at, ended=False)
+            known.ended |= bool(end)
+        return newest
+
+    def _entries(self, folder: str, window: Chunk) -> Iterator[Entry]:
+        """Objects of one folder whose chunk begins in the window."""
+        for entry in self._ledger.store.list(folder, after=folder + Chunk(window.start, 0).id[:12]):
+            if int(entry.key[len(folder) : len(folder) + 12]) >= window.stop:
+                return
+            yield entry
+
+
+def parse_open(summary: Summary) -> tuple[OpenChunk, ...]:
+    """The open tiles that a settlement's summary names."""
+    listed = summary.get("open")
+    pairs = (tile.split(":") for tile in listed.split(",")) if listed else ()
+    return tuple(OpenChunk(Chunk.parse(chunk_id), int(crashes)) for chunk_id, crashes in pairs)

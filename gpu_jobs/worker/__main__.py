@@ -1,0 +1,74 @@
+"""Run one GPU worker: `python -m gpu_jobs.worker <campaign-uri> [--order NAME --slot N --handle ID]`.
+
+Exits 0 when nothing is left to lease, or when stopped; 1 when this container cannot do the work (the last heartbeat
+and the last line of the log say why); 3 when it may not work here: its order is over, or its slot is another's.
+"""
+
+import argparse
+import logging
+import signal
+import sys
+import uuid
+
+from gpu_jobs import layout
+from gpu_jobs.jobs import Order
+from gpu_jobs.journal import Journal, JournalState
+from gpu_jobs.ledger import Ledger
+from gpu_jobs.store import Store, open_store
+from gpu_jobs.worker.heartbeat import reason_to_end
+from gpu_jobs.worker.supervisor import Supervisor
+
+log = logging.getLogger("gpu_jobs.worker")
+_MAY_NOT_WORK = 3
+
+
+def main() -> int:
+    arguments = _parse()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
+    store = open_store(arguments.campaign)
+    ledger, journal = Ledger(store), Journal(store)
+    boot = uuid.uuid4().hex[:12]
+    plan, state = ledger.plan(), journal.read()
+    if plan is None or state.opened is None:
+        log.error("there is no open campaign at %s", store.uri)
+        return _MAY_NOT_WORK
+    order = _order(state, arguments.order)
+    if reason := _reason_not_to_begin(store, journal, order, arguments):
+        log.error("not starting: %s", reason)
+        return _MAY_NOT_WORK
+    supervisor = Supervisor(ledger, journal, plan, state.opened.policy, boot=boot, order=order, slot=arguments.slot)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda number, _: supervisor.end(f"stopped by {signal.Signals(number).name}"))
+    log.info("GPU worker %s begins on %s", boot, store.uri)
+    code = supervisor.run()
+    log.info("GPU worker %s ends: %s", boot, supervisor.ending)
+    return code
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m gpu_jobs.worker", description="One GPU worker of a campaign.")
+    parser.add_argument("campaign", help="where the campaign is: a folder or gs://bucket/prefix")
+    parser.add_argument("--order", help="name of the GPU job that this GPU worker belongs to")
+    parser.add_argument("--slot", type=int, default=0, help="its number within the GPU job, from 0")
+    parser.add_argument("--handle", default="", help="what the platform calls it; binds the slot to it")
+    return parser.parse_args()
+
+
+def _order(state: JournalState, name: str | None) -> Order | None:
+    return None if name is None else state.orders[name].order
+
+
+def _reason_not_to_begin(store: Store, journal: Journal, order: Order | None, arguments: argparse.Namespace) -> str:
+    if order is None:
+        return reason_to_end(journal, None, 0.0)
+    handle = arguments.handle.encode()
+    if not handle:
+        return reason_to_end(journal, order, 0.0)
+    key = layout.bound(order.name, arguments.slot)
+    if not store.create(key, handle):
+        return f"slot {arguments.slot} of {order.name} belongs to {(store.get(key) or b'?').decode()}"
+    return reason_to_end(journal, order, 0.0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""The compute process: owns the device, turns assigned items into rows, and knows nothing of leases.
+
+`load` runs in threads some items ahead, across chunk borders; `infer` runs in the main thread on micro-batches.
+It writes nothing to the store: what it has finished is with the supervisor at once, so its death costs one micro-batch.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from multiprocessing.connection import Connection
+from typing import Any
+
+import polars as pl
+
+from gpu_jobs import rows
+from gpu_jobs.chunks import Chunk
+from gpu_jobs.errors import FanfoldError, ItemError, StoreUnavailableError, WorkloadImportError
+from gpu_jobs.failures import Cause
+from gpu_jobs.items import ItemsReader
+from gpu_jobs.ledger import Plan
+from gpu_jobs.store import open_store
+from gpu_jobs.worker.messages import Assign, Cut, Done, Failed, Ready
+from gpu_jobs.workloads import load_workload
+from gpu_jobs.workloads.base import Item, Workload
+
+_TRANSIENT = (StoreUnavailableError, ConnectionError, TimeoutError)
+
+
+def run(pipe: Connection, campaign_uri: str, plan: Plan, device: str) -> None:
+    """Entry point of the process."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)  # the supervisor alone decides when we stop
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    began = time.monotonic()
+    try:
+        workload = load_workload(plan.workload, plan.params)
+        workload.setup(device)
+    except WorkloadImportError as error:
+        pipe.send(Failed(Cause.IMAGE, str(error)))
+        return
+    except Exception as error:  # noqa: BLE001 - a user's setup may raise anything
+        pipe.send(Failed(Cause.MODEL, describe(error)))
+        return
+    pipe.send(Ready(time.monotonic() - began, device))
+    try:
+        _Pipeline(pipe, workload, ItemsReader(open_store(campaign_uri), plan)).run()
+        workload.teardown()
+    except EOFError:
+        pass
+    except (FanfoldError, *_TRANSIENT) as error:
+        pipe.send(Failed(Cause.TRANSIENT, describe(error)))
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line; an `ItemError` speaks for itself."""
+    return str(error) if isinstance(error, ItemError) else f"{type(error).__name__}: {error}"
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+@dataclass(slots=True)
+class _Pending:
+    token: int
+    index: int
+    item: Item
+    loaded: "Future[Any] | None"
+
+
+class _Pipeline:
+    def __init__(self, pipe: Connection, workload: Workload, items: ItemsReader) -> None:
+        self._pipe = pipe
+        self._workload = workload
+        self._items = items
+        self._schema = rows.schema(workload.columns)
+        self._micro_batch = workload.micro_batch
+        self._queue: deque[Iterator[_Pending]] = deque()
+        self._pending: deque[_Pending] = deque()
+        self._stops: dict[int, int] = {}
+        loads = type(workload).load is not Workload.load
+        self._loaders = ThreadPoolExecutor(workload.load_threads, "load") if loads else None
+
+    def run(self) -> None:
+        """Work until the supervisor closes the pipe (EOFError)."""
+        while True:
+            self._hear()
+            self._prefetch()
+            if self._pending:
+                self._infer_next()
+
+    def _hear(self) -> None:
+        """Take in all commands; wait for one if there is nothing else to do."""
+        while self._pipe.poll(None if not (self._pending or self._queue) else 0):
+            match self._pipe.recv():
+                case Assign(token, todo):
+                    self._stops[token] = todo.stop
+                    self._queue.append(self._pend(token, todo))
+                case Cut(token, stop):
+                    self._stops[token] = stop
+                    self._pending = deque(each for each in self._pending if each.index < self._stops[each.token])
+
+    def _pend(self, token: int, todo: Chunk) -> Iterator[_Pending]:
+        for offset, item in enumerate(self._items.read(todo)):
+            if todo.start + offset >= self._stops[token]:
+                return
+            future = self._loaders.submit(self._workload.load, item) if self._loaders else None
+            yield _Pending(token, todo.start + offset, item, future)
+
+    def _prefetch(self) -> None:
+        depth = 2 * self._micro_batch + self._workload.load_threads
+        while len(self._pending) < depth and self._queue:
+            pending = next(self._queue[0], None)
+            if pending is None:
+                self._queue.popleft()
+            else:
+                self._pending.append(pending)
+
+    def _infer_next(self) -> None:
+        batch = [self._pending.popleft() for _ in range(min(self._micro_batch, len(self._pending)))]
+        began = time.monotonic()
+        outcomes = self._outcomes(batch)
+        busy_s = time.monotonic() - began
+        together = zip(batch, outcomes, strict=True)
+        for token, group in groupby(together, key=lambda pair: pair[0].token):
+            found = list(group)
+            first, last = found[0][0].index, found[-1][0].index
+            frame = pl.concat([frame for _, (frame, _) in found]) if len(found) > 1 else found[0][1][0]
+            num_failed = sum(failed for _, (_, failed) in found)
+            share = busy_s * len(found) / len(batch)
+            self._pipe.send(Done(token, Chunk(first, last + 1), rows.encode(frame), num_failed, share))
+
+    def _outcomes(self, batch: Sequence[_Pending]) -> list[tuple[pl.DataFrame, bool]]:
+        """Each item's rows, and whether it failed."""
+        loaded: list[Any] = [self._load(pending) for pending in batch]
+        good = [each for each in loaded if not isinstance(each, ItemError)]
+        results = iter(self._infer(good) if good else ())
+        outcomes = []
+        for pending, each in zip(batch, loaded, strict=True):
+            outcome = each if isinstance(each, ItemError) else next(results)
+            outcomes.append(self._frame(pending, outcome))
+        return outcomes
+
+    def _frame(self, pending: _Pending, outcome: Any) -> tuple[pl.DataFrame, bool]:
+        item = pending.item["item"]
+        try:
+            found = rows.item_rows(pending.index, item, outcome)
+            return pl.DataFrame(found, schema=self._schema, orient="row"), isinstance(outcome, ItemError)
+        except Exception as error:  # noqa: BLE001 - rows that do not fit the declared columns
+            failure = ItemError(f"its rows do not fit the workload's columns: {describe(error)}")
+            return pl.DataFrame(rows.item_rows(pending.index, item, failure), schema=self._schema, orient="row"), True
+
+    def _load(self, pending: _Pending) -> Any:
+        """The loaded input, or the `ItemError` that it becomes."""
+        try:
+            return pending.item if pending.loaded is None else pending.loaded.result()
+        except _TRANSIENT:
+            raise
+        except Exception as error:  # noqa: BLE001 - a bad item may raise anything
+            return ItemError(describe(error))
+
+    def _infer(self, inputs: Sequence[Any]) -> Sequence[Any]:
+        """Outcomes of one micro-batch. If it fails as a whole: again in halves, then item by item, then an error."""
+        try:
+            outcomes = self._workload.infer(inputs)
+            if len(outcomes) != len(inputs):
+                raise ItemError(f"infer returned {len(outcomes)} outcomes for {len(inputs)} items")  # noqa: TRY301
+        except _TRANSIENT:
+            raise
+        except Exception as error:  # noqa: BLE001 - a user's infer may raise anything
+            if len(inputs) > 1:
+                if _is_out_of_memory(error):
+                    self._micro_batch = max(1, len(inputs) // 2)
+                middle = len(inputs) // 2
+                return [*self._infer(inputs[:middle]), *self._infer(inputs[middle:])]
+            return [self._once_more(inputs[0])]
+        return outcomes
+
+    def _once_more(self, single: Any) -> Any:
+        try:
+            return self._workload.infer([single])[0]
+        except _TRANSIENT:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            return ItemError(describe(error))
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "out of memory" in str(error).lower()

@@ -1,0 +1,185 @@
+"""What a GPU worker has in hand, and how it becomes parts and settlements."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+
+import polars as pl
+
+from gpu_jobs import rows
+from gpu_jobs.chunks import Chunk
+from gpu_jobs.failures import AttemptEnd, Cause
+from gpu_jobs.ledger import Committed, Ledger, Open, Settlement, Tile, tiles_left
+from gpu_jobs.worker.leasing import Leased
+from gpu_jobs.worker.messages import Done
+
+_THREADS = 4
+
+
+@dataclass(slots=True)
+class Work:
+    """One leased chunk, its finished rows, and what is left of it. Rows arrive in order within a piece."""
+
+    leased: Leased
+    items_left: int
+    parts: list[Committed]
+    buffer: list[Done] = field(default_factory=list)
+    buffered_at: float = 0.0
+    """`time.monotonic()` of the oldest row in the buffer."""
+    has_begun: bool = False
+    advanced: bool = False
+    """This attempt has written a part."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while the buffer becomes a part, and while a settlement is written."""
+    _mutex: threading.Lock = field(default_factory=threading.Lock)
+    """Held while the buffer changes hands."""
+
+    @classmethod
+    def of(cls, leased: Leased) -> "Work":
+        return cls(leased, sum(piece.num_items for piece in leased.left), list(leased.parts))
+
+    @property
+    def chunk(self) -> Chunk:
+        return self.leased.chunk
+
+    def add(self, done: Done) -> None:
+        with self._mutex:
+            if not self.buffer:
+                self.buffered_at = time.monotonic()
+            self.buffer.append(done)
+        self.items_left -= done.range.num_items
+        self.has_begun = True
+
+    def take(self) -> list[list[Done]]:
+        """Empty the buffer; what was in it, in stretches without a gap."""
+        with self._mutex:
+            taken, self.buffer = self.buffer, []
+        stretches: list[list[Done]] = []
+        for done in taken:
+            if stretches and stretches[-1][-1].range.stop == done.range.start:
+                stretches[-1].append(done)
+            else:
+                stretches.append([done])
+        return stretches
+
+
+class Hands:
+    """The works in hand, shared by the threads of a supervisor."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._works: dict[Chunk, Work] = {}
+        self.num_uncomputed = 0
+        """Of those in hand, how many the compute process has not finished."""
+
+    def take(self, work: Work) -> None:
+        with self._lock:
+            self._works[work.chunk] = work
+            self.num_uncomputed += 1
+
+    def computed(self) -> None:
+        """One more is finished and only waits to be settled."""
+        with self._lock:
+            self.num_uncomputed -= 1
+
+    def drop(self, work: Work) -> None:
+        """Settled or ended: no longer ours."""
+        with self._lock:
+            self._works.pop(work.chunk, None)
+
+    def works(self) -> list[Work]:
+        with self._lock:
+            return list(self._works.values())
+
+
+class Settler:
+    """Writes parts and settlements in threads, so that neither leasing nor computing waits for the store."""
+
+    def __init__(self, ledger: Ledger, boot: str, hands: Hands) -> None:
+        self._ledger = ledger
+        self._boot = boot
+        self._hands = hands
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads = [threading.Thread(target=self._drain, name=f"settle-{n}") for n in range(_THREADS)]
+        self.parts_written = 0
+        self.lost_races = 0
+        self.error: Exception | None = None
+        """Why nothing more can be written; the GPU worker must end."""
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Wait for everything that was asked for."""
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def write_part(self, work: Work) -> None:
+        """Make a part of what is finished."""
+        self._queue.put(lambda: self._flush(work))
+
+    def settle(self, work: Work) -> None:
+        """Commit what is finished and leave the rest open; with nothing finished, end the attempt as stopped."""
+        self._queue.put(lambda: self._settle(work))
+
+    def end(self, work: Work, cause: Cause, detail: str, *, vouched: bool = False) -> None:
+        """Keep what is finished as parts and tell how the attempt ended; the next one goes on from there."""
+        self._queue.put(lambda: self._end(work, cause, detail, vouched=vouched))
+
+    def cut(self, work: Work, pieces: tuple[Chunk, ...]) -> None:
+        """Commit what is finished and leave `pieces`, which cover the rest, open; waits until it is written."""
+        self._flush(work)
+        with work.lock:
+            opened = (Open(range=piece, crashes=work.leased.crashes) for piece in pieces)
+            self._write_settlement(work, (*work.parts, *opened))
+
+    def _drain(self) -> None:
+        while (act := self._queue.get()) is not None:
+            if self.error is None:
+                try:
+                    act()
+                except Exception as error:  # noqa: BLE001 - told to the supervisor, which ends
+                    self.error = error
+
+    def _flush(self, work: Work) -> None:
+        with work.lock:
+            for stretch in work.take():
+                covered = Chunk(stretch[0].range.start, stretch[-1].range.stop)
+                body = rows.join([done.body for done in stretch])
+                work.parts.append(self._ledger.write_part(work.leased.attempt, covered, body))
+                work.advanced = True
+                self.parts_written += 1
+
+    def _settle(self, work: Work) -> None:
+        self._flush(work)
+        with work.lock:
+            if work.parts:
+                self._write_settlement(work, tiles_left(work.chunk, work.parts, work.leased.crashes))
+                return
+        self._end(work, Cause.STOPPED, "nothing was finished yet")
+
+    def _write_settlement(self, work: Work, tiles: tuple[Tile, ...]) -> None:
+        attempt = work.leased.attempt
+        tiles = tuple(sorted(tiles, key=lambda tile: tile.range))
+        settlement = Settlement(chunk=work.chunk, attempt=attempt.number, boot=self._boot, tiles=tiles)
+        if not self._ledger.settle(settlement):
+            self.lost_races += 1
+        self._hands.drop(work)
+
+    def _end(self, work: Work, cause: Cause, detail: str, *, vouched: bool = False) -> None:
+        self._flush(work)
+        end = AttemptEnd(cause=cause, detail=detail, advanced=work.advanced, vouched=vouched)
+        self._ledger.end(work.chunk, work.leased.attempt.number, end)
+        self._hands.drop(work)
+
+
+def clip(done: Done, chunk: Chunk) -> Done:
+    """Of finished items, those of `chunk`: others were given away while they were in the works."""
+    if chunk.holds(done.range):
+        return done
+    covered = Chunk(max(done.range.start, chunk.start), min(done.range.stop, chunk.stop))
+    frame = rows.decode(done.body).filter(pl.col("item_index").is_between(covered.start, covered.stop, closed="left"))
+    return done._replace(range=covered, body=rows.encode(frame))

@@ -1,0 +1,116 @@
+"""The leasing thread: keeps the compute process supplied, and says when there is nothing left to do."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from gpu_jobs.chunks import Chunk
+from gpu_jobs.ledger import Ledger
+from gpu_jobs.survey import Survey
+from gpu_jobs.worker.holding import Hands, Work
+from gpu_jobs.worker.leasing import LeaseFinder
+
+_LEAD_S = 2.0
+_MAX_LEAD = 64
+_STALE_SWEEP_S = 2.0
+_POLL_S = (0.2, 2.0)
+_TICK_S = 0.5
+
+
+class Leaser:
+    """Leases ahead: about two seconds of work, but at least the chunk at work and the next one."""
+
+    def __init__(
+        self, ledger: Ledger, survey: Survey, finder: LeaseFinder, boot: str, *, hands: Hands, wake: Callable[[], None]
+    ) -> None:
+        self._ledger = ledger
+        self._survey = survey
+        self._finder = finder
+        self._boot = boot
+        self._hands = hands
+        self._wake = wake
+        self._stopped = threading.Event()
+        self._room = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+        self._chunk_s = _LEAD_S
+        self._asked: set[str] = set()
+        self.linger_s = 5.0
+        """How long to stay with nothing to lease while chunks are unsettled: about a cold start."""
+        self.ready: deque[Work] = deque()
+        """Leased, and not yet assigned."""
+        self.over = ""
+        """Why no more will be leased; "" while there may be."""
+        self.has_failed = False
+
+    def start_once(self) -> None:
+        if not self._thread.ident:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Lease no more; waits for the lease under way."""
+        self._stopped.set()
+        self._room.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def has_room(self, chunk_s: float) -> None:
+        """A chunk was finished, in `chunk_s` seconds: lease the next."""
+        self._chunk_s += 0.2 * (chunk_s - self._chunk_s)
+        self._room.set()
+
+    def _run(self) -> None:
+        try:
+            self._lease_on()
+        except Exception as error:  # noqa: BLE001 - told to the supervisor, which ends
+            self.over, self.has_failed = f"leasing failed: {type(error).__name__}: {error}", True
+        self._wake()
+
+    def _lease_on(self) -> None:
+        idle_since, poll_s = time.monotonic(), _POLL_S[0]
+        while not self._stopped.is_set():
+            if self._sweep() or self._hands.works():
+                idle_since, poll_s = time.monotonic(), _POLL_S[0]
+            elif self._survey.items_left == 0:
+                self.over = "nothing is left to do"
+                return
+            elif time.monotonic() - idle_since > self.linger_s:
+                self.over = "nothing is left to lease"
+                return
+            else:
+                self._ask()
+            self._stopped.wait(poll_s)
+            poll_s = min(2 * poll_s, _POLL_S[1])
+
+    def _sweep(self) -> bool:
+        """Lease until nothing more is found; True if anything was."""
+        found = False
+        if not self._wait_for_room():
+            return True
+        for leased in self._finder.sweep():
+            found = True
+            work = Work.of(leased)
+            self._hands.take(work)
+            self.ready.append(work)
+            self._wake()
+            began = time.monotonic()
+            if not self._wait_for_room() or time.monotonic() - began > _STALE_SWEEP_S:
+                break  # what the sweep has listed is old by now
+        return found
+
+    def _wait_for_room(self) -> bool:
+        """False when stopped."""
+        lead = min(_MAX_LEAD, max(2, round(_LEAD_S / max(self._chunk_s, 1e-6))))
+        while not self._stopped.is_set() and self._hands.num_uncomputed >= lead:
+            self._room.wait(_TICK_S)
+            self._room.clear()
+        return not self._stopped.is_set()
+
+    def _ask(self) -> None:
+        """Ask whoever has most to give some of it back, once per chunk."""
+        chunk_id = self._finder.busiest()
+        if chunk_id is not None and chunk_id not in self._asked:
+            self._asked.add(chunk_id)
+            self._ledger.want(Chunk.parse(chunk_id), self._boot)
+
+

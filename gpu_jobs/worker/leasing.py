@@ -1,0 +1,191 @@
+"""How a GPU worker finds chunks by itself: list a window from a random place, lease, check, take over parts."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from gpu_jobs.chunks import Chunk, halve, subtract
+from gpu_jobs.failures import AttemptEnd, Cause, Verdict, judge
+from gpu_jobs.jobs import Policy
+from gpu_jobs.ledger import (
+    Attempt,
+    Committed,
+    Heartbeat,
+    Ledger,
+    Open,
+    OpenChunk,
+    Quarantined,
+    Settlement,
+    Tile,
+    tiles_left,
+)
+from gpu_jobs.survey import Lease, Survey, Window
+
+_MISSES_BEFORE_JUMP = 3
+
+
+@dataclass(slots=True, kw_only=True)
+class Leased:
+    """An attempt that we hold: what earlier attempts left, and what is to do."""
+
+    attempt: Attempt
+    crashes: int
+    parts: list[Committed] = field(default_factory=list)
+    left: list[Chunk] = field(default_factory=list)
+
+    @property
+    def chunk(self) -> Chunk:
+        return self.attempt.chunk
+
+
+class StoreClock:
+    """The store's time, from its stamp on our last heartbeat and our own monotonic seconds since."""
+
+    def __init__(self) -> None:
+        self._stamp = 0.0
+        self._at = 0.0
+
+    def set(self, stamp: float, at: float) -> None:
+        """`at`: `time.monotonic()` from before the write that got `stamp`, so that we never run ahead."""
+        self._stamp, self._at = stamp, at
+
+    def now(self) -> float:
+        return self._stamp + time.monotonic() - self._at
+
+
+class LeaseFinder:
+    """Leases chunks for one boot, one after another."""
+
+    def __init__(self, ledger: Ledger, survey: Survey, policy: Policy, boot: str, clock: Callable[[], float]) -> None:
+        self._ledger = ledger
+        self._survey = survey
+        self._policy = policy
+        self._boot = boot
+        self._now = clock
+        self._random = random.Random(boot)  # noqa: S311 - spreads GPU workers, guards nothing
+        self._holders: dict[tuple[Chunk, int], str] = {}
+
+    def sweep(self) -> Iterator[Leased]:
+        """Lease whatever can be leased now, beginning at a random window; ends when nothing more is found."""
+        windows = self._survey.windows
+        first = self._random.randrange(len(windows))
+        for window in (*windows[first:], *windows[:first]):
+            if window.open:
+                yield from self._sweep_window(window)
+
+    def busiest(self) -> str | None:
+        """The chunk to ask for: the last in hand of the GPU worker that holds the most items."""
+        held = [beat for beat, at in self._ledger.heartbeats() if beat.leases and self._is_fresh(at)]
+        others = [beat for beat in held if beat.boot != self._boot]
+        if not others:
+            return None
+        return max(others, key=lambda beat: sum(Chunk.parse(lease).num_items for lease in beat.leases)).leases[-1]
+
+    def _sweep_window(self, window: Window) -> Iterator[Leased]:
+        self._survey.refresh(window)
+        if not window.open:
+            return
+        leases = self._survey.leases(window)
+        alive = self._alive_boots(window.open, leases)
+        candidates = self._shuffled(window.open)
+        misses = 0
+        while candidates:
+            if misses >= _MISSES_BEFORE_JUMP:  # somebody works right here: go elsewhere in the window
+                candidates, misses = self._rotated(candidates), 0
+            found = candidates.pop()
+            leased = self._try(found, leases.get(found.chunk), alive)
+            misses = misses + 1 if leased is None else 0
+            if leased is not None:
+                yield leased
+
+    def _shuffled(self, found: list[OpenChunk]) -> list[OpenChunk]:
+        return self._rotated(list(reversed(found)))
+
+    def _rotated(self, found: list[OpenChunk]) -> list[OpenChunk]:
+        at = self._random.randrange(len(found))
+        return found[at:] + found[:at]
+
+    def _try(self, found: OpenChunk, last: Lease | None, alive: Callable[[Chunk, Lease], bool]) -> Leased | None:
+        number = 1 if last is None else last.number + 1
+        if number > self._policy.max_attempts:
+            return None
+        follows = ""
+        if last is not None:
+            if not last.ended and alive(found.chunk, last):
+                return None
+            follows = Cause.LOST.value
+            if last.ended:
+                follows = self._ledger.ends(found.chunk, last.number)[-1].cause.value
+        attempt = Attempt(chunk=found.chunk, number=number, boot=self._boot, follows=follows)
+        if not self._ledger.begin(attempt) or self._ledger.is_settled(found.chunk):
+            return None
+        if last is None:
+            return Leased(attempt=attempt, crashes=found.crashes, left=[found.chunk])
+        return self._follow(Leased(attempt=attempt, crashes=found.crashes), last)
+
+    def _follow(self, leased: Leased, last: Lease) -> Leased | None:
+        """Go on from earlier attempts: keep their parts; halve or quarantine what keeps killing GPU workers."""
+        chunk = leased.chunk
+        if not last.ended:
+            self._ledger.end(chunk, last.number, AttemptEnd(cause=Cause.LOST, detail="its heartbeat went stale"))
+        leased.parts = self._ledger.adopt_parts(chunk)
+        leased.left = subtract(chunk, (part.range for part in leased.parts))
+        ends = self._ledger.ends(chunk, last.number)
+        items_left = sum(piece.num_items for piece in leased.left)
+        verdict = judge(
+            ends, inherited=leased.crashes, items_left=items_left, max_crashes=self._policy.max_crashes
+        )
+        if verdict is Verdict.WORK and items_left:
+            return leased
+        self._ledger.settle(
+            Settlement(
+                chunk=chunk,
+                attempt=leased.attempt.number,
+                boot=self._boot,
+                tiles=_verdict_tiles(leased, verdict, ends, self._policy.max_crashes),
+            )
+        )
+        return None
+
+    def _alive_boots(self, found: list[OpenChunk], leases: dict[Chunk, Lease]) -> Callable[[Chunk, Lease], bool]:
+        """Who holds the running attempts among `found`, by their heartbeats; each heartbeat is read once."""
+        stamps: dict[str, tuple[Heartbeat, float]] = {}
+        if any(each.chunk in leases and not leases[each.chunk].ended for each in found):
+            stamps = {beat.boot: (beat, at) for beat, at in self._ledger.heartbeats()}
+
+        def is_alive(chunk: Chunk, lease: Lease) -> bool:
+            boot = self._holder(chunk, lease.number)
+            if boot not in stamps:
+                return self._is_fresh(lease.began_at)
+            beat, at = stamps[boot]
+            names_it = chunk.id in beat.leases
+            is_too_new_to_name = at < lease.began_at + 2 * self._policy.heartbeat_s
+            return beat.status != "over" and self._is_fresh(at) and (names_it or is_too_new_to_name)
+
+        return is_alive
+
+    def _is_fresh(self, stamp: float) -> bool:
+        return self._now() - stamp <= self._policy.lease_timeout_s
+
+    def _holder(self, chunk: Chunk, number: int) -> str:
+        key = (chunk, number)
+        if key not in self._holders:
+            self._holders[key] = self._ledger.attempt(chunk, number).boot
+        return self._holders[key]
+
+
+def _verdict_tiles(leased: Leased, verdict: Verdict, ends: list[AttemptEnd], max_crashes: int) -> tuple[Tile, ...]:
+    if verdict is Verdict.WORK:  # the parts cover everything
+        return tiles_left(leased.chunk, leased.parts, leased.crashes)
+    tiles: list[Tile] = list(leased.parts)
+    if verdict is Verdict.QUARANTINE:
+        last = next(end for end in reversed(ends) if end.convicts) if any(e.convicts for e in ends) else ends[-1]
+        (alone,) = leased.left
+        tiles.append(
+            Quarantined(range=alone, cause=last.cause.value, detail=last.detail, attempts=leased.attempt.number - 1)
+        )
+    else:
+        pieces = leased.left if len(leased.left) > 1 else halve(leased.left[0])
+        tiles.extend(Open(range=piece, crashes=max_crashes - 1) for piece in pieces)
+    return tuple(sorted(tiles, key=lambda tile: tile.range))

@@ -1,0 +1,88 @@
+"""What a GPU worker knows of its own life, for its heartbeat."""
+
+import os
+import socket
+import time
+from typing import Literal
+
+from gpu_jobs.jobs import Order
+from gpu_jobs.ledger import Heartbeat
+from gpu_jobs.worker.gpu import Sampler
+from gpu_jobs.worker.heartbeat import Rate
+from gpu_jobs.worker.holding import Hands
+from gpu_jobs.worker.messages import Done
+
+Status = Literal["starting", "working", "idle", "over"]
+_STUCK_S = 60.0
+
+
+class Life:
+    """Counts items and seconds. The supervisor's thread writes; `heartbeat` reads from another."""
+
+    def __init__(self, boot: str, order: Order | None, slot: int, hands: Hands, sampler: Sampler) -> None:
+        self._boot = boot
+        self._order = order.name if order else ""
+        self._slot = slot
+        self._host = f"{socket.gethostname()}:{os.getpid()}"
+        self._hands = hands
+        self._sampler = sampler
+        self._rate = Rate()
+        self._seconds = dict.fromkeys(("starting", "model_load", "working", "idle"), 0.0)
+        self._status: Status = "starting"
+        self._reason = ""
+        self._ticked_at = self._lap_at = time.monotonic()
+        self._device = ""
+        self.items_done = 0
+        self.items_failed = 0
+        self.infer_s = 0.0
+
+    @property
+    def cold_start_s(self) -> float:
+        return self._seconds["starting"] + self._seconds["model_load"]
+
+    def tick(self, status: Status) -> None:
+        """Book the time since the last tick under the status that held."""
+        now = time.monotonic()
+        if self._status != "over":
+            self._seconds[self._status] += now - self._ticked_at
+        self._ticked_at, self._status = now, status
+
+    def model_loaded(self, seconds: float, device: str) -> None:
+        self.tick("idle")
+        self._seconds["starting"] -= seconds
+        self._seconds["model_load"] += seconds
+        self._device = device
+
+    def did(self, done: Done) -> None:
+        self.items_done += done.range.num_items
+        self.items_failed += done.num_failed
+        self.infer_s += done.busy_s
+
+    def lap(self) -> float:
+        """Seconds since the last call."""
+        now = time.monotonic()
+        lap_s, self._lap_at = now - self._lap_at, now
+        return lap_s
+
+    def over(self, reason: str) -> None:
+        self.tick("over")
+        self._reason = reason
+
+    def heartbeat(self) -> Heartbeat | None:
+        """None if the supervisor has not ticked for long: a stuck supervisor must not look alive."""
+        if self._status != "over" and time.monotonic() - self._ticked_at > _STUCK_S:
+            return None
+        return Heartbeat(
+            boot=self._boot,
+            order=self._order,
+            slot=self._slot,
+            host=self._host,
+            status=self._status,
+            reason=self._reason,
+            leases=tuple(work.chunk.id for work in self._hands.works()),
+            items_done=self.items_done,
+            items_failed=self.items_failed,
+            items_per_s=round(self._rate.read(self.items_done), 3),
+            seconds={name: round(value, 3) for name, value in self._seconds.items()} | {"infer": round(self.infer_s, 3)},
+            gpu=self._sampler.read(),
+        )

@@ -1,0 +1,46 @@
+"""What the supervisor and its compute process say to each other, over one pipe."""
+
+from typing import NamedTuple
+
+from gpu_jobs.chunks import Chunk
+from gpu_jobs.failures import Cause
+
+
+class Assign(NamedTuple):
+    """Supervisor → compute: work on these items."""
+
+    token: int
+    todo: Chunk
+
+
+class Cut(NamedTuple):
+    """Supervisor → compute: of that assignment, do nothing from this item on."""
+
+    token: int
+    stop: int
+
+
+class Ready(NamedTuple):
+    """Compute → supervisor: the model is loaded."""
+
+    seconds: float
+    device: str
+
+
+class Done(NamedTuple):
+    """Compute → supervisor: these items are finished; consecutive within one assignment."""
+
+    token: int
+    range: Chunk
+    body: bytes
+    """Encoded rows, see `gpu_jobs.rows`."""
+    num_failed: int
+    busy_s: float
+    """Time inside `infer`."""
+
+
+class Failed(NamedTuple):
+    """Compute → supervisor: the process gives up, and no item is to blame."""
+
+    cause: Cause
+    detail: str

@@ -1,0 +1,242 @@
+"""Look into a video file, cut it into segments, and decode one segment: streamed, on the CPU.
+
+A frame is named by its position in presentation order, which holds for any frame rate. Segments begin at multiples of
+`GRID` frames, where possible just behind a keyframe, so that little is decoded in vain.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpu_jobs.errors import ItemError
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+GRID = 50
+"""Frames between two places where a segment may begin: the step of the shot detector's windows."""
+CONTEXT = 25
+"""Frames on either side of a segment that the shot detector sees but does not judge."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """The frames `[start, stop)` of a video, and how to get at them; the part of an item that `decode` needs."""
+
+    start: int
+    stop: int
+    num_frames: int
+    """Of the whole video."""
+    seek_frame: int
+    """The keyframe where decoding begins, at or before `start - CONTEXT`."""
+    seek_pts: int
+    end_pts: int
+    """Of the last frame that is decoded, at most `CONTEXT` behind the segment: proof that no frame was lost."""
+    origin_pts: int
+    """Of frame 0, where time begins."""
+    tick_num: int
+    tick_den: int
+    """Seconds per unit of the pts: a fraction, so that times are the same whatever is computed first."""
+    video_end_s: float
+
+    @property
+    def first(self) -> int:
+        """First frame of the segment and its context."""
+        return max(0, self.start - CONTEXT)
+
+    @property
+    def last(self) -> int:
+        """One behind the last frame of the segment and its context."""
+        return min(self.num_frames, self.stop + CONTEXT)
+
+    def time_s(self, pts: int) -> Fraction:
+        return Fraction((pts - self.origin_pts) * self.tick_num, self.tick_den)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """What demuxing a whole file tells, without decoding."""
+
+    pts: NDArray[np.int64]
+    """Of every frame, in presentation order."""
+    keys: NDArray[np.int64]
+    """Positions of the keyframes."""
+    tick: Fraction
+    end_pts: int
+    trouble: str
+    """Why frames at the end are missing; "" if they are not."""
+    num_missing: int
+    """How many, or 0 if that cannot be known."""
+
+    @property
+    def duration_s(self) -> float:
+        return float((self.end_pts - int(self.pts[0])) * self.tick)
+
+
+def probe(path: Path) -> Probe:
+    """Read all packets, decode none. Raises `ItemError` if there is not one frame to decode."""
+    import av
+
+    packets: list[tuple[int, bool]] = []
+    trouble, ticks, num_read = "", 1, 0
+    with _opened(path) as (container, stream):
+        announced = stream.frames if "mp4" in container.format.name else 0  # others estimate
+        tick = stream.time_base or Fraction(1, 1000)
+        is_vp8 = stream.codec_context.name == "vp8"
+        try:
+            for packet in container.demux(stream):
+                num_read += packet.size > 0 and not packet.is_corrupt
+                pts = packet.dts if packet.pts is None else packet.pts
+                is_hidden = is_vp8 and packet.size > 0 and not bytes(packet)[0] & 0x10  # RFC 6386, 9.1: show_frame
+                if packet.size and pts is not None and not (packet.is_discard or packet.is_corrupt or is_hidden):
+                    packets.append((pts, packet.is_keyframe))
+                    ticks = packet.duration or ticks
+        except (av.FFmpegError, OSError) as error:
+            trouble = f"the file cannot be read further: {_words(error)}"
+    first_key = min((pts for pts, is_key in packets if is_key), default=None)
+    if first_key is None:
+        raise ItemError(f"'{path}' has no frame that can be decoded; {trouble or 'it holds no keyframe'}")
+    packets = sorted(packet for packet in packets if packet[0] >= first_key)  # those before it cannot be decoded
+    all_pts = np.array([pts for pts, _ in packets], dtype=np.int64)
+    missing = max(0, announced - num_read)
+    if missing and not trouble:
+        trouble = "the file is cut short"
+    return Probe(
+        pts=all_pts,
+        keys=np.array([at for at, (_, is_key) in enumerate(packets) if is_key], dtype=np.int64),
+        tick=tick,
+        end_pts=int(all_pts[-1]) + ticks,
+        trouble=trouble,
+        num_missing=missing,
+    )
+
+
+def cut(found: Probe, segment_s: float) -> Iterator[Segment]:
+    """Cut into segments of about `segment_s`, at multiples of `GRID` behind a keyframe; they tile the frames."""
+    num_frames = len(found.pts)
+    frames_per_s = num_frames / max(found.duration_s, 1e-3)
+    target = max(GRID, round(segment_s * frames_per_s / GRID) * GRID)
+    borders = [0]
+    while num_frames - borders[-1] > 1.5 * target:
+        borders.append(_best_border(found.keys, borders[-1] + target, slack=target // 4))
+    for start, stop in pairwise([*borders, num_frames]):
+        seek_frame = _key_before(found.keys, max(0, start - CONTEXT))
+        yield Segment(
+            start=start,
+            stop=stop,
+            num_frames=num_frames,
+            seek_frame=seek_frame,
+            seek_pts=int(found.pts[seek_frame]),
+            end_pts=int(found.pts[min(num_frames, stop + CONTEXT) - 1]),
+            origin_pts=int(found.pts[0]),
+            tick_num=found.tick.numerator,
+            tick_den=found.tick.denominator,
+            video_end_s=round(found.duration_s, 6),
+        )
+
+
+def decode(path: Path, segment: Segment) -> Iterator[tuple[int, "VideoFrame"]]:
+    """Yield (position, frame) of the segment and its context, in order and complete, holding one frame at a time.
+
+    Raises:
+        ItemError: a frame is lost or damaged, or the file is not what it was.
+    """
+    import av
+
+    position, frame = segment.seek_frame - 1, None
+    with _opened(path) as (container, stream):
+        try:
+            for position, frame in enumerate(_from_keyframe(container, stream, segment), segment.seek_frame):
+                if frame.is_corrupt:
+                    raise ItemError(f"frame {position} of '{path}' is damaged")
+                if position >= segment.first:
+                    yield position, frame
+                if position == segment.last - 1:
+                    break
+        except (av.FFmpegError, OSError) as error:
+            raise ItemError(f"'{path}' cannot be decoded behind frame {position}: {_words(error)}") from error
+    if frame is None or position < segment.last - 1:
+        raise ItemError(f"'{path}' ends behind frame {position}; frame {segment.last - 1} was expected")
+    if frame.pts != segment.end_pts:
+        raise ItemError(f"'{path}' lost frames before frame {segment.last}: its data is damaged or its times disordered")
+
+
+def _from_keyframe(container: "InputContainer", stream: "VideoStream", segment: Segment) -> Iterator["VideoFrame"]:
+    """Frames from the one at `seek_pts`. Not every container finds it at once; then decoding begins at its start."""
+    if segment.seek_frame:
+        container.seek(segment.seek_pts, stream=stream)
+    frames = _frames(container, stream)
+    first = next((frame for frame in frames if frame.pts is not None and frame.pts >= segment.seek_pts), None)
+    if (first is None or first.pts != segment.seek_pts) and segment.seek_frame:
+        container.seek(segment.origin_pts, stream=stream)
+        frames = _frames(container, stream)
+        first = next((frame for frame in frames if frame.pts is not None and frame.pts >= segment.seek_pts), None)
+    if first is not None:
+        yield first
+        yield from frames
+
+
+def _frames(container: "InputContainer", stream: "VideoStream") -> Iterator["VideoFrame"]:
+    """All frames; before an error is raised also those that were complete but held back for reordering."""
+    import av
+
+    for packet in container.demux(stream):
+        try:
+            decoded = packet.decode()
+        except av.FFmpegError:
+            yield from stream.codec_context.decode(None)
+            raise
+        yield from decoded
+
+
+@contextmanager
+def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
+    """The file and its first video stream, to be decoded in the calling thread."""
+    import av
+
+    try:
+        container = av.open(str(path), options={"protocol_whitelist": "file"})
+    except FileNotFoundError as error:
+        raise ItemError(f"'{path}' does not exist") from error
+    except (av.FFmpegError, OSError) as error:
+        size = path.stat().st_size if path.exists() else 0
+        what = _words(error) if size else "the file is empty"
+        raise ItemError(f"'{path}' cannot be opened as a video: {what}") from error
+    with container:
+        streams = [stream for stream in container.streams.video if not _is_picture(stream)]
+        if not streams:
+            raise ItemError(f"'{path}' has no video stream")
+        streams[0].thread_type = "NONE"
+        yield container, streams[0]
+
+
+def _is_picture(stream: "VideoStream") -> bool:
+    """True for the cover of an audio file."""
+    import av
+
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _best_border(keys: NDArray[np.int64], goal: int, slack: int) -> int:
+    """The multiple of `GRID` near `goal` (itself one) that makes least be decoded in vain."""
+    reach = slack // GRID * GRID
+    near = range(goal - reach, goal + reach + 1, GRID)
+    return min(near, key=lambda at: (at - CONTEXT - _key_before(keys, at - CONTEXT), abs(at - goal), at))
+
+
+def _key_before(keys: NDArray[np.int64], position: int) -> int:
+    return int(keys[max(0, int(np.searchsorted(keys, position, side="right")) - 1)])
+
+
+def _words(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    return text[:1].lower() + text[1:]
