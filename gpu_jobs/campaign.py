@@ -7,28 +7,262 @@ campaign are safe; the one that opened it last rules, and the other gives way at
 import hashlib
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
-from typing import Self
+from itertools import chain
 
 from gpu_jobs.background import Background
-from gpu_jobs.dispatch import CampaignView, CloseCampaign, Decision, JobView, StartJob, StopJob, decide
-from gpu_jobs.errors import (
-    NoCapacityError,
-    OutcomeUnknownError,
-    PlatformError,
-    RefusedError,
-    RejectedError,
-    SupersededError,
-)
+from gpu_jobs.dispatch import CloseCampaign, Decision, StartJob, StopJob, decide
+from gpu_jobs.errors import CampaignError, NoCapacityError, OutcomeUnknownError, RefusedError, RejectedError
+from gpu_jobs.errors import SupersededError
 from gpu_jobs.jobs import Handle, Observation, Order, Phase, Policy
-from gpu_jobs.journal import Closed, Ended, Journal, JournalState, Opened, Ordered
-from gpu_jobs.ledger import Heartbeat, Ledger, Plan
+from gpu_jobs.journal import Closed, Ended, Journal, JournalEntry, JournalState, Opened, Ordered
+from gpu_jobs.ledger import Ledger, Plan
+from gpu_jobs.observe import Observer, Progress, spent_usd
 from gpu_jobs.platforms import open_platform
 from gpu_jobs.platforms.base import Platform, start_once
 from gpu_jobs.split import CampaignSpec, split
 from gpu_jobs.store import Store, is_local, open_store
-from gpu_jobs.survey import Survey
+
+_STOP_S = 25.0
+"""How long to wait for GPU jobs to stop; Prefect kills a cancelled flow after 30 s."""
+
+
+def open_campaign(spec: CampaignSpec, policy: Policy) -> "Campaign":
+    """Check a request, then find its campaign or create it; nothing is started yet.
+
+    Raises:
+        RefusedError: what is wrong with which field.
+    """
+    check(spec, policy, datetime.now(UTC))
+    store, plan = split(spec, policy.max_workers)
+    return Campaign(store, plan)
+
+
+def check(spec: CampaignSpec, policy: Policy, now: datetime) -> None:
+    """Refuse what cannot work, before anything is read or written."""
+    if policy.budget_usd is not None and policy.budget_usd < 0:
+        raise RefusedError("budget_usd", f"it is {policy.budget_usd}; it cannot be negative")
+    if policy.deadline is not None and policy.deadline <= now:
+        raise RefusedError("deadline", f"{policy.deadline:%Y-%m-%d %H:%M %Z} has passed")
+    if policy.max_workers < 1:
+        raise RefusedError("max_workers", f"it is {policy.max_workers}; at least one GPU worker is needed")
+    if spec.chunk_weight is not None and spec.chunk_weight <= 0:
+        raise RefusedError("chunk_weight", f"it is {spec.chunk_weight}; it must be positive")
+    if not policy.platforms:
+        raise RefusedError("platforms", "name at least one")
+    remote = [name for name in policy.platforms if name != "local"]
+    inputs = [spec.dataset] if isinstance(spec.dataset, str) else list(spec.dataset)
+    if remote and is_local(spec.store_root):
+        raise RefusedError("store_root", f"'{spec.store_root}' is a folder of this machine; {remote[0]} cannot reach it")
+    if remote and any(map(is_local, inputs)):
+        raise RefusedError("dataset", f"'{inputs[0]}' is a path of this machine; {remote[0]} cannot reach it")
+
+
+class Campaign:
+    """A planned campaign in its store."""
+
+    def __init__(self, store: Store, plan: Plan) -> None:
+        self.store = store
+        self.plan = plan
+        self.ledger = Ledger(store)
+        self.journal = Journal(store)
+
+    @classmethod
+    def open(cls, uri: str) -> "Campaign":
+        """Look at an existing campaign."""
+        store = open_store(uri)
+        plan = Ledger(store).plan()
+        if plan is None:
+            raise CampaignError(f"there is no campaign at {store.uri}")
+        return cls(store, plan)
+
+    def run(self, policy: Policy, platforms: Sequence[Platform] = (), *, tick_s: float = 1.0) -> Iterator[Progress]:
+        """Open the campaign under `policy` and work until it is closed; yield after every look.
+
+        Close the iterator, or let an exception into it, and all GPU jobs are stopped, what they have finished is
+        committed, and the campaign is closed so that it can be resumed.
+
+        Args:
+            policy: what may be used; written into the journal.
+            platforms: adapters; empty: the policy's platforms are opened by name.
+            tick_s: seconds between two looks.
+
+        Raises:
+            SupersededError: (while iterating) a newer flow run opened the campaign; its GPU jobs go on under that.
+        """
+        adapters = platforms or [open_platform(name) for name in policy.platforms]
+        with Background() as background:
+            loop = _Loop(self, policy, adapters, background)
+            loop.open()
+            try:
+                while True:
+                    progress = loop.turn()
+                    yield progress
+                    if loop.is_over:
+                        return
+                    time.sleep(tick_s)
+            except SupersededError:
+                raise
+            except BaseException as error:
+                loop.stop(f"interrupted by {type(error).__name__}")
+                raise
+
+
+class _Loop:
+    """One flow run's turn at one campaign."""
+
+    def __init__(
+        self, campaign: Campaign, policy: Policy, platforms: Sequence[Platform], background: Background
+    ) -> None:
+        self._campaign = campaign
+        self._journal = campaign.journal
+        self._policy = policy
+        self._platforms = {platform.name: platform for platform in platforms}
+        self._offers = list(chain.from_iterable(platform.offers() for platform in platforms))
+        self._background = background
+        self._opener = uuid.uuid4().hex[:12]
+        self._observer = Observer(campaign.ledger, campaign.plan, policy)
+        self._handles: dict[str, Handle] = {}
+        self.is_over = False
+
+    def open(self) -> None:
+        self._append(Opened(opener=self._opener, policy=self._policy, at=datetime.now(UTC)))
+
+    def turn(self) -> Progress:
+        """Observe, decide, act; once."""
+        state = self._read()
+        seen = self._observe(state)
+        if self._note_ends(state, seen):
+            state = self._read()
+        self._observer.look(must_survey=not any(each.workers_alive for each in seen.values()))
+        view = self._observer.view(state, seen)
+        decision = decide(view, self._offers, self._policy, datetime.now(UTC))
+        self._act(decision, state)
+        state = self._journal.read()
+        self.is_over = state.closed is not None and not state.live_orders
+        return self._observer.progress(state, seen, decision.reason)
+
+    def stop(self, reason: str) -> None:
+        """Close the campaign and end its GPU jobs, within the time that an interrupted flow has."""
+        give_up_at = time.monotonic() + _STOP_S
+        try:
+            self._append(Closed(reason=reason, opener=self._opener, at=datetime.now(UTC)))
+        except CampaignError:
+            pass  # closed already
+        while (state := self._journal.read()).live_orders and time.monotonic() < give_up_at:
+            for order in state.live_orders:
+                self._stop_job(order.name, reason)
+            self._observer.look(must_survey=False)
+            self._note_ends(state, self._observe(state), because=f"stopped: {reason}")
+            time.sleep(0.1)
+
+    def _read(self) -> JournalState:
+        state = self._journal.read()
+        opened = state.opened
+        if opened is None or opened.opener != self._opener:
+            by = opened.opener if opened else "nobody"
+            raise SupersededError(f"flow run {by} has opened {self._campaign.store.uri} since; this one gives way")
+        return state
+
+    def _append(self, entry: JournalEntry) -> None:
+        """Append an entry that stays right whatever others append first."""
+        while not self._journal.append(entry, upon=self._journal.read()):
+            continue
+
+    def _observe(self, state: JournalState) -> dict[str, Observation]:
+        """What the platforms say of every live order that they know."""
+        seen: dict[str, Observation] = {}
+        for name, platform in self._platforms.items():
+            orders = [order for order in state.live_orders if order.offer.platform == name]
+            for order in orders:
+                if order.name not in self._handles:
+                    self._look_up(platform, order, state, seen)
+            handles = [self._handles[order.name] for order in orders if order.name in self._handles]
+            found = self._background.run(platform.observe(handles)) if handles else {}
+            seen.update({handle.order: observation for handle, observation in found.items()})
+        return seen
+
+    def _look_up(
+        self, platform: Platform, order: Order, state: JournalState, seen: dict[str, Observation]
+    ) -> None:
+        """Find a GPU job whose start we have not seen: a lost reply, or an orchestrator that died."""
+        handle = self._background.run(platform.find(order.name))
+        age_s = (datetime.now(UTC) - state.orders[order.name].at).total_seconds()
+        if handle is not None:
+            self._handles[order.name] = handle
+        elif age_s > platform.find_lag_s:
+            seen[order.name] = Observation(phase=Phase.GONE, reason="not to be found on its platform")
+
+    def _note_ends(self, state: JournalState, seen: Mapping[str, Observation], because: str = "") -> bool:
+        over = {name: observation for name, observation in seen.items() if observation.phase.is_over}
+        if over:
+            self._observer.look(must_survey=False)
+        for name, observation in over.items():
+            self._end_order(state.orders[name], observation, because)
+        return bool(over)
+
+    def _end_order(self, ordered: Ordered, observation: Observation, because: str) -> None:
+        name = ordered.order.name
+        ended = Ended(
+            order=name,
+            reason=because or observation.reason or observation.phase.value,
+            detail=observation.detail,
+            items_done=self._observer.items_done_by(name),
+            spent_usd=spent_usd(ordered.order, ordered.at, observation),
+            at=datetime.now(UTC),
+        )
+        try:
+            self._append(ended)
+        except CampaignError:
+            pass  # the other flow run has noted it
+
+    def _act(self, decision: Decision, state: JournalState) -> None:
+        for action in decision.actions:
+            match action:
+                case StartJob():
+                    self._start_job(action, state)
+                case StopJob(order=order, reason=reason):
+                    self._stop_job(order, reason)
+                case CloseCampaign(reason=reason):
+                    closed = Closed(reason=reason, opener=self._opener, at=datetime.now(UTC))
+                    self._journal.append(closed, upon=state)  # if another came first, we decide again
+
+    def _start_job(self, action: StartJob, state: JournalState) -> None:
+        now = datetime.now(UTC)
+        expires_at = now + timedelta(hours=self._policy.job_hours)
+        if self._policy.deadline is not None:
+            expires_at = min(expires_at, self._policy.deadline)
+        order = Order(
+            name=f"{order_prefix(self._campaign.store.uri)}-{state.next_seq:04d}",
+            campaign_uri=self._campaign.store.uri,
+            offer=action.offer,
+            num_workers=action.num_workers,
+            expires_at=expires_at,
+            reserved_usd=action.num_workers * action.offer.usd_per_hour * self._policy.job_hours,
+        )
+        if not self._journal.append(Ordered(order=order, opener=self._opener, reason=action.reason, at=now), state):
+            return  # another entry came first: decide again
+        try:
+            platform = self._platforms[action.offer.platform]
+            self._handles[order.name] = self._background.run(start_once(platform, order))
+        except (NoCapacityError, RejectedError) as error:
+            gone = Observation(phase=Phase.GONE, reason=str(error))
+            self._end_order(self._journal.read().orders[order.name], gone, "")
+        except OutcomeUnknownError:
+            return  # looked up at every turn until its platform must know
+
+    def _stop_job(self, order: str, reason: str) -> None:
+        if handle := self._handles.get(order):
+            self._background.run(self._platforms[handle.platform].stop(handle))
+
+
+def root_prefix(store_root: str) -> str:
+    """What the names of all GPU jobs under one store root begin with; the reaper touches nothing else."""
+    return f"ff-{hashlib.sha256(store_root.rstrip('/').encode()).hexdigest()[:8]}"
+
+
+def order_prefix(campaign_uri: str) -> str:
+    """What the names of all GPU jobs of one campaign begin with."""
+    root, _, name = campaign_uri.rpartition("/")
+    return f"{root_prefix(root)}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

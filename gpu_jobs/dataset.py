@@ -144,7 +144,7 @@ def _rows(name: str, path: Path, base: str, id_column: str) -> Iterator[Source]:
     for batch in frame.collect_batches(chunk_size=_ROWS_AT_ONCE, maintain_order=True):
         uris = [_resolve(uri, base) for uri in batch[uri_column]] if uri_column else [""] * batch.height
         for row, uri, mark in zip(batch.iter_rows(named=True), uris, fingerprints(uris), strict=True):
-            value = row[id_column] if id_column in row else uri or None
+            value = row.get(id_column, uri or None)
             if value is None:
                 raise RefusedError("dataset", f"row {row_number} of the table '{name}' has no id")
             yield Source(id=str(value), uri=uri, fingerprint=mark, columns=row)

@@ -39,6 +39,7 @@ class CampaignView:
     reserved_usd: float = 0.0
     spent_usd: float = 0.0
     closed: str = ""
+    closed_for_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,6 @@ class StopJob:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseCampaign:
     reason: str
-    is_complete: bool = False
 
 
 Action = StartJob | StopJob | CloseCampaign
@@ -72,6 +72,8 @@ class Decision:
 
 
 _SHARE_FROM_ITEMS = 20
+_LEAVE_S = 10.0
+"""How long GPU workers of a finished campaign have to leave by themselves before they are stopped."""
 
 
 def decide(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> Decision:
@@ -79,10 +81,13 @@ def decide(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: dat
 
     Raises nothing; an empty `actions` means wait. `offers` must not be empty.
     """
+    if view.closed and view.items_left == 0 and view.closed_for_s < _LEAVE_S:
+        return Decision(actions=(), reason="every item is settled; the GPU workers are leaving")
     if view.closed:
         return _stop_all(view, f"the campaign is closed: {view.closed}")
     if view.items_left == 0:
-        return _close(view, "every item is settled", is_complete=True)
+        done = "every item is settled"
+        return Decision(actions=(CloseCampaign(reason=done),), reason=done)
     if reason := _hopeless(view, policy, now):
         return _close(view, reason)
     alive = sum(job.num_workers if job.is_starting else job.workers_alive for job in view.jobs)
@@ -114,9 +119,9 @@ def _hopeless(view: CampaignView, policy: Policy, now: datetime) -> str:
     return ""
 
 
-def _close(view: CampaignView, reason: str, *, is_complete: bool = False) -> Decision:
+def _close(view: CampaignView, reason: str) -> Decision:
     stops = _stop_all(view, reason).actions
-    return Decision(actions=(*stops, CloseCampaign(reason=reason, is_complete=is_complete)), reason=reason)
+    return Decision(actions=(*stops, CloseCampaign(reason=reason)), reason=reason)
 
 
 def _stop_all(view: CampaignView, reason: str) -> Decision:

@@ -99,6 +99,13 @@ class JournalState:
         return {entry.order.name: entry for entry in self.entries if isinstance(entry, Ordered)}
 
     @property
+    def orders_of_opening(self) -> list[Ordered]:
+        """GPU jobs ordered since the last opening, and those that it found alive."""
+        last = max((at for at, entry in enumerate(self.entries) if isinstance(entry, Opened)), default=0)
+        ended_before = {entry.order for entry in self.entries[:last] if isinstance(entry, Ended)}
+        return [entry for name, entry in self.orders.items() if name not in ended_before]
+
+    @property
     def ended(self) -> dict[str, Ended]:
         return {entry.order: entry for entry in self.entries if isinstance(entry, Ended)}
 

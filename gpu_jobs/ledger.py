@@ -4,7 +4,7 @@ Nothing here waits or retries; every race is decided by `Store.create`.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -255,10 +255,11 @@ class Ledger:
         body = self.store.get(layout.worker(boot))
         return None if body is None else _HEARTBEAT.validate_json(body)
 
-    def heartbeats(self) -> Iterator[tuple[Heartbeat, float]]:
-        """Every GPU worker that ever lived, with the store's stamp of its last sign of life."""
+    def heartbeats(self, without: Container[str] = ()) -> Iterator[tuple[Heartbeat, float]]:
+        """GPU workers that ever lived, but for some boots, with the store's stamp of their last sign of life."""
         for entry in self.store.list(layout.WORKERS):
-            if heartbeat := self.heartbeat(layout.stem(entry.key)):
+            boot = layout.stem(entry.key)
+            if boot not in without and (heartbeat := self.heartbeat(boot)):
                 yield heartbeat, entry.stored_at
 
 

@@ -15,6 +15,10 @@ class Platform(Protocol):
     def name(self) -> str:
         """As in `Offer.platform`."""
 
+    @property
+    def find_lag_s(self) -> float:
+        """For how long after `start` a GPU job may be missing from `find` and `list_owned`."""
+
     def offers(self) -> Sequence[Offer]:
         """What can be rented here."""
 

@@ -30,6 +30,7 @@ class LocalPlatform:
     """Implements `Platform`. A handle's id is the pid and start time of each process, joined by commas."""
 
     name = "local"
+    find_lag_s = 0.0
 
     def __init__(self, log_dir: Path | None = None) -> None:
         self._log_dir = log_dir or default_log_dir()
@@ -56,14 +57,15 @@ class LocalPlatform:
 
     async def stop(self, handle: Handle) -> None:
         """SIGTERM; asked again after the grace, SIGKILL with all children."""
-        asked_at = self._stops.setdefault(handle, time.monotonic())
-        is_late = time.monotonic() - asked_at > STOP_GRACE_S
-        for process in filter(None, map(_alive, handle.id.split(","))):
-            if not is_late:
+        processes = [process for identity in handle.id.split(",") if (process := _alive(identity))]
+        if handle not in self._stops:
+            self._stops[handle] = time.monotonic()
+            for process in processes:
                 _signal(process, signal.SIGTERM)
-                continue
-            for each in (*process.children(recursive=True), process):
-                _signal(each, signal.SIGKILL)
+        elif time.monotonic() - self._stops[handle] > STOP_GRACE_S:
+            for process in processes:
+                for each in (*process.children(recursive=True), process):
+                    _signal(each, signal.SIGKILL)
 
     async def list_owned(self, prefix: str) -> Sequence[Handle]:
         by_order: dict[str, list[str]] = {}
@@ -77,7 +79,7 @@ class LocalPlatform:
 
     def _start_one(self, order: Order, slot: int) -> str:
         command = [sys.executable, "-m", _MODULE, order.campaign_uri, "--order", order.name, "--slot", str(slot)]
-        with self.log_path(order.name, slot).open("ab") as log:
+        with self.log_path(order.name, slot).open("wb") as log:
             child = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

@@ -66,9 +66,7 @@ class GcsStore:
         self._retry = RETRY.with_timeout(deadline_s)
         self._timeout = (CONNECT_TIMEOUT_S, min(READ_TIMEOUT_S, deadline_s))
         with self._errors("", _READ):
-            self._client = storage.Client(project=None)  # objects belong to buckets; no call here needs a project
-        for scheme in ("https://", "http://"):
-            self._client._http.mount(scheme, HTTPAdapter(pool_maxsize=MAX_CONNECTIONS, pool_block=True))  # noqa: SLF001 - the client has no public setting for it
+            self._client = _new_client()
         self._bucket = self._client.bucket(self._bucket_name)
         self._bucket_was_seen = False
 
@@ -144,9 +142,10 @@ class GcsStore:
                 raise StoreError(f"{self._place(key)} does not exist")
             path.parent.mkdir(parents=True, exist_ok=True)
             temp = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
+            checksum = blob.crc32c  # reading replaces it by that of whatever is read
             try:
                 self._fetch(blob, temp)
-                if _crc32c(temp) != blob.crc32c:
+                if _crc32c(temp) != checksum:
                     raise StoreError(f"{self._place(key)} arrived damaged: its checksum differs; download it again")
                 temp.replace(path)
             finally:
@@ -204,10 +203,11 @@ class GcsStore:
         return body
 
     def _fetch(self, blob: Any, path: Path) -> None:
+        size, generation = blob.size, blob.generation
         with path.open("wb") as file:
-            for start in range(0, blob.size, BLOCK_BYTES):
-                end = min(start + BLOCK_BYTES, blob.size) - 1
-                file.write(self._read(blob, start=start, end=end, if_generation_match=blob.generation))
+            for start in range(0, size, BLOCK_BYTES):
+                end = min(start + BLOCK_BYTES, size) - 1
+                file.write(self._read(blob, start=start, end=end, if_generation_match=generation))
 
     def _require_bucket(self) -> None:
         """Tell "no such object" from "no such bucket", which the service reports alike; asked at most once."""
@@ -248,6 +248,16 @@ class GcsStore:
             raise StoreError(f"{place}: {_CREDENTIALS} ({_brief(error)})") from error
         except (GoogleAPICallError, requests.RequestException) as error:
             raise StoreError(f"{place}: {_brief(error)}") from error
+
+
+def _new_client() -> Any:
+    client = storage.Client(project=None)  # objects belong to buckets: no call here needs a project
+    # Two things have no public setting. Without the second, every client asks for its bucket's metadata in the
+    # background, for traces nobody collects, and needs a permission for it (seen in 3.17).
+    for scheme in ("https://", "http://"):
+        client._http.mount(scheme, HTTPAdapter(pool_maxsize=MAX_CONNECTIONS, pool_block=True))  # noqa: SLF001
+    client._bucket_metadata_cache = None  # noqa: SLF001
+    return client
 
 
 def _parse(uri: str) -> tuple[str, str]:

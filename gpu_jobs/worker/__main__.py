@@ -6,7 +6,9 @@ and the last line of the log say why); 3 when it may not work here: its order is
 
 import argparse
 import logging
+import os
 import signal
+import socket
 import sys
 import uuid
 
@@ -61,9 +63,7 @@ def _order(state: JournalState, name: str | None) -> Order | None:
 def _reason_not_to_begin(store: Store, journal: Journal, order: Order | None, arguments: argparse.Namespace) -> str:
     if order is None:
         return reason_to_end(journal, None, 0.0)
-    handle = arguments.handle.encode()
-    if not handle:
-        return reason_to_end(journal, order, 0.0)
+    handle = (arguments.handle or f"{socket.gethostname()}:{os.getpid()}").encode()
     key = layout.bound(order.name, arguments.slot)
     if not store.create(key, handle):
         return f"slot {arguments.slot} of {order.name} belongs to {(store.get(key) or b'?').decode()}"

@@ -18,7 +18,7 @@ from gpu_jobs.worker.messages import Done
 _THREADS = 4
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Work:
     """One leased chunk, its finished rows, and what is left of it. Rows arrive in order within a piece."""
 

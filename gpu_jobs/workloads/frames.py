@@ -1,6 +1,6 @@
 """What single frames show: label guesses and an embedding each, by EfficientNet-Lite0 or any transformers model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -33,8 +33,9 @@ class Seen:
 class Backbone(Protocol):
     """One model: how a frame is prepared for it, and what it says."""
 
-    names: Sequence[str]
-    """Of its classes; empty if it has none."""
+    @property
+    def names(self) -> Sequence[str]:
+        """Of its classes; empty if it has none."""
 
     def prepare(self, frame: "VideoFrame") -> Pixels:
         """The model's input for one frame; called in several threads."""
@@ -113,14 +114,16 @@ class _Transformer:
         except ImportError as error:
             raise WorkloadImportError(f"frame model '{model}' needs the package transformers: {error}") from error
         name, _, revision = (model, "", "") if Path(model).is_dir() else model.partition("@")
-        where = {"pretrained_model_name_or_path": name, "revision": revision or "main", "trust_remote_code": False}
+        auto: Any
+        where: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
         try:
-            config = transformers.AutoConfig.from_pretrained(**where)
+            config = transformers.AutoConfig.from_pretrained(name, **where)
             classifies = any(one.endswith("ForImageClassification") for one in config.architectures or ())
             auto = transformers.AutoModelForImageClassification if classifies else transformers.AutoModel
-            self._model = auto.from_pretrained(**where).eval().to(device)
+            self._model = auto.from_pretrained(name, **where).eval().to(device)
             # without torchvision the default backend only warns and falls back to this one
-            self._processor = transformers.AutoImageProcessor.from_pretrained(**where, backend="pil")
+            processor: Any = transformers.AutoImageProcessor
+            self._processor = processor.from_pretrained(name, **where, backend="pil")
         except (OSError, ValueError, ImportError) as error:
             raise WorkloadImportError(f"frame model '{model}' cannot be loaded: {error}") from error
         self.names = [config.id2label[place] for place in range(config.num_labels)] if classifies else []
@@ -146,5 +149,6 @@ class _Transformer:
 
 
 def _pool(hidden: Any) -> Any:
-    """Mean over tokens [N, tokens, D] or over places [N, D, height, width]."""
-    return hidden.mean(dim=1) if hidden.ndim == 3 else hidden.mean(dim=(2, 3))
+    """Mean over places [N, D, height, width] or over tokens [N, tokens, D]."""
+    is_map = hidden.ndim == 4  # noqa: PLR2004
+    return hidden.mean(dim=(2, 3)) if is_map else hidden.mean(dim=1)

@@ -18,12 +18,16 @@ from numpy.typing import NDArray
 
 from gpu_jobs.errors import WorkloadImportError
 from gpu_jobs.workloads.batches import Batches
-from gpu_jobs.workloads.video_decode import CONTEXT, GRID
+from gpu_jobs.workloads.video_decode import GRID
 
 WIDTH, HEIGHT = 48, 27
+CONTEXT = 25
+"""Frames on either side of what it judges that the detector sees."""
 _WINDOW = CONTEXT + GRID + CONTEXT
 _WINDOWS_AT_ONCE = {"cpu": 1, "cuda": 16}
 """On a CPU more than one at a time is slower: they fall out of its cache."""
+
+MERGED_COLUMNS = ("item_index", "video", "frame", "start_s", "end_s", "score", "transition_frames")
 
 Frames = NDArray[np.uint8]
 
@@ -87,8 +91,8 @@ def transitions(scores: NDArray[np.float32], threshold: float) -> Iterator[tuple
 def merge(shots: pl.LazyFrame) -> pl.LazyFrame:
     """Final shots from the rows of all segments, in order: halves of one transition joined, ends filled in.
 
-    Takes and gives `item_index, video, frame, start_s, end_s, score, transition_frames`; `end_s` comes in as the
-    video's end and leaves as the shot's.
+    Takes and gives `MERGED_COLUMNS`; `end_s` comes in as the video's end and leaves as the shot's. A shot whose
+    following segment could not be used ends where the next shot that was seen begins.
     """
     begins_at = pl.col("frame") - pl.col("transition_frames")
     goes_on = (
@@ -110,7 +114,30 @@ def merge(shots: pl.LazyFrame) -> pl.LazyFrame:
     ends_the_video = pl.col("start_s") >= pl.col("end_s")  # nothing follows it
     begins_the_video = (begins_at == 0) & (pl.col("frame") > 0)  # nothing precedes it
     next_starts_s = pl.when(pl.col("video").shift(-1) == pl.col("video")).then(pl.col("start_s").shift(-1))
-    return whole.filter(~ends_the_video & ~begins_the_video).with_columns(end_s=next_starts_s.fill_null(pl.col("end_s")))
+    return whole.filter(~ends_the_video & ~begins_the_video).with_columns(
+        end_s=next_starts_s.fill_null(pl.col("end_s"))
+    )
+
+
+def labels(shots: pl.LazyFrame, frames: pl.LazyFrame, top_k: int) -> pl.LazyFrame:
+    """`video, frame, label, labels` of each shot: the mean of the guesses for its sampled frames.
+
+    Takes rows of `video, frame` (shots) and `video, frame, labels` (frames), each in order.
+    """
+    shot = ["video", "shot"]
+    starts = shots.select("video", "frame", shot="frame")
+    within = frames.join_asof(starts, on="frame", by="video", check_sortedness=False).drop_nulls("shot")
+    guesses = within.filter(pl.col("labels").list.len() > 0).explode("labels").unnest("labels")
+    return (
+        guesses.group_by(*shot, "label")
+        .agg(pl.col("score").sum())
+        .join(within.group_by(shot).agg(num_frames=pl.len()), on=shot)
+        .with_columns(pl.col("score") / pl.col("num_frames"))
+        .sort(*shot, "score", "label", descending=[False, False, True, False])
+        .group_by(shot, maintain_order=True)
+        .agg(pl.struct("label", pl.col("score").cast(pl.Float32)).head(top_k).alias("labels"), pl.col("label").first())
+        .rename({"shot": "frame"})
+    )
 
 
 @contextmanager

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 GRID = 50
 """Frames between two places where a segment may begin: the step of the shot detector's windows."""
-CONTEXT = 25
-"""Frames on either side of a segment that the shot detector sees but does not judge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +34,13 @@ class Segment:
     stop: int
     num_frames: int
     """Of the whole video."""
+    context: int
+    """How many frames on either side are decoded too, where there are so many."""
     seek_frame: int
-    """The keyframe where decoding begins, at or before `start - CONTEXT`."""
+    """The keyframe where decoding begins, at or before `first`."""
     seek_pts: int
     end_pts: int
-    """Of the last frame that is decoded, at most `CONTEXT` behind the segment: proof that no frame was lost."""
+    """Of the last frame that is decoded: proof that no frame was lost."""
     origin_pts: int
     """Of frame 0, where time begins."""
     tick_num: int
@@ -51,12 +51,12 @@ class Segment:
     @property
     def first(self) -> int:
         """First frame of the segment and its context."""
-        return max(0, self.start - CONTEXT)
+        return max(0, self.start - self.context)
 
     @property
     def last(self) -> int:
         """One behind the last frame of the segment and its context."""
-        return min(self.num_frames, self.stop + CONTEXT)
+        return min(self.num_frames, self.stop + self.context)
 
     def time_s(self, pts: int) -> Fraction:
         return Fraction((pts - self.origin_pts) * self.tick_num, self.tick_den)
@@ -120,23 +120,24 @@ def probe(path: Path) -> Probe:
     )
 
 
-def cut(found: Probe, segment_s: float) -> Iterator[Segment]:
-    """Cut into segments of about `segment_s`, at multiples of `GRID` behind a keyframe; they tile the frames."""
+def cut(found: Probe, segment_s: float, context: int) -> Iterator[Segment]:
+    """Cut into segments of about `segment_s`, at multiples of `GRID` near a keyframe; they tile the frames."""
     num_frames = len(found.pts)
     frames_per_s = num_frames / max(found.duration_s, 1e-3)
     target = max(GRID, round(segment_s * frames_per_s / GRID) * GRID)
     borders = [0]
     while num_frames - borders[-1] > 1.5 * target:
-        borders.append(_best_border(found.keys, borders[-1] + target, slack=target // 4))
+        borders.append(_best_border(found.keys, borders[-1] + target, target // 4, context))
     for start, stop in pairwise([*borders, num_frames]):
-        seek_frame = _key_before(found.keys, max(0, start - CONTEXT))
+        seek_frame = _key_before(found.keys, max(0, start - context))
         yield Segment(
             start=start,
             stop=stop,
             num_frames=num_frames,
+            context=context,
             seek_frame=seek_frame,
             seek_pts=int(found.pts[seek_frame]),
-            end_pts=int(found.pts[min(num_frames, stop + CONTEXT) - 1]),
+            end_pts=int(found.pts[min(num_frames, stop + context) - 1]),
             origin_pts=int(found.pts[0]),
             tick_num=found.tick.numerator,
             tick_den=found.tick.denominator,
@@ -167,7 +168,9 @@ def decode(path: Path, segment: Segment) -> Iterator[tuple[int, "VideoFrame"]]:
     if frame is None or position < segment.last - 1:
         raise ItemError(f"'{path}' ends behind frame {position}; frame {segment.last - 1} was expected")
     if frame.pts != segment.end_pts:
-        raise ItemError(f"'{path}' lost frames before frame {segment.last}: its data is damaged or its times disordered")
+        raise ItemError(
+            f"'{path}' lost frames before frame {segment.last}: its data is damaged or its times disordered"
+        )
 
 
 def _from_keyframe(container: "InputContainer", stream: "VideoStream", segment: Segment) -> Iterator["VideoFrame"]:
@@ -226,11 +229,11 @@ def _is_picture(stream: "VideoStream") -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def _best_border(keys: NDArray[np.int64], goal: int, slack: int) -> int:
+def _best_border(keys: NDArray[np.int64], goal: int, slack: int, context: int) -> int:
     """The multiple of `GRID` near `goal` (itself one) that makes least be decoded in vain."""
     reach = slack // GRID * GRID
     near = range(goal - reach, goal + reach + 1, GRID)
-    return min(near, key=lambda at: (at - CONTEXT - _key_before(keys, at - CONTEXT), abs(at - goal), at))
+    return min(near, key=lambda at: (at - context - _key_before(keys, at - context), abs(at - goal), at))
 
 
 def _key_before(keys: NDArray[np.int64], position: int) -> int:

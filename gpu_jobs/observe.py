@@ -1,0 +1,217 @@
+"""What can be seen of a running campaign: the survey of its chunks, its GPU workers' heartbeats, its GPU jobs."""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from gpu_jobs.dispatch import CampaignView, JobView
+from gpu_jobs.jobs import Observation, Order, Phase, Policy
+from gpu_jobs.journal import Ended, JournalState
+from gpu_jobs.ledger import Heartbeat, Ledger, Plan
+from gpu_jobs.survey import Survey
+
+_SURVEY_SHARE = 0.1
+"""Of the loop's time that surveys may take: with many chunks they come less often."""
+_MIN_SURVEY_PAUSE_S = 1.0
+_STARTING = Observation(phase=Phase.STARTING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatus:
+    """One GPU job, for people."""
+
+    order: str
+    platform: str
+    gpu: str
+    workers: int
+    """As ordered."""
+    workers_alive: int
+    items_done: int
+    items_failed: int
+    items_per_s: float
+    gpu_use: str
+    usd: float
+    status: str
+    """pending, running, succeeded, failed or cancelled."""
+    reason: str
+    seconds: Mapping[str, float]
+    """GPU worker seconds by class, added up."""
+    log: str = ""
+    """End of its log, once it is over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """One look at the campaign, after the loop has acted on it."""
+
+    num_items: int
+    items_done: int
+    """Settled, plus finished and not yet settled; never falls, never exceeds `num_items`."""
+    items_left: int
+    """Not settled, at the last survey."""
+    quarantined_items: int
+    chunks_left: int
+    jobs: tuple[JobStatus, ...]
+    """All GPU jobs of this opening, in order."""
+    spent_usd: float
+    decision: str
+    closed: str = ""
+    """Why the campaign is closed; "" while it runs."""
+
+    @property
+    def is_complete(self) -> bool:
+        return self.items_left == 0
+
+
+class Observer:
+    """Looks at one campaign; keeps only what cannot change."""
+
+    def __init__(self, ledger: Ledger, plan: Plan, policy: Policy) -> None:
+        self._ledger = ledger
+        self._plan = plan
+        self._policy = policy
+        self._survey = Survey(ledger, plan.cuts)
+        self._survey_due_at = 0.0
+        self._exhausted = ""
+        self._over: dict[str, Heartbeat] = {}
+        self._beats: list[Heartbeat] = []
+        self._settled_before: int | None = None
+        self._items_done = 0
+
+    def look(self, *, must_survey: bool) -> None:
+        """Read heartbeats, and the survey if it is due."""
+        self._beats = [*self._over.values(), *self._live_beats()]
+        if must_survey or time.monotonic() >= self._survey_due_at:
+            self._look_around()
+
+    def _look_around(self) -> None:
+        began = time.monotonic()
+        self._survey.refresh_all()
+        self._exhausted = self._find_exhausted()
+        if self._settled_before is None:
+            done_before = sum(beat.items_done for beat in self._beats)
+            self._settled_before = self._plan.num_items - self._survey.items_left - done_before
+        took_s = time.monotonic() - began
+        self._survey_due_at = time.monotonic() + max(_MIN_SURVEY_PAUSE_S, took_s / _SURVEY_SHARE)
+
+    def _live_beats(self) -> list[Heartbeat]:
+        live = []
+        for beat, _ in self._ledger.heartbeats(without=self._over):
+            if beat.status == "over":
+                self._over[beat.boot] = beat
+            live.append(beat)
+        return live
+
+    def _find_exhausted(self) -> str:
+        for window in self._survey.windows:
+            leases = self._survey.leases(window) if window.open else {}
+            for found in window.open:
+                lease = leases.get(found.chunk)
+                if lease and lease.ended and lease.number >= self._policy.max_attempts:
+                    return found.chunk.id
+        return ""
+
+    def view(self, state: JournalState, seen: Mapping[str, Observation]) -> CampaignView:
+        """What `decide` gets to know."""
+        ends = [entry for entry in state.entries if isinstance(entry, Ended)]
+        live = state.live_orders
+        return CampaignView(
+            num_items=self._plan.num_items,
+            items_left=self._survey.items_left,
+            quarantined_items=self._quarantined,
+            chunks_left=sum(len(window.open) for window in self._survey.windows),
+            exhausted_chunk=self._exhausted,
+            jobs=[_job_view(order, seen.get(order.name, _STARTING)) for order in live],
+            idle_jobs_in_a_row=state.idle_jobs_in_a_row,
+            last_failure=f"{ends[-1].reason} {self._why_over(ends[-1].order)}".strip() if ends else "",
+            reserved_usd=sum(order.reserved_usd for order in live),
+            spent_usd=sum(end.spent_usd for end in ends),
+            closed=state.closed.reason if state.closed else "",
+            closed_for_s=(datetime.now(UTC) - state.closed.at).total_seconds() if state.closed else 0.0,
+        )
+
+    def progress(self, state: JournalState, seen: Mapping[str, Observation], decision: str) -> Progress:
+        """What people get to know."""
+        view = self.view(state, seen)
+        computed = (self._settled_before or 0) + sum(beat.items_done for beat in self._beats)
+        settled = view.num_items - view.items_left
+        at_most = view.num_items if view.items_left == 0 else view.num_items - 1
+        self._items_done = max(self._items_done, settled, min(computed, at_most))
+        return Progress(
+            num_items=view.num_items,
+            items_done=self._items_done,
+            items_left=view.items_left,
+            quarantined_items=view.quarantined_items,
+            chunks_left=view.chunks_left,
+            jobs=tuple(self._job_status(entry.order, state, seen) for entry in state.orders_of_opening),
+            spent_usd=view.spent_usd,
+            decision=decision,
+            closed=view.closed,
+        )
+
+    def items_done_by(self, order: str) -> int:
+        return sum(beat.items_done for beat in self._beats if beat.order == order)
+
+    @property
+    def _quarantined(self) -> int:
+        return self._survey.quarantined_items + sum(beat.items_failed for beat in self._beats)
+
+    def _why_over(self, order: str) -> str:
+        reasons = {beat.reason for beat in self._beats if beat.order == order and beat.reason}
+        return "; ".join(sorted(reasons))
+
+    def _job_status(self, order: Order, state: JournalState, seen: Mapping[str, Observation]) -> JobStatus:
+        end = state.ended.get(order.name)
+        observation = seen.get(order.name, _STARTING)
+        beats = [beat for beat in self._beats if beat.order == order.name]
+        alive = [beat for beat in beats if beat.status != "over"] if end is None else []
+        return JobStatus(
+            order=order.name,
+            platform=order.offer.platform,
+            gpu=order.offer.gpu,
+            workers=order.num_workers,
+            workers_alive=observation.workers_alive if end is None else 0,
+            items_done=sum(beat.items_done for beat in beats),
+            items_failed=sum(beat.items_failed for beat in beats),
+            items_per_s=sum(beat.items_per_s for beat in alive),
+            gpu_use="; ".join(sorted({beat.gpu for beat in beats})),
+            usd=end.spent_usd if end else 0.0,
+            status=_status(end, observation),
+            reason=end.reason if end else self._why_over(order.name),
+            seconds=_added_up(beats),
+            log=end.detail if end else "",
+        )
+
+
+def spent_usd(order: Order, since: datetime, observation: Observation) -> float:
+    """What a GPU job that is over has cost, at its offer's price, from its order on."""
+    hours = (datetime.now(UTC) - since).total_seconds() / 3600
+    return 0.0 if observation.phase is Phase.GONE else hours * order.num_workers * order.offer.usd_per_hour
+
+
+def _job_view(order: Order, seen: Observation) -> JobView:
+    is_starting = seen.phase is Phase.STARTING
+    return JobView(
+        order=order.name,
+        offer=order.offer,
+        num_workers=order.num_workers,
+        workers_alive=seen.workers_alive,
+        is_starting=is_starting,
+    )
+
+
+def _status(end: Ended | None, seen: Observation) -> str:
+    if end is None:
+        return "pending" if seen.phase is Phase.STARTING else "running"
+    if end.reason.startswith("stopped"):
+        return "cancelled"
+    return "succeeded" if end.reason == "succeeded" else "failed"
+
+
+def _added_up(beats: Iterable[Heartbeat]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for beat in beats:
+        for name, value in beat.seconds.items():
+            total[name] = total.get(name, 0.0) + value
+    return total
