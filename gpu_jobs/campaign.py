@@ -54,7 +54,9 @@ def check(spec: CampaignSpec, policy: Policy, now: datetime) -> None:
     remote = [name for name in policy.platforms if name != "local"]
     inputs = [spec.dataset] if isinstance(spec.dataset, str) else list(spec.dataset)
     if remote and is_local(spec.store_root):
-        raise RefusedError("store_root", f"'{spec.store_root}' is a folder of this machine; {remote[0]} cannot reach it")
+        raise RefusedError(
+            "store_root", f"'{spec.store_root}' is a folder of this machine; {remote[0]} cannot reach it"
+        )
     if remote and any(map(is_local, inputs)):
         raise RefusedError("dataset", f"'{inputs[0]}' is a path of this machine; {remote[0]} cannot reach it")
 
@@ -183,9 +185,7 @@ class _Loop:
             seen.update({handle.order: observation for handle, observation in found.items()})
         return seen
 
-    def _look_up(
-        self, platform: Platform, order: Order, state: JournalState, seen: dict[str, Observation]
-    ) -> None:
+    def _look_up(self, platform: Platform, order: Order, state: JournalState, seen: dict[str, Observation]) -> None:
         """Find a GPU job whose start we have not seen: a lost reply, or an orchestrator that died."""
         handle = self._background.run(platform.find(order.name))
         age_s = (datetime.now(UTC) - state.orders[order.name].at).total_seconds()

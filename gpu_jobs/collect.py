@@ -8,11 +8,13 @@ import hashlib
 import io
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 from pydantic import TypeAdapter
@@ -21,13 +23,16 @@ from gpu_jobs import layout, rows
 from gpu_jobs.chunks import Chunk, from_cuts, tiling_problem
 from gpu_jobs.errors import AuditError
 from gpu_jobs.items import ItemsReader
-from gpu_jobs.ledger import Committed, Ledger, Plan, Quarantined, Settlement
+from gpu_jobs.ledger import Committed, Ledger, Plan, Quarantined, Settlement, sha256
 from gpu_jobs.store import Store
 from gpu_jobs.workloads import load_workload
 
 ROWS_PER_FILE = 1_000_000
 _QUARANTINE = {"item_index": pl.Int64, "item": pl.String, "cause": pl.String, "detail": pl.String, "attempts": pl.Int64}
 _PIECE_ROWS = 100_000
+_READS_AT_ONCE = 16
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +109,7 @@ def audit(plan: Plan, settlements: Iterable[Settlement]) -> Audit:
                 quarantined.append(tile)
             else:
                 stack.append(tile.range)
-    ranges = [tile.range for tile in (*committed, *quarantined)] + left
+    ranges = [*(tile.range for tile in committed), *(tile.range for tile in quarantined), *left]
     if problem := tiling_problem(ranges, Chunk(0, plan.num_items)):
         raise AuditError(f"settlements do not tile the {plan.num_items} items: {problem}")
     return Audit(
@@ -121,8 +126,8 @@ def collect(store: Store, plan: Plan) -> Manifest:
         AuditError: gap, overlap, wrong checksum, or rows that do not match the items. Nothing is published.
     """
     ledger = Ledger(store)
-    settlements = (ledger.settlement(Chunk.parse(layout.stem(entry.key))) for entry in store.list(layout.SETTLED))
-    found = audit(plan, (settlement for settlement in settlements if settlement is not None))
+    chunks = (Chunk.parse(layout.stem(entry.key)) for entry in store.list(layout.SETTLED))
+    found = audit(plan, filter(None, _read_ahead(ledger.settlement, chunks)))
     if published := read_manifest(store, found.digest):
         return published
     with tempfile.TemporaryDirectory(prefix="fanfold-collect-") as folder:
@@ -157,8 +162,8 @@ class _Collector:
         self._write_pieces()
         outputs = self._write_outputs()
         for tile in self._audit.quarantined:
-            for index, item in zip(range(*tile.range), self._items.read(tile.range), strict=True):
-                self._set_aside(index, item["item"], tile.cause, tile.detail, tile.attempts)
+            for index, item in self._named(tile.range):
+                self._set_aside(index, item, tile.cause, tile.detail, tile.attempts)
         self._quarantine.sort(key=lambda row: row["item_index"])
         frame = pl.DataFrame(self._quarantine, schema=_QUARANTINE, orient="row")
         path = self._folder / "quarantine.parquet"
@@ -184,17 +189,19 @@ class _Collector:
     def _write_pieces(self) -> None:
         """Checked rows in item order, as Parquet files that polars can stream."""
         pending: list[pl.DataFrame] = []
-        number = 0
-        for frame in self._checked_frames():
+        tiles: list[Committed] = []
+        num_rows = number = 0
+        for tile, frame in zip(self._audit.committed, _read_ahead(self._read, self._audit.committed), strict=True):
+            tiles.append(tile)
             pending.append(frame)
-            if sum(each.height for each in pending) >= _PIECE_ROWS:
-                self._write_piece(number, pending)
-                number, pending = number + 1, []
-        self._write_piece(number, pending)
+            num_rows += frame.height
+            if num_rows >= _PIECE_ROWS:
+                self._write_piece(number, self._checked(tiles, pl.concat(pending)))
+                number, num_rows, pending, tiles = number + 1, 0, [], []
+        empty = pl.DataFrame(schema=rows.schema(self._workload.columns))
+        self._write_piece(number, self._checked(tiles, pl.concat(pending) if pending else empty))
 
-    def _write_piece(self, number: int, frames: list[pl.DataFrame]) -> None:
-        schema = {"item_index": pl.Int64, "item": pl.String, **self._workload.columns}
-        frame = pl.concat(frames) if frames else pl.DataFrame(schema=schema)
+    def _write_piece(self, number: int, frame: pl.DataFrame) -> None:
         frame.write_parquet(self._folder / f"piece-{number:06d}.parquet")
 
     def _write_outputs(self) -> tuple[OutputFile, ...]:
@@ -210,30 +217,43 @@ class _Collector:
             files.append(self._upload(path, height))
         return tuple(files)
 
-    def _checked_frames(self) -> Iterator[pl.DataFrame]:
-        """Each part's rows, after its checksum and its items were checked and its errors set aside."""
-        for tile in self._audit.committed:
-            body = self._store.get(tile.part)
-            if body is None or hashlib.sha256(body).hexdigest() != tile.sha256:
-                state = "is gone" if body is None else "has another checksum than its settlement recorded"
-                raise AuditError(f"{tile.part} {state}")
-            frame = rows.decode(body)
-            self._check_items(tile, frame)
-            attempts = int(tile.part.split(".")[1].partition("/")[0])
-            for row in frame.filter(pl.col("outcome") == rows.ERROR).iter_rows(named=True):
-                self._set_aside(row["item_index"], row["item"], rows.ERROR, row["error"], attempts)
-            yield frame.filter(pl.col("outcome") == rows.ROW).drop("outcome", "error")
+    def _read(self, tile: Committed) -> pl.DataFrame:
+        """A part, checked against its settlement."""
+        body = self._store.get(tile.part)
+        if body is None or sha256(body) != tile.sha256:
+            state = "is gone" if body is None else "has another checksum than its settlement recorded"
+            raise AuditError(f"{tile.part} {state}")
+        return rows.decode(body)
 
-    def _check_items(self, tile: Committed, frame: pl.DataFrame) -> None:
-        """Every item of the tile, each with the id that the plan gave it, in order, and with one kind of outcome."""
+    def _checked(self, tiles: list[Committed], frame: pl.DataFrame) -> pl.DataFrame:
+        """The rows of consecutive tiles, after their items were checked and their errors set aside."""
+        self._check_items(tiles, frame)
+        errors = frame.filter(pl.col("outcome") == rows.ERROR)
+        parts = iter(tiles)
+        tile = next(parts, None)
+        for row in errors.iter_rows(named=True):
+            while tile is not None and row["item_index"] >= tile.range.stop:
+                tile = next(parts, None)
+            assert tile is not None
+            attempts = int(tile.part.split(".")[1].partition("/")[0])
+            self._set_aside(row["item_index"], row["item"], rows.ERROR, row["error"], attempts)
+        return frame.filter(pl.col("outcome") == rows.ROW).drop("outcome", "error")
+
+    def _check_items(self, tiles: list[Committed], frame: pl.DataFrame) -> None:
+        """Every item of the tiles, each with the id that the plan gave it, in order, and with one kind of outcome."""
         seen = frame.group_by("item_index", maintain_order=True).agg(
             pl.col("item").first(), pl.col("item").n_unique().alias("ids"), pl.col("outcome").n_unique().alias("kinds")
         )
-        wanted = [item["item"] for item in self._items.read(tile.range)]
-        if seen["item_index"].to_list() != list(range(*tile.range)) or seen["item"].to_list() != wanted:
-            raise AuditError(f"{tile.part} does not hold exactly the items [{tile.range.start}, {tile.range.stop})")
+        wanted = {index: item for tile in tiles for index, item in self._named(tile.range)}
+        found = dict(zip(seen["item_index"], seen["item"], strict=True))
+        if list(found) != list(wanted) or found != wanted:
+            wrong = next(index for index in sorted({*found, *wanted}) if found.get(index) != wanted.get(index))
+            raise AuditError(f"item {wrong}: the plan says {wanted.get(wrong)!r}, its part says {found.get(wrong)!r}")
         if seen.height and (seen["ids"].max() != 1 or seen["kinds"].max() != 1):
-            raise AuditError(f"{tile.part} holds an item with two ids or two outcomes")
+            raise AuditError("a part holds an item with two ids or two kinds of outcome")
+
+    def _named(self, covered: Chunk) -> Iterator[tuple[int, str]]:
+        return zip(range(*covered), (item["item"] for item in self._items.read(covered)), strict=True)
 
     def _set_aside(self, index: int, item: str, cause: str, detail: str, attempts: int) -> None:
         self._quarantine.append(
@@ -246,6 +266,14 @@ class _Collector:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return OutputFile(key=key, num_rows=num_rows, num_bytes=path.stat().st_size, sha256=digest)
+
+
+def _read_ahead(read: Callable[[_In], _Out], wanted: Iterable[_In]) -> Iterator[_Out]:
+    """`map`, with a bounded number of reads under way at once: a bucket answers in tens of milliseconds."""
+    left = iter(wanted)
+    with ThreadPoolExecutor(_READS_AT_ONCE, "collect") as pool:
+        while batch := list(islice(left, 4 * _READS_AT_ONCE)):
+            yield from pool.map(read, batch)
 
 
 def read_output(store: Store, file: OutputFile) -> pl.DataFrame:

@@ -56,7 +56,9 @@ class Survey:
         if not window.open:
             return
         entries = {Chunk.parse(layout.stem(entry.key)): entry for entry in self._entries(layout.SETTLED, window.range)}
-        window.open = list(descend(window.planned, {chunk: parse_open(found.summary) for chunk, found in entries.items()}))
+        window.open = list(
+            descend(window.planned, {chunk: parse_open(found.summary) for chunk, found in entries.items()})
+        )
         window.quarantined_items = sum(int(entry.summary.get("quarantined", 0)) for entry in entries.values())
 
     def refresh_all(self) -> None:

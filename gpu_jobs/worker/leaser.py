@@ -112,5 +112,3 @@ class Leaser:
         if chunk_id is not None and chunk_id not in self._asked:
             self._asked.add(chunk_id)
             self._ledger.want(Chunk.parse(chunk_id), self._boot)
-
-

@@ -133,9 +133,7 @@ class LeaseFinder:
         leased.left = subtract(chunk, (part.range for part in leased.parts))
         ends = self._ledger.ends(chunk, last.number)
         items_left = sum(piece.num_items for piece in leased.left)
-        verdict = judge(
-            ends, inherited=leased.crashes, items_left=items_left, max_crashes=self._policy.max_crashes
-        )
+        verdict = judge(ends, inherited=leased.crashes, items_left=items_left, max_crashes=self._policy.max_crashes)
         if verdict is Verdict.WORK and items_left:
             return leased
         self._ledger.settle(

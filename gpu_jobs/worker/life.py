@@ -83,6 +83,7 @@ class Life:
             items_done=self.items_done,
             items_failed=self.items_failed,
             items_per_s=round(self._rate.read(self.items_done), 3),
-            seconds={name: round(value, 3) for name, value in self._seconds.items()} | {"infer": round(self.infer_s, 3)},
+            seconds={name: round(value, 3) for name, value in self._seconds.items()}
+            | {"infer": round(self.infer_s, 3)},
             gpu=self._sampler.read(),
         )
