@@ -7,14 +7,21 @@ campaign are safe; the one that opened it last rules, and the other gives way at
 import hashlib
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 
 from gpu_jobs.background import Background
 from gpu_jobs.dispatch import CloseCampaign, Decision, StartJob, StopJob, decide
-from gpu_jobs.errors import CampaignError, NoCapacityError, OutcomeUnknownError, RefusedError, RejectedError
-from gpu_jobs.errors import SupersededError
+from gpu_jobs.errors import (
+    CampaignError,
+    NoCapacityError,
+    OutcomeUnknownError,
+    RefusedError,
+    RejectedError,
+    SupersededError,
+)
 from gpu_jobs.jobs import Handle, Observation, Order, Phase, Policy
 from gpu_jobs.journal import Closed, Ended, Journal, JournalEntry, JournalState, Opened, Ordered
 from gpu_jobs.ledger import Ledger, Plan
@@ -79,7 +86,9 @@ class Campaign:
             raise CampaignError(f"there is no campaign at {store.uri}")
         return cls(store, plan)
 
-    def run(self, policy: Policy, platforms: Sequence[Platform] = (), *, tick_s: float = 1.0) -> Iterator[Progress]:
+    def run(
+        self, policy: Policy, platforms: Sequence[Platform] = (), *, tick_s: float = 1.0
+    ) -> Generator[Progress, None, None]:
         """Open the campaign under `policy` and work until it is closed; yield after every look.
 
         Close the iterator, or let an exception into it, and all GPU jobs are stopped, what they have finished is
@@ -148,13 +157,13 @@ class _Loop:
     def stop(self, reason: str) -> None:
         """Close the campaign and end its GPU jobs, within the time that an interrupted flow has."""
         give_up_at = time.monotonic() + _STOP_S
-        try:
+        with suppress(CampaignError):  # closed already, or another flow run's now
             self._append(Closed(reason=reason, opener=self._opener, at=datetime.now(UTC)))
-        except CampaignError:
-            pass  # closed already
         while (state := self._journal.read()).live_orders and time.monotonic() < give_up_at:
+            if state.opened is None or state.opened.opener != self._opener:
+                return  # so are the GPU jobs
             for order in state.live_orders:
-                self._stop_job(order.name, reason)
+                self._stop_job(order.name)
             self._observer.look(must_survey=False)
             self._note_ends(state, self._observe(state), because=f"stopped: {reason}")
             time.sleep(0.1)
@@ -212,18 +221,16 @@ class _Loop:
             spent_usd=spent_usd(ordered.order, ordered.at, observation),
             at=datetime.now(UTC),
         )
-        try:
+        with suppress(CampaignError):  # another flow run has noted it
             self._append(ended)
-        except CampaignError:
-            pass  # the other flow run has noted it
 
     def _act(self, decision: Decision, state: JournalState) -> None:
         for action in decision.actions:
             match action:
                 case StartJob():
                     self._start_job(action, state)
-                case StopJob(order=order, reason=reason):
-                    self._stop_job(order, reason)
+                case StopJob(order=order):
+                    self._stop_job(order)
                 case CloseCampaign(reason=reason):
                     closed = Closed(reason=reason, opener=self._opener, at=datetime.now(UTC))
                     self._journal.append(closed, upon=state)  # if another came first, we decide again
@@ -252,7 +259,7 @@ class _Loop:
         except OutcomeUnknownError:
             return  # looked up at every turn until its platform must know
 
-    def _stop_job(self, order: str, reason: str) -> None:
+    def _stop_job(self, order: str) -> None:
         if handle := self._handles.get(order):
             self._background.run(self._platforms[handle.platform].stop(handle))
 

@@ -1,8 +1,8 @@
 """Range algebra. Items of a campaign are numbered `[0, N)`; a chunk is a range of them and its range is its id."""
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import NamedTuple, Self
 
 _DIGITS = 12
@@ -35,7 +35,7 @@ class Chunk(NamedTuple):
 
 def from_cuts(cuts: Sequence[int]) -> list[Chunk]:
     """`[0, 3, 7]` → `[0, 3) [3, 7)`."""
-    return [Chunk(start, stop) for start, stop in zip(cuts, cuts[1:], strict=False)]
+    return [Chunk(start, stop) for start, stop in pairwise(cuts)]
 
 
 def cut_by_weight(weights: Sequence[float], target: float) -> list[int]:
@@ -66,10 +66,22 @@ def subtract(whole: Chunk, taken: Iterable[Chunk]) -> list[Chunk]:
     return left
 
 
+def best_cover(pieces: Iterable[Chunk]) -> list[Chunk]:
+    """Of `pieces`, those that cover the most items with no overlap, in order."""
+    found = sorted(pieces, key=lambda piece: piece.stop)
+    stops = [piece.stop for piece in found]
+    best: list[tuple[int, list[Chunk]]] = [(0, [])]  # of the first k pieces
+    for number, piece in enumerate(found):
+        covered, chosen = best[bisect_right(stops, piece.start, hi=number)]
+        taken = (covered + piece.num_items, [*chosen, piece])
+        best.append(max(best[-1], taken, key=lambda each: each[0]))
+    return best[-1][1]
+
+
 def halve(chunk: Chunk) -> tuple[Chunk, ...]:
     """Two halves, or the chunk itself if it has one item."""
     middle = (chunk.start + chunk.stop) // 2
-    return (chunk,) if chunk.num_items < 2 else (Chunk(chunk.start, middle), Chunk(middle, chunk.stop))
+    return (chunk,) if middle == chunk.start else (Chunk(chunk.start, middle), Chunk(middle, chunk.stop))
 
 
 def tiling_problem(tiles: Iterable[Chunk], whole: Chunk) -> str | None:

@@ -247,7 +247,9 @@ class _Collector:
         wanted = {index: item for tile in tiles for index, item in self._named(tile.range)}
         found = dict(zip(seen["item_index"], seen["item"], strict=True))
         if list(found) != list(wanted) or found != wanted:
-            wrong = next(index for index in sorted({*found, *wanted}) if found.get(index) != wanted.get(index))
+            wrong = next((index for index in sorted({*found, *wanted}) if found.get(index) != wanted.get(index)), None)
+            if wrong is None:
+                raise AuditError(f"a part of [{tiles[0].range.start}, {tiles[-1].range.stop}) is not in item order")
             raise AuditError(f"item {wrong}: the plan says {wanted.get(wrong)!r}, its part says {found.get(wrong)!r}")
         if seen.height and (seen["ids"].max() != 1 or seen["kinds"].max() != 1):
             raise AuditError("a part holds an item with two ids or two kinds of outcome")

@@ -90,6 +90,11 @@ def decide(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: dat
         return Decision(actions=(CloseCampaign(reason=done),), reason=done)
     if reason := _hopeless(view, policy, now):
         return _close(view, reason)
+    return _staff(view, offers, policy)
+
+
+def _staff(view: CampaignView, offers: Sequence[Offer], policy: Policy) -> Decision:
+    """Order the GPU workers that are missing, as far as the budget goes."""
     alive = sum(job.num_workers if job.is_starting else job.workers_alive for job in view.jobs)
     missing = min(policy.max_workers, view.chunks_left) - alive
     if missing <= 0:

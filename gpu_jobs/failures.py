@@ -6,7 +6,7 @@
 | released (given to a GPU worker that asked) | no | never | same |
 | lost (heartbeat went stale) | unknown | never | same |
 | transient (store or network) | no | never | same, until `max_attempts` |
-| crashed (compute process died) | maybe | yes, unless it advanced or its GPU worker never committed | twice: halve; alone: quarantine |
+| crashed (compute process died) | maybe | if its GPU worker is proven and it advanced nothing | halve; quarantine |
 | stalled (no sign of life for `stall_s`) | maybe | yes, likewise | same |
 | image (workload does not import) | no | never | GPU worker exits before it leases |
 | model (setup failed) | no | never | GPU worker exits before it leases |

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import TypeAdapter
 
 from gpu_jobs import layout
-from gpu_jobs.chunks import Chunk, subtract, tiling_problem
+from gpu_jobs.chunks import Chunk, best_cover, subtract, tiling_problem
 from gpu_jobs.errors import AuditError
 from gpu_jobs.failures import AttemptEnd
 from gpu_jobs.store.base import Store
@@ -80,6 +80,7 @@ class Quarantined:
     cause: str
     detail: str
     attempts: int
+    """At this chunk, and those at larger ones that were held against it."""
     kind: Literal["quarantined"] = "quarantined"
 
 
@@ -148,13 +149,6 @@ class Heartbeat:
     version: int = 1
 
 
-class Part(NamedTuple):
-    """An immutable piece of output, found in the store."""
-
-    range: Chunk
-    key: str
-
-
 class OpenChunk(NamedTuple):
     """A chunk that nobody has settled."""
 
@@ -214,18 +208,14 @@ class Ledger:
         return Committed(range=covered, part=key, sha256=sha256(body))
 
     def adopt_parts(self, chunk: Chunk) -> list[Committed]:
-        """Parts that earlier attempts at this chunk left, read and hashed, without overlap, in order."""
-        adopted, at = [], chunk.start
-        found = [Part(Chunk.parse(layout.stem(entry.key)), entry.key) for entry in self._parts_of(chunk)]
-        for part in sorted(found):
-            body = self.store.get(part.key) if part.range.start >= at else None
-            if body is not None:
-                adopted.append(Committed(range=part.range, part=part.key, sha256=sha256(body)))
-                at = part.range.stop
-        return adopted
+        """Of the parts that earlier attempts at this chunk left, those without overlap that hold most; in order.
 
-    def _parts_of(self, chunk: Chunk) -> Iterator[Any]:
-        return self.store.list(layout.parts_of(chunk.id))
+        Parts overlap where an attempt that was taken for dead went on.
+        """
+        listed = self.store.list(layout.parts_of(chunk.id))
+        keys = {Chunk.parse(layout.stem(entry.key)): entry.key for entry in listed}
+        bodies = ((covered, keys[covered], self.store.get(keys[covered])) for covered in best_cover(keys))
+        return [Committed(range=covered, part=key, sha256=sha256(body)) for covered, key, body in bodies if body is not None]
 
     def settle(self, settlement: Settlement) -> bool:
         """End a chunk for ever; False if somebody else has."""

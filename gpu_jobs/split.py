@@ -59,12 +59,12 @@ def split(spec: CampaignSpec, max_workers: int) -> tuple[Store, Plan]:
     """
     workload = _load(spec)
     sources = list(_sources(spec, workload))
-    digest = _digest(((source.id, source.fingerprint) for source in sources))
+    digest = _listing_digest(sources)
     store = open_store(f"{spec.store_root.rstrip('/')}/{campaign_name(spec, digest)}")
     ledger = Ledger(store)
     plan = ledger.plan()
     if plan is None:
-        plan = _create(spec, workload, sources, digest, ledger, max_workers)
+        plan = _create(spec, workload, sources, ledger, max_workers)
     _refuse_another(spec, plan, sources, digest, store)
     return store, plan
 
@@ -94,12 +94,7 @@ def _sources(spec: CampaignSpec, workload: Workload) -> Iterator[Source]:
 
 
 def _create(
-    spec: CampaignSpec,
-    workload: Workload,
-    sources: Sequence[Source],
-    digest: str,
-    ledger: Ledger,
-    max_workers: int,
+    spec: CampaignSpec, workload: Workload, sources: Sequence[Source], ledger: Ledger, max_workers: int
 ) -> Plan:
     nonce = uuid.uuid4().hex[:12]
     known = _committed_before(spec, ledger.store) if spec.only_new else set()
@@ -119,7 +114,7 @@ def _create(
         workload=spec.workload,
         params=workload.params.model_dump(mode="json"),
         dataset=spec.dataset if isinstance(spec.dataset, str) else f"{len(spec.dataset)} inputs",
-        dataset_digest=digest,
+        dataset_digest=_listing_digest(sources),
         sources=_write_sources(ledger.store, nonce, sources),
         items=written.files,
         num_items=len(written.weights),
@@ -214,6 +209,10 @@ def _digest(pairs: Iterable[tuple[str, str]]) -> str:
     for pair in pairs:
         digest.update(json.dumps(pair).encode())
     return digest.hexdigest()
+
+
+def _listing_digest(sources: Sequence[Source]) -> str:
+    return _digest((source.id, source.fingerprint) for source in sources)
 
 
 def _canonical(params: Mapping[str, Any]) -> str:

@@ -23,6 +23,8 @@ from gpu_jobs.settings import Settings
 STOP_GRACE_S = 10.0
 """Between SIGTERM and SIGKILL; a GPU worker settles within half of it."""
 _LOG_TAIL_BYTES = 2000
+_ALIVE, _UNKNOWN = 1000, 1001
+"""In place of exit codes."""
 _MODULE = "gpu_jobs.worker"
 
 
@@ -41,10 +43,14 @@ class LocalPlatform:
         return [LOCAL]
 
     async def start(self, order: Order) -> Handle:
-        self._log_dir.mkdir(parents=True, exist_ok=True)
+        ids: list[str] = []
         try:
-            ids = [self._start_one(order, slot) for slot in range(order.num_workers)]
+            self._log_dir.mkdir(parents=True, exist_ok=True)
+            for slot in range(order.num_workers):
+                ids.append(self._start_one(order, slot))  # noqa: PERF401 - those started are needed if one fails
         except OSError as error:
+            for process in filter(None, map(_alive, ids)):
+                _signal(process, signal.SIGKILL)
             raise NoCapacityError(f"this machine starts no more processes: {error}") from error
         return Handle(platform=self.name, order=order.name, id=",".join(ids))
 
@@ -94,20 +100,25 @@ class LocalPlatform:
     def _observe(self, handle: Handle) -> Observation:
         identities = handle.id.split(",")
         codes = [self._exit_code(identity) for identity in identities]
-        alive = sum(1 for identity in identities if _alive(identity))
-        if alive:
+        if alive := codes.count(_ALIVE):
             return Observation(phase=Phase.RUNNING, workers_alive=alive)
         logs = "\n".join(self._log_tail(handle.order, slot) for slot in range(len(identities)))
         if all(code == 0 for code in codes):
             return Observation(phase=Phase.SUCCEEDED, detail=logs)
-        if any(code is None for code in codes):
+        if _UNKNOWN in codes:
             return Observation(phase=Phase.GONE, reason="started by another process, exit code unknown", detail=logs)
-        killed = [f"killed by {signal.Signals(-code).name}" for code in codes if code and code < 0]
-        return Observation(phase=Phase.FAILED, reason=killed[0] if killed else f"exit codes {codes}", detail=logs)
+        ends = [
+            f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}" for code in codes if code
+        ]
+        return Observation(phase=Phase.FAILED, reason=", ".join(ends), detail=logs)
 
-    def _exit_code(self, identity: str) -> int | None:
+    def _exit_code(self, identity: str) -> int:
+        """Of a child of ours as the system tells it; of another's child only whether it is alive."""
         child = self._children.get(int(identity.partition("@")[0]))
-        return child.poll() if child else None
+        if child is None:
+            return _ALIVE if _alive(identity) else _UNKNOWN
+        code = child.poll()
+        return _ALIVE if code is None else code
 
     def _log_tail(self, order: str, slot: int) -> str:
         try:

@@ -7,6 +7,7 @@ It writes nothing to the store: what it has finished is with the supervisor at o
 import multiprocessing
 import os
 import signal
+import textwrap
 import threading
 import time
 from collections import deque
@@ -30,6 +31,7 @@ from gpu_jobs.worker.messages import Assign, Cut, Done, Failed, Ready
 from gpu_jobs.workloads import load_workload
 from gpu_jobs.workloads.base import Item, Workload
 
+_MAX_DETAIL = 500
 _TRANSIENT = (StoreUnavailableError, ConnectionError, TimeoutError)
 
 
@@ -60,7 +62,8 @@ def run(pipe: Connection, campaign_uri: str, plan: Plan, device: str) -> None:
 
 def describe(error: BaseException) -> str:
     """An exception in one line; an `ItemError` speaks for itself."""
-    return str(error) if isinstance(error, ItemError) else f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, ItemError) else f"{type(error).__name__}: {error}"
+    return textwrap.shorten(text, _MAX_DETAIL, placeholder="…")
 
 
 def _die_with_parent() -> None:

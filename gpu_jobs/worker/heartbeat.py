@@ -68,8 +68,7 @@ class Pulse:
         heartbeat = self._snapshot()
         if heartbeat is None:
             return
-        at = time.monotonic()
-        self.clock.set(self._ledger.beat(heartbeat), at)
+        self.clock.set(self._ledger.beat(heartbeat))
         if heartbeat.leases:
             self._wanted(self._ledger.wanted())
 

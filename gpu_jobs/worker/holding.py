@@ -9,9 +9,9 @@ from queue import SimpleQueue
 import polars as pl
 
 from gpu_jobs import rows
-from gpu_jobs.chunks import Chunk
+from gpu_jobs.chunks import Chunk, halve
 from gpu_jobs.failures import AttemptEnd, Cause
-from gpu_jobs.ledger import Committed, Ledger, Open, Settlement, Tile, tiles_left
+from gpu_jobs.ledger import Attempt, Committed, Ledger, Open, Settlement, Tile, tiles_left
 from gpu_jobs.worker.leasing import Leased
 from gpu_jobs.worker.messages import Done
 
@@ -97,12 +97,13 @@ class Hands:
 class Settler:
     """Writes parts and settlements in threads, so that neither leasing nor computing waits for the store."""
 
-    def __init__(self, ledger: Ledger, boot: str, hands: Hands) -> None:
+    def __init__(self, ledger: Ledger, boot: str, hands: Hands, *, num_threads: int = _THREADS) -> None:
+        """With no threads, everything is written at once by the caller's."""
         self._ledger = ledger
         self._boot = boot
         self._hands = hands
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._threads = [threading.Thread(target=self._drain, name=f"settle-{n}") for n in range(_THREADS)]
+        self._threads = [threading.Thread(target=self._drain, name=f"settle-{n}") for n in range(num_threads)]
         self.parts_written = 0
         self.lost_races = 0
         self.error: Exception | None = None
@@ -119,22 +120,41 @@ class Settler:
 
     def write_part(self, work: Work) -> None:
         """Make a part of what is finished."""
-        self._queue.put(lambda: self._flush(work))
+        self._ask(lambda: self._flush(work))
 
     def settle(self, work: Work) -> None:
         """Commit what is finished and leave the rest open; with nothing finished, end the attempt as stopped."""
-        self._queue.put(lambda: self._settle(work))
+        self._ask(lambda: self._settle(work))
 
     def end(self, work: Work, cause: Cause, detail: str, *, vouched: bool = False) -> None:
         """Keep what is finished as parts and tell how the attempt ended; the next one goes on from there."""
-        self._queue.put(lambda: self._end(work, cause, detail, vouched=vouched))
+        self._ask(lambda: self._end(work, cause, detail, vouched=vouched))
 
-    def cut(self, work: Work, pieces: tuple[Chunk, ...]) -> None:
-        """Commit what is finished and leave `pieces`, which cover the rest, open; waits until it is written."""
+    def cut(self, work: Work) -> Work | None:
+        """Commit what is finished and give away the second half of the rest, which must be one piece of items.
+
+        Waits until it is written. Returns the first half as a work of ours; None if somebody else was faster.
+        """
         self._flush(work)
+        (piece,) = work.leased.left
+        pieces = halve(Chunk(piece.stop - work.items_left, piece.stop))
+        crashes = work.leased.crashes
         with work.lock:
-            opened = (Open(range=piece, crashes=work.leased.crashes) for piece in pieces)
-            self._write_settlement(work, (*work.parts, *opened))
+            if not self._write_settlement(work, (*work.parts, *(Open(range=each, crashes=crashes) for each in pieces))):
+                return None
+        attempt = Attempt(chunk=pieces[0], number=1, boot=self._boot, follows="")
+        if not self._ledger.begin(attempt):
+            return None
+        kept = Work.of(Leased(attempt=attempt, crashes=crashes, left=[pieces[0]]))
+        kept.has_begun = True
+        self._hands.take(kept)
+        return kept
+
+    def _ask(self, act: Callable[[], None]) -> None:
+        if self._threads:
+            self._queue.put(act)
+        else:
+            act()
 
     def _drain(self) -> None:
         while (act := self._queue.get()) is not None:
@@ -161,13 +181,15 @@ class Settler:
                 return
         self._end(work, Cause.STOPPED, "nothing was finished yet")
 
-    def _write_settlement(self, work: Work, tiles: tuple[Tile, ...]) -> None:
+    def _write_settlement(self, work: Work, tiles: tuple[Tile, ...]) -> bool:
+        """False if somebody else has settled the chunk; either way it is no longer ours."""
         attempt = work.leased.attempt
         tiles = tuple(sorted(tiles, key=lambda tile: tile.range))
         settlement = Settlement(chunk=work.chunk, attempt=attempt.number, boot=self._boot, tiles=tiles)
-        if not self._ledger.settle(settlement):
-            self.lost_races += 1
+        has_won = self._ledger.settle(settlement)
+        self.lost_races += not has_won
         self._hands.drop(work)
+        return has_won
 
     def _end(self, work: Work, cause: Cause, detail: str, *, vouched: bool = False) -> None:
         self._flush(work)

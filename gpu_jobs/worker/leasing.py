@@ -42,16 +42,16 @@ class Leased:
 class StoreClock:
     """The store's time, from its stamp on our last heartbeat and our own monotonic seconds since."""
 
-    def __init__(self) -> None:
-        self._stamp = 0.0
-        self._at = 0.0
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._offset = -monotonic()
 
-    def set(self, stamp: float, at: float) -> None:
-        """`at`: `time.monotonic()` from before the write that got `stamp`, so that we never run ahead."""
-        self._stamp, self._at = stamp, at
+    def set(self, stamp: float) -> None:
+        """Call right after the write that got `stamp`: we may be late by its reply's way, and never run ahead."""
+        self._offset = stamp - self._monotonic()
 
     def now(self) -> float:
-        return self._stamp + time.monotonic() - self._at
+        return self._offset + self._monotonic()
 
 
 class LeaseFinder:
@@ -76,7 +76,8 @@ class LeaseFinder:
 
     def busiest(self) -> str | None:
         """The chunk to ask for: the last in hand of the GPU worker that holds the most items."""
-        held = [beat for beat, at in self._ledger.heartbeats() if beat.leases and self._is_fresh(at)]
+        now = self._now()
+        held = [beat for beat, at in self._ledger.heartbeats() if beat.leases and self._is_fresh(at, now)]
         others = [beat for beat in held if beat.boot != self._boot]
         if not others:
             return None
@@ -147,7 +148,11 @@ class LeaseFinder:
         return None
 
     def _alive_boots(self, found: list[OpenChunk], leases: dict[Chunk, Lease]) -> Callable[[Chunk, Lease], bool]:
-        """Who holds the running attempts among `found`, by their heartbeats; each heartbeat is read once."""
+        """Who holds the running attempts among `found`, by their heartbeats; each heartbeat is read once.
+
+        The answer is as of now, however much later it is asked for: a sweep may take longer than a lease lasts.
+        """
+        now = self._now()
         stamps: dict[str, tuple[Heartbeat, float]] = {}
         if any(each.chunk in leases and not leases[each.chunk].ended for each in found):
             stamps = {beat.boot: (beat, at) for beat, at in self._ledger.heartbeats()}
@@ -155,16 +160,16 @@ class LeaseFinder:
         def is_alive(chunk: Chunk, lease: Lease) -> bool:
             boot = self._holder(chunk, lease.number)
             if boot not in stamps:
-                return self._is_fresh(lease.began_at)
+                return self._is_fresh(lease.began_at, now)
             beat, at = stamps[boot]
             names_it = chunk.id in beat.leases
             is_too_new_to_name = at < lease.began_at + 2 * self._policy.heartbeat_s
-            return beat.status != "over" and self._is_fresh(at) and (names_it or is_too_new_to_name)
+            return beat.status != "over" and self._is_fresh(at, now) and (names_it or is_too_new_to_name)
 
         return is_alive
 
-    def _is_fresh(self, stamp: float) -> bool:
-        return self._now() - stamp <= self._policy.lease_timeout_s
+    def _is_fresh(self, stamp: float, now: float) -> bool:
+        return now - stamp <= self._policy.lease_timeout_s
 
     def _holder(self, chunk: Chunk, number: int) -> str:
         key = (chunk, number)
@@ -178,11 +183,10 @@ def _verdict_tiles(leased: Leased, verdict: Verdict, ends: list[AttemptEnd], max
         return tiles_left(leased.chunk, leased.parts, leased.crashes)
     tiles: list[Tile] = list(leased.parts)
     if verdict is Verdict.QUARANTINE:
-        last = next(end for end in reversed(ends) if end.convicts) if any(e.convicts for e in ends) else ends[-1]
+        last = next((end for end in reversed(ends) if end.convicts), AttemptEnd(cause=Cause.CRASHED))
         (alone,) = leased.left
-        tiles.append(
-            Quarantined(range=alone, cause=last.cause.value, detail=last.detail, attempts=leased.attempt.number - 1)
-        )
+        attempts = leased.attempt.number - 1 + leased.crashes
+        tiles.append(Quarantined(range=alone, cause=last.cause.value, detail=last.detail, attempts=attempts))
     else:
         pieces = leased.left if len(leased.left) > 1 else halve(leased.left[0])
         tiles.extend(Open(range=piece, crashes=max_crashes - 1) for piece in pieces)

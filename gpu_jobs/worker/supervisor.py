@@ -8,17 +8,17 @@ import os
 import time
 from multiprocessing.connection import Connection, wait
 
-from gpu_jobs.chunks import Chunk, halve
+from gpu_jobs.chunks import Chunk
 from gpu_jobs.failures import MAX_FRUITLESS_FAILURES, Cause
 from gpu_jobs.jobs import Order, Policy
 from gpu_jobs.journal import Journal
-from gpu_jobs.ledger import Attempt, Ledger, Plan
+from gpu_jobs.ledger import Ledger, Plan
 from gpu_jobs.survey import Survey
 from gpu_jobs.worker.gpu import open_sampler
 from gpu_jobs.worker.heartbeat import Pulse
 from gpu_jobs.worker.holding import Hands, Settler, Work, clip
 from gpu_jobs.worker.leaser import Leaser
-from gpu_jobs.worker.leasing import Leased, LeaseFinder
+from gpu_jobs.worker.leasing import LeaseFinder
 from gpu_jobs.worker.life import Life, Status
 from gpu_jobs.worker.messages import Assign, Cut, Done, Failed, Ready
 from gpu_jobs.worker.process import ComputeProcess
@@ -262,20 +262,14 @@ class Supervisor:
 
     def _cut(self, work: Work) -> None:
         (token,) = self._tokens(work)
-        rest = Chunk(work.chunk.stop - work.items_left, work.chunk.stop)
-        ours, theirs = halve(rest)
-        self._settler.cut(work, (ours, theirs))
+        kept = self._settler.cut(work)
         self._hands.computed()
-        attempt = Attempt(chunk=ours, number=1, boot=self._boot, follows="")
-        if self._ledger.begin(attempt):
-            kept = Work.of(Leased(attempt=attempt, crashes=work.leased.crashes, left=[ours]))
-            kept.has_begun = True
-            self._hands.take(kept)
-            self._assigned[token] = kept
-            self._tell(Cut(token, ours.stop))
-        else:
+        if kept is None:
             del self._assigned[token]
             self._tell(Cut(token, 0))
+        else:
+            self._assigned[token] = kept
+            self._tell(Cut(token, kept.chunk.stop))
 
     def _tell(self, message: Cut) -> None:
         if self._compute is not None:

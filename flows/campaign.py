@@ -1,0 +1,165 @@
+"""The one path that all flows share: split, dispatch, collect, report. How it ends, the campaign alone decides."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Completed, Failed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from flows.display import Display
+from flows.parameters import CampaignParameters
+from gpu_jobs import layout
+from gpu_jobs.campaign import Campaign
+from gpu_jobs.collect import Manifest
+from gpu_jobs.errors import CampaignClosedError, RefusedError, SupersededError
+from gpu_jobs.jobs import Policy
+from gpu_jobs.observe import JobStatus, Progress
+from tasks.artifacts import show_jobs, show_summary
+from tasks.collect import collect
+from tasks.gpu_job import Follower, gpu_job
+from tasks.outcome import end_in
+from tasks.report import report
+from tasks.split import split
+
+__all__ = ["CampaignParameters", "CampaignSummary", "follow_jobs", "run_campaign"]
+
+_MAX_FOLLOWED_JOBS = 64
+_LAST_WORD_S = 4.0
+"""For task runs of an interrupted flow to end; stopping GPU jobs has used up most of the 30 s that Prefect gives."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignSummary:
+    """What a flow returns."""
+
+    campaign: str
+    """Where it is: a folder or gs://bucket/prefix; "" if there was nothing new to do."""
+    manifest: str = ""
+    """Key of what was published, under `campaign`."""
+    num_items: int = 0
+    num_committed: int = 0
+    num_quarantined: int = 0
+    num_open: int = 0
+    spent_usd: float = 0.0
+    """By all flow runs of the campaign."""
+    report: str = ""
+    """Where the report is; "" if it could not be written."""
+
+
+def follow_jobs() -> TaskRunner[Any]:
+    """The task runner of every flow: follows so many GPU jobs at once, later ones when earlier ones are over."""
+    return ThreadPoolTaskRunner(max_workers=_MAX_FOLLOWED_JOBS)
+
+
+def run_campaign(parameters: CampaignParameters) -> CampaignSummary:
+    """Run a campaign, or go on with it; for the main thread of a flow, which must return what this returns.
+
+    Raises:
+        RefusedError: what is wrong with which parameter; nothing was started.
+        CampaignClosedError: the campaign ended incomplete; what is settled was published as a partial result.
+        SupersededError: another flow run took the campaign over.
+    """
+    try:
+        campaign = split(parameters.spec(flow_run.scheduled_start_time), parameters.policy)
+        if campaign is None:
+            return end_in(Completed(message="nothing new", data=CampaignSummary(campaign="")))
+        first, last = _dispatch(campaign, parameters.policy)
+    except RefusedError as error:
+        return end_in(Failed(message=f"refused: {error}", data=error))
+    except SupersededError as error:
+        return end_in(Cancelled(message=f"another flow run took over: {error}", data=error))
+    show_jobs(_name(campaign), last.jobs)
+    return _publish(campaign, first, last)
+
+
+def _dispatch(campaign: Campaign, policy: Policy) -> tuple[Progress, Progress]:
+    """Run the loop to its end; return its first look and its last."""
+    first: Progress | None = None
+    followers = _Followers()
+    turns = campaign.run(policy)
+    with Display(_name(campaign)) as display:
+        try:
+            for progress in turns:
+                first = first or progress
+                followers.tell(progress.jobs)
+                display.show(progress)
+            assert first is not None
+            display.show(progress, is_last=True)
+        except SupersededError:
+            followers.leave("another flow run took over; the GPU job goes on under it")
+            raise
+        except BaseException as error:
+            followers.leave(f"the flow run was interrupted by {type(error).__name__}")
+            turns.throw(error)  # unless it came from there: stops all GPU jobs, then raises it again
+            raise
+        finally:
+            followers.wait()
+    return first, progress
+
+
+class _Followers:
+    """A task run for each GPU job that the loop has seen."""
+
+    def __init__(self) -> None:
+        self._by_order: dict[str, Follower] = {}
+        self._futures: list[PrefectFuture[str]] = []
+
+    def tell(self, jobs: Sequence[JobStatus]) -> None:
+        for job in jobs:
+            if job.order not in self._by_order:
+                self._by_order[job.order] = Follower()
+                self._futures.append(gpu_job.submit(job.order, self._by_order[job.order]))
+            self._by_order[job.order].tell(job)
+
+    def leave(self, reason: str) -> None:
+        for follower in self._by_order.values():
+            follower.leave(reason)
+
+    def wait(self) -> None:
+        """Let the task runs end; their failures are their own."""
+        self.leave("the campaign ended first")
+        for future in self._futures:
+            future.wait(timeout=_LAST_WORD_S)
+
+
+def _publish(campaign: Campaign, first: Progress, last: Progress) -> CampaignSummary:
+    """Collect and report, whole or partial, and say how it ended."""
+    manifest = collect(campaign)
+    written = report(campaign, manifest, return_state=True)
+    uri = str(written.result()) if written.is_completed() else ""  # an outcome without a report is still one
+    outcome = _outcome(manifest, first, last)
+    show_summary(campaign, last, manifest, uri, outcome)
+    get_run_logger().info(outcome)
+    if not manifest.is_complete:
+        return end_in(Failed(message=outcome, data=CampaignClosedError(outcome)))
+    summary = CampaignSummary(
+        campaign=campaign.store.uri,
+        manifest=layout.manifest(manifest.digest),
+        num_items=manifest.num_items,
+        num_committed=manifest.num_committed,
+        num_quarantined=manifest.num_quarantined,
+        num_open=manifest.num_open,
+        spent_usd=last.spent_usd,
+        report=uri,
+    )
+    return end_in(Completed(message=outcome, data=summary))
+
+
+def _outcome(manifest: Manifest, first: Progress, last: Progress) -> str:
+    counts = f"{manifest.num_committed} committed, {manifest.num_quarantined} quarantined"
+    if not manifest.is_complete:
+        return (
+            f"closed before the end: {last.closed}. So far {counts}, {manifest.num_open} open, published as a partial "
+            "result; start the flow again with the same dataset and parameters to resume (limits may differ)"
+        )
+    if first.is_complete:
+        return f"nothing to do: all {manifest.num_items} items were settled before: {counts}"
+    return f"every item is settled: {counts}"
+
+
+def _name(campaign: Campaign) -> str:
+    return campaign.store.uri.rpartition("/")[2]

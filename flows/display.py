@@ -1,0 +1,101 @@
+"""What a person sees while a campaign runs: a progress artifact, log lines, and a bar if there is a terminal."""
+
+import logging
+import sys
+import time
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from prefect.logging import get_run_logger
+from prefect.logging.handlers import PrefectConsoleHandler
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.theme import Theme
+
+from gpu_jobs.observe import Progress
+from tasks.artifacts import ProgressArtifact
+
+_LOG_EVERY_S = 10.0
+_LOG_BESIDE_BAR_EVERY_S = 60.0
+
+
+class Display:
+    """Shows every look at a campaign, each way at its own pace. A context, for the bar."""
+
+    def __init__(self, campaign: str) -> None:
+        self._artifact = ProgressArtifact(campaign)
+        self._logger = get_run_logger()
+        self._bar = _bar() if sys.stderr.isatty() else None
+        self._row = self._bar.add_task(campaign, total=None, said="") if self._bar else None
+        self._log_due_at = 0.0
+        self._logged = ""
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._open.enter_context(self._bar.console.use_theme(Theme()))  # Prefect's lacks the bar's styles
+            self._open.enter_context(self._bar)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def show(self, progress: Progress, *, is_last: bool = False) -> None:
+        said = said_of(progress)
+        if self._bar and self._row is not None:
+            self._bar.update(self._row, total=progress.num_items, completed=progress.items_done, said=said)
+        self._log(f"{progress.items_done} of {progress.num_items} items, {said}: {progress.decision}", is_last=is_last)
+        self._artifact.show(progress, is_last=is_last)
+
+    def _log(self, line: str, *, is_last: bool) -> None:
+        if line == self._logged or (time.monotonic() < self._log_due_at and not is_last):
+            return
+        self._logger.info(line)
+        self._logged = line
+        self._log_due_at = time.monotonic() + (_LOG_BESIDE_BAR_EVERY_S if self._bar else _LOG_EVERY_S)
+
+
+def said_of(progress: Progress) -> str:
+    """Pace, time left, GPU workers, quarantine, dollars; in a few words."""
+    rate = sum(job.items_per_s for job in progress.jobs)
+    workers = sum(job.workers_alive for job in progress.jobs)
+    left = progress.num_items - progress.items_done
+    words = [f"{rate:.3g} items/s"]
+    if rate and left:
+        words.append(f"{_duration(left / rate)} left")
+    words.append(f"{workers} GPU worker{'' if workers == 1 else 's'}")
+    if progress.quarantined_items:
+        words.append(f"{progress.quarantined_items} quarantined")
+    words.append(f"${progress.spent_usd:.2f}")
+    return ", ".join(words)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _bar() -> Bar:
+    return Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[said]}"),
+        TimeElapsedColumn(),
+        console=_console(),
+    )
+
+
+def _console() -> Console:
+    """Prefect's own, so that its log lines go above the bar, not through it."""
+    consoles = [
+        handler.console for handler in logging.getLogger().handlers if isinstance(handler, PrefectConsoleHandler)
+    ]
+    return consoles[0] if consoles else Console(stderr=True)

@@ -1,0 +1,151 @@
+"""What a person may ask of any campaign: one pydantic model, also a form in Prefect's UI and a command line."""
+
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from gpu_jobs.jobs import Policy
+from gpu_jobs.split import CampaignSpec
+from gpu_jobs.workloads.base import Params
+
+_POLICY = Policy()
+_POLICY_FIELDS = {field.name for field in fields(Policy)}
+
+
+class CampaignParameters(BaseModel):
+    """Dataset, what to do with it, where, within which limits. A flow narrows `workload` and `params`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    workload: ClassVar[str]
+    """A built-in name or `package.module:Class`."""
+
+    dataset: str | list[str] = Field(
+        title="Dataset",
+        description="Folder, glob, file, gs:// prefix, https:// file or table (.parquet, .csv, .jsonl); or several",
+    )
+    params: Params = Field(default=Params(), title="What to do")
+
+    platforms: list[Literal["local", "cloud_run", "modal", "runpod"]] = Field(
+        default=["local"], title="Platforms", description="Where GPU workers may run; the cheapest offer is taken"
+    )
+    store_root: str = Field(
+        default="./fanfold-store",
+        title="Store",
+        description="Folder or gs://bucket/prefix that holds campaigns; GPU clouds need a bucket",
+    )
+
+    max_workers: int = Field(
+        default=_POLICY.max_workers,
+        title="GPU workers",
+        description="How many may be alive at once, over all platforms",
+        json_schema_extra={"minimum": 1},
+    )
+    budget_usd: float | None = Field(
+        default=None,
+        title="Budget, dollars",
+        description="No GPU job starts that could exceed it; empty: no limit",
+        json_schema_extra={"minimum": 0},
+    )
+    deadline: datetime | None = Field(
+        default=None,
+        title="Deadline",
+        description="GPU workers end at it, and what they have finished is published; a time without a zone is UTC",
+    )
+
+    name: str = Field(
+        default="",
+        title="Name",
+        description="Of the campaign: the same name resumes it. {date} becomes the scheduled start's UTC date. "
+        "Empty: made from workload, parameters and dataset",
+    )
+    only_new: bool = Field(
+        default=False,
+        title="Only new items",
+        description="Skip what campaigns of the same name with other dates have committed; needs {date} in the name",
+    )
+    id_column: str = Field(default="id", title="Id column", description="Column of a table that holds item ids")
+    chunk_weight: float | None = Field(
+        default=None,
+        title="Weight of a chunk",
+        description="In the workload's unit (video: seconds); empty: chosen. Fixed when the campaign begins",
+        json_schema_extra={"exclusiveMinimum": 0},
+    )
+    job_hours: float = Field(
+        default=_POLICY.job_hours,
+        gt=0,
+        title="GPU job, hours",
+        description="A GPU job ends this long after its order, at the latest",
+    )
+    part_s: float = Field(
+        default=_POLICY.part_s,
+        gt=0,
+        title="Part, seconds",
+        description="Finished rows are stored at least this often",
+    )
+    lease_timeout_s: float = Field(
+        default=_POLICY.lease_timeout_s,
+        gt=0,
+        title="Lease timeout, seconds",
+        description="A GPU worker that gives no sign of life for this long loses its chunk to another",
+    )
+    stall_s: float = Field(
+        default=_POLICY.stall_s,
+        gt=0,
+        title="Stall, seconds",
+        description="A model that says nothing for this long is restarted; must exceed its longest micro-batch",
+    )
+    max_crashes: int = Field(
+        default=_POLICY.max_crashes,
+        ge=1,
+        title="Crashes",
+        description="So many crashes of GPU workers at one chunk and it is halved; at one item and it is quarantined",
+    )
+    max_attempts: int = Field(
+        default=_POLICY.max_attempts,
+        ge=1,
+        title="Attempts",
+        description="So many attempts at one chunk, whatever their ends, and the campaign is closed",
+    )
+    max_idle_jobs: int = Field(
+        default=_POLICY.max_idle_jobs,
+        ge=1,
+        title="Fruitless GPU jobs",
+        description="So many in a row that end without a result and the campaign is closed",
+    )
+    max_quarantined_share: float = Field(
+        default=_POLICY.max_quarantined_share,
+        ge=0,
+        le=1,
+        title="Quarantined share",
+        description="Of all items; above it the campaign is closed",
+    )
+
+    @field_validator("deadline")
+    @classmethod
+    def _is_aware(cls, deadline: datetime | None) -> datetime | None:
+        if deadline is None:
+            return None
+        return deadline.replace(tzinfo=UTC) if deadline.tzinfo is None else deadline.astimezone(UTC)
+
+    @property
+    def policy(self) -> Policy:
+        """What may be used; a resume may change it."""
+        asked = self.model_dump(include=_POLICY_FIELDS)
+        return Policy(**{**asked, "platforms": tuple(self.platforms)})
+
+    def spec(self, scheduled_for: datetime) -> CampaignSpec:
+        """What determines the rows, and where they go."""
+        return CampaignSpec(
+            store_root=self.store_root,
+            dataset=self.dataset,
+            workload=self.workload,
+            params=self.params.model_dump(mode="json"),
+            name=self.name,
+            scheduled_for=scheduled_for,
+            only_new=self.only_new,
+            chunk_weight=self.chunk_weight,
+            id_column=self.id_column,
+        )

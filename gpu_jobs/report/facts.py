@@ -1,0 +1,177 @@
+"""What the store knows of a campaign, gathered once for its report."""
+
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import polars as pl
+
+from gpu_jobs import layout
+from gpu_jobs.campaign import Campaign
+from gpu_jobs.chunks import Chunk
+from gpu_jobs.collect import Manifest
+from gpu_jobs.journal import Closed, JournalState, Opened
+from gpu_jobs.ledger import Heartbeat, Ledger, Plan
+from gpu_jobs.store import Store
+
+MAX_QUARANTINE_ROWS = 200
+MAX_ATTEMPTS = 2000
+"""That are drawn one by one; a campaign with more chunks shows sums."""
+_READS_AT_ONCE = 16
+LIFE_CLASSES = ("starting", "model_load", "working", "idle")
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """One GPU worker from its first to its last sign of life, by the store's clock."""
+
+    heartbeat: Heartbeat
+    began_at: float
+    ended_at: float
+
+    @property
+    def items_per_s(self) -> float:
+        working_s = self.heartbeat.seconds.get("working", 0.0)
+        return self.heartbeat.items_done / working_s if working_s > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempted:
+    """One attempt, by the store's clock."""
+
+    chunk: Chunk
+    number: int
+    boot: str
+    began_at: float
+    ended_at: float | None
+    """None: nothing tells that it has ended."""
+    end: str
+    """ "settled", a cause of failure, or "lost" if another attempt simply followed; "" while it goes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantine:
+    """Items without rows: the first ones, and all of them counted by cause."""
+
+    rows: list[dict[str, Any]]
+    causes: list[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """All that the report says, but for the sample of results."""
+
+    uri: str
+    plan: Plan
+    manifest: Manifest
+    journal: JournalState
+    wall_s: float
+    """From each opening to its close, added up."""
+    lives: list[Life]
+    attempts: list[Attempted] | None
+    """None: too many to draw."""
+    quarantine: Quarantine
+
+    @property
+    def spent_usd(self) -> float:
+        return sum(end.spent_usd for end in self.journal.ended.values())
+
+    @property
+    def reserved_usd(self) -> float:
+        return sum(order.reserved_usd for order in self.journal.live_orders)
+
+    @property
+    def items_per_s(self) -> float:
+        settled = self.manifest.num_items - self.manifest.num_open
+        return settled / self.wall_s if self.wall_s > 0 else 0.0
+
+
+def gather(campaign: Campaign, manifest: Manifest) -> Facts:
+    """Read the journal, heartbeats, attempts and quarantine of a campaign."""
+    store = campaign.store
+    journal = campaign.journal.read()
+    lives = sorted(map(_life, campaign.ledger.heartbeats()), key=lambda life: (life.began_at, life.heartbeat.boot))
+    settled_at = {}
+    attempts = None
+    if len(campaign.plan.cuts) - 1 <= MAX_ATTEMPTS:
+        settled_at = {Chunk.parse(layout.stem(entry.key)): entry.stored_at for entry in store.list(layout.SETTLED)}
+        attempts = _attempts(campaign.ledger, settled_at)
+    last_seen_at = max((*settled_at.values(), *(life.ended_at for life in lives)), default=0.0)
+    return Facts(
+        uri=store.uri,
+        plan=campaign.plan,
+        manifest=manifest,
+        journal=journal,
+        wall_s=_wall_s(store, journal, last_seen_at),
+        lives=lives,
+        attempts=attempts,
+        quarantine=_quarantine(store, manifest),
+    )
+
+
+def _life(found: tuple[Heartbeat, float]) -> Life:
+    heartbeat, last_at = found
+    lived_s = sum(heartbeat.seconds.get(name, 0.0) for name in LIFE_CLASSES)
+    return Life(heartbeat=heartbeat, began_at=last_at - lived_s, ended_at=last_at)
+
+
+def _wall_s(store: Store, journal: JournalState, last_seen_at: float) -> float:
+    stamps = [entry.stored_at for entry in store.list(layout.JOURNAL)]
+    total_s, opened_at = 0.0, None
+    for entry, at in zip(journal.entries, stamps, strict=False):
+        if isinstance(entry, Opened | Closed) and opened_at is not None:
+            total_s, opened_at = total_s + at - opened_at, None
+        if isinstance(entry, Opened):
+            opened_at = at
+    return total_s if opened_at is None else total_s + max(0.0, last_seen_at - opened_at)
+
+
+def _attempts(ledger: Ledger, settled_at: dict[Chunk, float]) -> list[Attempted] | None:
+    began: dict[tuple[Chunk, int], float] = {}
+    told: dict[tuple[Chunk, int], float] = {}
+    for entry in ledger.store.list(layout.ATTEMPTS):
+        chunk_id, number, *end = entry.key.removeprefix(layout.ATTEMPTS).removesuffix(".json").split(".")
+        (told if end else began)[Chunk.parse(chunk_id), int(number)] = entry.stored_at
+        if len(began) > MAX_ATTEMPTS:
+            return None
+    boots = _read_at_once(lambda key: ledger.attempt(*key).boot, began)
+    causes = dict(zip(told, _read_at_once(lambda key: _cause(ledger, *key), told), strict=True))
+    found = []
+    for ((chunk, number), began_at), boot in zip(began.items(), boots, strict=True):
+        follower_at = began.get((chunk, number + 1))
+        if (chunk, number) in told:
+            ended_at, end = told[chunk, number], causes[chunk, number]
+        elif follower_at is not None:
+            ended_at, end = follower_at, "lost"
+        else:
+            ended_at, end = settled_at.get(chunk), "settled" if chunk in settled_at else ""
+        found.append(
+            Attempted(chunk=chunk, number=number, boot=boot, began_at=began_at, ended_at=ended_at, end=end)
+        )
+    return found
+
+
+def _cause(ledger: Ledger, chunk: Chunk, number: int) -> str:
+    ends = ledger.ends(chunk, number)
+    return ends[-1].cause.value if ends else ""
+
+
+def _read_at_once(read: Callable[[_In], _Out], wanted: Iterable[_In]) -> list[_Out]:
+    with ThreadPoolExecutor(_READS_AT_ONCE, "report") as pool:
+        return list(pool.map(read, wanted))
+
+
+def _quarantine(store: Store, manifest: Manifest) -> Quarantine:
+    if not manifest.num_quarantined:
+        return Quarantine(rows=[], causes=[])
+    with tempfile.TemporaryDirectory(prefix="fanfold-report-") as folder:
+        path = Path(folder) / "quarantine.parquet"
+        store.download(manifest.quarantine.key, path)
+        rows = pl.scan_parquet(path)
+        causes = rows.group_by("cause").agg(pl.len()).sort("len", "cause", descending=[True, False]).collect()
+        return Quarantine(rows=rows.head(MAX_QUARANTINE_ROWS).collect().to_dicts(), causes=causes.rows())

@@ -1,0 +1,194 @@
+"""When each GPU worker did what: one lane of bars each, as SVG that grows with the page. Pure."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from gpu_jobs.report import wording
+from gpu_jobs.report.facts import LIFE_CLASSES, Attempted, Life
+from gpu_jobs.report.markup import Html, fill, join
+
+MAX_LANES = 60
+_LANE_PX, _BAR_PX, _LABEL_PX, _AXIS_PX = 40, 14, 16, 24
+_MIN_BAR = 0.15
+"""Percent of the width: what can still be seen."""
+_PAUSE = 3.0
+"""Percent of the width that a pause takes, however long it was."""
+_MIN_PAUSE_S = 60.0
+_PAUSE_SHARE = 0.25
+"""Of the busy time: a shorter gap is drawn to scale."""
+_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 28_800, 86_400)
+_MAX_TICKS = 6
+
+Interval = tuple[float, float]
+
+KINDS = {
+    "committed": "chunk, settled",
+    "ended": "attempt that ended without settling its chunk",
+    "starting": "starting",
+    "model_load": "loading the model",
+    "idle": "alive, no chunk at work",
+}
+
+
+class Axis:
+    """Maps times to percent of the width; long pauses, when no GPU worker lived, are cut out."""
+
+    def __init__(self, intervals: Iterable[Interval]) -> None:
+        found = sorted(intervals)
+        self._stretches = _merge(found, _MIN_PAUSE_S)
+        busy_s = sum(end - begin for begin, end in self._stretches)
+        self._stretches = _merge(found, max(_MIN_PAUSE_S, _PAUSE_SHARE * busy_s))
+        self._busy_s = max(1e-3, sum(end - begin for begin, end in self._stretches))
+        self._scale = (100 - _PAUSE * (len(self._stretches) - 1)) / self._busy_s
+
+    def place(self, at: float) -> float:
+        left = 0.0
+        for begin, end in self._stretches:
+            if at <= end:
+                return left + max(0.0, at - begin) * self._scale
+            left += (end - begin) * self._scale + _PAUSE
+        return 100.0
+
+    def ticks(self) -> Iterator[tuple[float, str]]:
+        """(percent, seconds since the beginning in words)."""
+        origin = self._stretches[0][0]
+        longest = _STEPS_S[-1] * (1 + self._busy_s // (_MAX_TICKS * _STEPS_S[-1]))
+        step = next((step for step in _STEPS_S if self._busy_s / step <= _MAX_TICKS), longest)
+        for begin, end in self._stretches:
+            first = -(-(begin - origin) // step)
+            for number in range(int(first), int((end - origin) // step) + 1):
+                yield self.place(origin + number * step), _elapsed(number * step)
+
+    def pauses(self) -> Iterator[tuple[float, float]]:
+        """(percent where it begins, its seconds)."""
+        for (_, end), (begin, _) in zip(self._stretches, self._stretches[1:], strict=False):
+            yield self.place(end), begin - end
+
+
+def draw(lives: Sequence[Life], attempts: Sequence[Attempted] | None) -> Html:
+    """Lanes in the order in which the GPU workers began; without `attempts` each is a bar of sums."""
+    shown = lives[:MAX_LANES]
+    axis = Axis((life.began_at, max(life.ended_at, life.began_at + 0.1)) for life in shown)
+    by_boot: dict[str, list[Attempted]] = {}
+    for attempt in attempts or ():
+        by_boot.setdefault(attempt.boot, []).append(attempt)
+    lanes = []
+    for number, life in enumerate(shown):
+        top = _AXIS_PX + number * _LANE_PX
+        bars = _sums(life) if attempts is None else _bars(life, by_boot.get(life.heartbeat.boot, ()))
+        lanes.append(_lane(axis, life, top, join(_rect(axis, top + _LABEL_PX, *bar) for bar in bars)))
+    return fill(
+        '<svg class="timeline" width="100%" height="{height}" role="img" aria-label="Timeline of GPU workers">\n'
+        "{axis}\n{lanes}\n</svg>",
+        height=_AXIS_PX + len(shown) * _LANE_PX,
+        axis=_axis(axis, _AXIS_PX + len(shown) * _LANE_PX),
+        lanes=join(lanes),
+    )
+
+
+def legend(*, has_attempts: bool) -> Html:
+    names = dict(KINDS) if has_attempts else {**KINDS, "committed": "working"}
+    if not has_attempts:
+        del names["ended"]
+    entries = (
+        fill('<span><i class="swatch {kind}"></i>{name}</span>', kind=kind, name=name) for kind, name in names.items()
+    )
+    return fill('<p class="legend">{entries}</p>', entries=join(entries, " "))
+
+
+def _bars(life: Life, attempts: Sequence[Attempted]) -> Iterator[tuple[str, float, float, str]]:
+    """(kind, begin, end, what it is). Chunks are leased ahead: a bar begins where the one before it ends."""
+    yield "idle", life.began_at, life.ended_at, "alive"
+    at = life.began_at
+    for name in ("starting", "model_load"):
+        end = at + life.heartbeat.seconds.get(name, 0.0)
+        yield name, at, end, f"{KINDS[name]}, {wording.duration(end - at)}"
+        at = end
+    ends = ((one.ended_at or life.ended_at, one) for one in attempts)
+    for end, one in sorted(ends, key=lambda pair: (pair[0], pair[1].chunk)):
+        begin = max(at, one.began_at)
+        kind = "committed" if one.end in ("settled", "") else "ended"
+        how = one.end or "at work"
+        items = f"items {one.chunk.start:,} to {one.chunk.stop - 1:,}"
+        yield kind, begin, end, f"{items}, attempt {one.number}: {how}, {wording.duration(max(0.0, end - begin))}"
+        at = max(at, end)
+
+
+def _sums(life: Life) -> Iterator[tuple[str, float, float, str]]:
+    at = life.began_at
+    for name in LIFE_CLASSES:
+        end = at + life.heartbeat.seconds.get(name, 0.0)
+        kind = "committed" if name == "working" else name
+        yield kind, at, end, f"{name.replace('_', ' ')}, {wording.duration(end - at)}"
+        at = end
+
+
+def _lane(axis: Axis, life: Life, top: int, bars: Html) -> Html:
+    heartbeat = life.heartbeat
+    items = wording.count(heartbeat.items_done, "item")
+    begin = axis.place(life.began_at)
+    return fill(
+        '<text x="{x:}%" y="{y}" text-anchor="{anchor}">{boot} · {items}</text>\n{bars}',
+        x=f"{begin if begin < 70 else axis.place(life.ended_at):.2f}",  # noqa: PLR2004 - leave room for the words
+        y=top + _LABEL_PX - 4,
+        anchor="start" if begin < 70 else "end",  # noqa: PLR2004
+        boot=heartbeat.boot,
+        items=items,
+        bars=bars,
+    )
+
+
+def _rect(axis: Axis, y: int, kind: str, begin: float, end: float, what: str) -> Html:
+    left, right = axis.place(begin), axis.place(end)
+    return fill(
+        '<rect class="{kind}" x="{x}%" y="{y}" width="{width}%" height="{height}"><title>{what}</title></rect>',
+        kind=kind,
+        x=f"{left:.3f}",
+        y=y if kind != "idle" else y + _BAR_PX // 2 - 1,
+        width=f"{max(_MIN_BAR if kind in ('committed', 'ended') else 0, right - left):.3f}",
+        height=_BAR_PX if kind != "idle" else 2,
+        what=what,
+    )
+
+
+def _axis(axis: Axis, height: int) -> Html:
+    lines = [
+        fill('<line class="tick" x1="{x}%" x2="{x}%" y1="16" y2="{height}"/>', x=f"{x:.3f}", height=height)
+        for x, _ in axis.ticks()
+    ]
+    lines += [
+        fill(
+            '<text class="tick" x="{x}%" y="11" text-anchor="{anchor}">{words}</text>',
+            x=f"{x:.3f}",
+            anchor="start" if x < 2 else "end" if x > 96 else "middle",  # noqa: PLR2004 - stay inside
+            words=words,
+        )
+        for x, words in axis.ticks()
+    ]
+    lines += [
+        fill(
+            '<line class="pause" x1="{x}%" x2="{x}%" y1="16" y2="{height}"><title>{words} without a GPU worker</title>'
+            "</line>",
+            x=f"{x + _PAUSE / 2:.3f}",
+            height=height,
+            words=wording.duration(pause_s),
+        )
+        for x, pause_s in axis.pauses()
+    ]
+    return join(lines)
+
+
+def _merge(intervals: Sequence[Interval], gap_s: float) -> list[Interval]:
+    """Sorted intervals, joined where less than `gap_s` lies between them."""
+    merged: list[Interval] = []
+    for begin, end in intervals:
+        if merged and begin - merged[-1][1] < gap_s:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((begin, end))
+    return merged
+
+
+def _elapsed(seconds: float) -> str:
+    minutes, second = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{second:02d}" if hours else f"{minutes}:{second:02d}"

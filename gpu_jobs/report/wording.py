@@ -1,0 +1,85 @@
+"""Numbers and times in words, for people."""
+
+from datetime import UTC, datetime
+
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
+_UNITS = (("B", 1), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12))
+
+
+def count(number: int, noun: str = "") -> str:
+    """`1,204 items`; the noun without its s for one."""
+    text = f"{number:,}"
+    return f"{text} {noun if number == 1 else noun + 's'}" if noun else text
+
+
+def rate(per_s: float) -> str:
+    """Three digits that matter: 0.158, 12.3, 1,234."""
+    if per_s == 0:
+        return "0"
+    digits = next((digits for limit, digits in ((0.01, 4), (1, 3), (10, 2), (100, 1)) if per_s < limit), 0)
+    return f"{per_s:,.{digits}f}"
+
+
+def seconds(duration_s: float) -> str:
+    """For columns: one decimal, so that they align."""
+    return f"{duration_s:,.1f}"
+
+
+def duration(duration_s: float) -> str:
+    """`12.3 s`, `4 min 05 s`, `2 h 03 min`, `3 d 4 h`."""
+    if duration_s < _MINUTE_S - 0.05:
+        return f"{duration_s:.1f} s"
+    whole = round(duration_s)
+    if whole < _HOUR_S:
+        return f"{whole // _MINUTE_S} min {whole % _MINUTE_S:02d} s"
+    minutes = round(duration_s / _MINUTE_S)
+    if minutes * _MINUTE_S < _DAY_S:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    hours = round(duration_s / _HOUR_S)
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def position(at_s: float) -> str:
+    """A place in a video, `mm:ss.f`, or `h:mm:ss.f` from an hour on."""
+    tenths = round(at_s * 10)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{minutes:02d}:{rest // 10:02d}.{rest % 10}"
+    return f"{hours}:{text}" if hours else text
+
+
+def usd(dollars: float) -> str:
+    return "under $0.01" if 0 < dollars < 0.005 else f"${dollars:,.2f}"  # noqa: PLR2004 - half a cent
+
+
+def share(fraction: float) -> str:
+    """A percentage that never rounds to all or nothing what is neither."""
+    percent = round(fraction * 100)
+    if percent == 0 and fraction > 0:
+        return "<1 %"
+    return ">99 %" if percent == 100 and fraction < 1 else f"{percent} %"  # noqa: PLR2004
+
+
+def size(num_bytes: int) -> str:
+    unit, factor = next(pair for pair in reversed(_UNITS) if num_bytes >= pair[1] or pair[1] == 1)
+    return f"{num_bytes:,} B" if unit == "B" else f"{num_bytes / factor:.1f} {unit}"
+
+
+def moment(at: datetime | float) -> str:
+    """An instant, in UTC; a number is seconds since the epoch."""
+    when = datetime.fromtimestamp(at, UTC) if isinstance(at, int | float) else at.astimezone(UTC)
+    return f"{when:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def short_name(uri: str) -> str:
+    """The last part of a path or address."""
+    return uri.rstrip("/").rpartition("/")[2] or uri
+
+
+def printable(text: str) -> str:
+    """Without what could steer a terminal: control characters and the like become spaces."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def clipped(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,0 +1,23 @@
+"""From settlements to published outputs."""
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from gpu_jobs.campaign import Campaign
+from gpu_jobs.collect import Manifest
+from gpu_jobs.collect import collect as publish
+
+
+@task(name="collect", cache_policy=NO_CACHE)
+def collect(campaign: Campaign) -> Manifest:
+    """Audit and publish what is settled now.
+
+    Raises:
+        AuditError: the ledger does not add up; nothing was published.
+    """
+    manifest = publish(campaign.store, campaign.plan)
+    num_rows = sum(file.num_rows for file in manifest.outputs)
+    kind = "the whole result" if manifest.is_complete else "a partial result"
+    get_run_logger().info("published %s: %d rows in %d files", kind, num_rows, len(manifest.outputs))
+    return manifest

@@ -1,0 +1,18 @@
+"""The campaign's report, as one page in the store."""
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from gpu_jobs.campaign import Campaign
+from gpu_jobs.collect import Manifest
+
+
+@task(name="report", cache_policy=NO_CACHE)
+def report(campaign: Campaign, manifest: Manifest) -> str:
+    """Write the report; return where it is."""
+    from gpu_jobs.report import write_report
+
+    uri = write_report(campaign, manifest)
+    get_run_logger().info("report: %s", uri)
+    return uri

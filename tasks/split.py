@@ -1,0 +1,30 @@
+"""From a request to a campaign in the store."""
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+from prefect.states import Completed, Failed
+
+from gpu_jobs.campaign import Campaign, open_campaign
+from gpu_jobs.errors import NothingNewError, RefusedError
+from gpu_jobs.jobs import Policy
+from gpu_jobs.split import CampaignSpec
+from tasks.outcome import end_in
+
+
+@task(name="split", cache_policy=NO_CACHE)
+def split(spec: CampaignSpec, policy: Policy) -> Campaign | None:
+    """Find the campaign or create it; None: `only_new` was asked for and nothing is.
+
+    Raises:
+        RefusedError: what is wrong with which field; nothing was started.
+    """
+    try:
+        campaign = open_campaign(spec, policy)
+    except RefusedError as error:
+        return end_in(Failed(message=f"refused: {error}", data=error))
+    except NothingNewError as error:
+        return end_in(Completed(message=f"nothing new: {error}"))
+    plan = campaign.plan
+    get_run_logger().info("%s: %d items; %s", campaign.store.uri, plan.num_items, plan.cut_reason)
+    return campaign

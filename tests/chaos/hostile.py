@@ -1,0 +1,52 @@
+"""A workload that does to its GPU worker what the item says: for tests of what Fanfold survives."""
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import polars as pl
+
+from gpu_jobs.errors import ItemError
+from gpu_jobs.workloads.base import Item, Params, Row, Workload
+from gpu_jobs.workloads.noop import value_of
+
+
+class HostileParams(Params):
+    item_s: float = 0.0
+    batch: int = 1
+
+
+class Hostile(Workload):
+    """Items named `segfault-…`, `raise-…`, `refuse-…`, `bad-row-…`, `batch-…`, `empty-…` do as they are named."""
+
+    params_model: ClassVar[type[Params]] = HostileParams
+    columns: ClassVar[dict[str, Any]] = {"value": pl.Int64}
+
+    def setup(self, device: str) -> None:
+        self.micro_batch = self.params.batch
+
+    def load(self, item: Item) -> str:
+        name = item["item"]
+        if name.startswith("segfault"):
+            ctypes.string_at(0)
+        if name.startswith("refuse"):
+            raise ItemError("this item is not to be used")
+        return name
+
+    def infer(self, inputs: Sequence[str]) -> Sequence[Sequence[Row] | ItemError]:
+        time.sleep(self.params.item_s * len(inputs))
+        if len(inputs) > 1 and any(name.startswith("batch") for name in inputs):
+            raise RuntimeError("this item spoils its batch")
+        return [self._rows(name) for name in inputs]
+
+    def _rows(self, name: str) -> Sequence[Row] | ItemError:
+        if name.startswith("kill"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if name.startswith("raise"):
+            raise ValueError("this item makes infer raise")
+        if name.startswith("empty"):
+            return []
+        return [{"value": "not a number" if name.startswith("bad-row") else value_of(name)}]

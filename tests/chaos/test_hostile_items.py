@@ -1,0 +1,89 @@
+"""Bad items become rows of the quarantine table; every other row is there."""
+
+import pytest
+from havoc import finish, quarantine_of, rows_of
+
+from gpu_jobs.errors import RefusedError
+from gpu_jobs.workloads.noop import value_of
+
+BAD = {
+    7: ("segfault-7", "crashed", "SIGSEGV"),
+    12: ("raise-12", "error", "ValueError: this item makes infer raise"),
+    15: ("refuse-15", "error", "this item is not to be used"),
+    22: ("kill-22", "crashed", "SIGKILL"),
+    33: ("bad-row-33", "error", "do not fit the workload's columns"),
+}
+ITEMS = [BAD[index][0] if index in BAD else f"ok-{index}" for index in range(40)]
+ITEMS[30] = "empty-30"
+
+
+def test_each_bad_item_is_quarantined_with_its_cause_and_no_other_row_is_lost(open_hostile, policy):
+    """Items that kill, raise, refuse or return nonsense, among good ones and one that is empty."""
+    campaign = open_hostile(ITEMS)
+
+    manifest = finish(campaign, policy)
+
+    set_aside = quarantine_of(campaign, manifest)
+    assert set_aside["item_index"].to_list() == sorted(BAD)
+    for row in set_aside.iter_rows(named=True):
+        item, cause, detail = BAD[row["item_index"]]
+        assert (row["item"], row["cause"]) == (item, cause)
+        assert detail in row["detail"]
+        assert row["attempts"] >= 1
+    good = [(index, name, value_of(name)) for index, name in enumerate(ITEMS) if name.startswith("ok")]
+    assert rows_of(campaign, manifest).rows() == good
+    assert manifest.num_committed == 35
+    assert manifest.is_complete
+
+
+def test_an_item_that_spoils_its_batch_costs_no_other_item(open_hostile, policy):
+    """A batch that raises is repeated in halves; what works alone has rows."""
+    names = [f"ok-{index}" for index in range(12)]
+    names[5] = "batch-5"
+    campaign = open_hostile(names, chunk_items=12, batch=6)
+
+    manifest = finish(campaign, policy)
+
+    assert rows_of(campaign, manifest)["item"].to_list() == names
+    assert manifest.num_quarantined == 0
+
+
+def test_a_killer_left_alone_is_still_convicted(open_hostile, policy):
+    """A fresh GPU worker that finds only the killer proves itself on a committed item first."""
+    campaign = open_hostile(["ok-0", "segfault-1"], chunk_items=1)
+
+    manifest = finish(campaign, policy)
+
+    assert quarantine_of(campaign, manifest)["item"].to_list() == ["segfault-1"]
+    assert rows_of(campaign, manifest)["item"].to_list() == ["ok-0"]
+
+
+def test_a_dataset_of_killers_convicts_nobody(open_hostile, policy):
+    """Where nothing ever worked, host and image are suspects too: the campaign closes and says why."""
+    campaign = open_hostile(["segfault-0", "segfault-1"], chunk_items=1)
+
+    last = list(campaign.run(policy, tick_s=0.1))[-1]
+
+    assert "3 GPU jobs in a row got nothing done" in last.closed
+    assert "SIGSEGV" in last.closed
+    assert last.items_left == 2
+
+
+def test_a_workload_that_the_image_lacks_fails_before_leasing(open_hostile, policy, monkeypatch):
+    """It is the image's fault: no attempt is ever begun, and no item is convicted."""
+    campaign = open_hostile(["ok-0"])
+    monkeypatch.setenv("PYTHONPATH", "")
+
+    last = list(campaign.run(policy, tick_s=0.1))[-1]
+
+    assert "image: workload 'hostile:Hostile' cannot be imported here" in last.closed
+    assert list(campaign.store.list("attempts/")) == []
+
+
+def test_a_workload_that_nobody_has_is_refused(open_hostile, monkeypatch):
+    """Before anything is started, with the field's name."""
+    monkeypatch.setattr("sys.path", [])
+    monkeypatch.delitem(__import__("sys").modules, "hostile", raising=False)
+
+    with pytest.raises(RefusedError, match=r"^workload: "):
+        open_hostile(["ok-0"])
