@@ -64,7 +64,8 @@ def run_campaign(parameters: CampaignParameters) -> CampaignSummary:
         SupersededError: another flow run took the campaign over.
     """
     try:
-        campaign = split(parameters.spec(flow_run.scheduled_start_time), parameters.policy)
+        spec = parameters.spec(flow_run.scheduled_start_time)
+        campaign = split(spec, parameters.policy, return_state=True).result()
         if campaign is None:
             return end_in(Completed(message="nothing new", data=CampaignSummary(campaign="")))
         first, last = _dispatch(campaign, parameters.policy)

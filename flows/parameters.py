@@ -123,6 +123,12 @@ class CampaignParameters(BaseModel):
         description="Of all items; above it the campaign is closed",
     )
 
+    @field_validator("dataset")
+    @classmethod
+    def _is_one(cls, dataset: str | list[str]) -> str | list[str]:
+        """A list of one is that one, which has to exist; the command line knows only lists."""
+        return dataset[0] if isinstance(dataset, list) and len(dataset) == 1 else dataset
+
     @field_validator("deadline")
     @classmethod
     def _is_aware(cls, deadline: datetime | None) -> datetime | None:

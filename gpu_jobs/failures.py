@@ -30,8 +30,12 @@ class Cause(StrEnum):
     IMAGE = "image"
     MODEL = "model"
 
+    @property
+    def is_suspicious(self) -> bool:
+        """An item may be to blame."""
+        return self in (Cause.CRASHED, Cause.STALLED)
 
-_SUSPICIOUS = frozenset({Cause.CRASHED, Cause.STALLED})
+
 MAX_FRUITLESS_FAILURES = 3
 """A GPU worker that fails this often in a row without a commit exits: its host or image may be bad."""
 
@@ -50,7 +54,7 @@ class AttemptEnd:
 
     @property
     def convicts(self) -> bool:
-        return self.cause in _SUSPICIOUS and self.vouched and not self.advanced
+        return self.cause.is_suspicious and self.vouched and not self.advanced
 
 
 class Verdict(StrEnum):

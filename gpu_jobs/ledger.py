@@ -215,7 +215,9 @@ class Ledger:
         listed = self.store.list(layout.parts_of(chunk.id))
         keys = {Chunk.parse(layout.stem(entry.key)): entry.key for entry in listed}
         bodies = ((covered, keys[covered], self.store.get(keys[covered])) for covered in best_cover(keys))
-        return [Committed(range=covered, part=key, sha256=sha256(body)) for covered, key, body in bodies if body is not None]
+        return [
+            Committed(range=covered, part=key, sha256=sha256(body)) for covered, key, body in bodies if body is not None
+        ]
 
     def settle(self, settlement: Settlement) -> bool:
         """End a chunk for ever; False if somebody else has."""

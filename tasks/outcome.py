@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 def end_in(state: State[_T]) -> _T:
     """Return this from a flow or task to end it in `state`.
 
-    Prefect hands the state's data to the caller, or raises it if the state is a failure; unlike an exception that is
-    raised, it leaves no traceback in the log. The type is the caller's view: the function itself returns the state.
+    A flow's caller gets the state's data, or has it raised if the state is a failure; a task's caller gets the same
+    from `task(..., return_state=True).result()`. Unlike an exception that is raised, it leaves no traceback in the log.
     """
     return cast("_T", state)

@@ -2,9 +2,9 @@
 
 Google's own client, polars and others talk to `GcsEmulator.url`; the proxy passes bytes through as they come and keeps
 connections alive. What fake-gcs-server 1.54 leaves out: preconditions on anything but writes (a conditional delete or
-read is unconditional), checking of checksums sent by clients, credentials, quotas, signatures, batches, XML multipart
-uploads; with a folder as backend also objects named like a folder of others. What the proxy leaves out: TLS, HTTP/2,
-`Expect: 100-continue`.
+read is unconditional), checking of checksums sent by clients, credentials, quotas, signatures, batches, XML uploads,
+asking again for the end of a finished resumable upload (it drops the connection); with a folder as backend also objects
+named like a folder of others. What the proxy leaves out: TLS, HTTP/2, `Expect: 100-continue`.
 """
 
 import asyncio
@@ -144,8 +144,7 @@ def _binary() -> Path:
 
 def _free_port() -> int:
     with socket.create_server((_HOST, 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
+        return int(free.getsockname()[1])
 
 
 class _Dropped(Exception):  # noqa: N818 - not an error: a connection that is over
@@ -285,12 +284,8 @@ async def _copy(body: AsyncIterator[bytes], writer: asyncio.StreamWriter | None,
         if writer is not None:
             writer.write(block if left is None else block[:left])
             await writer.drain()
-        if left is not None:
-            left -= len(block)
-            if left <= 0:
-                raise _Dropped
-    if writer is not None:
-        await writer.drain()
+        if left is not None and (left := left - len(block)) <= 0:
+            raise _Dropped
 
 
 async def _answer(writer: asyncio.StreamWriter, status: int) -> None:

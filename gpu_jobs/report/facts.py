@@ -1,11 +1,10 @@
 """What the store knows of a campaign, gathered once for its report."""
 
 import tempfile
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import polars as pl
 
@@ -22,8 +21,7 @@ MAX_ATTEMPTS = 2000
 """That are drawn one by one; a campaign with more chunks shows sums."""
 _READS_AT_ONCE = 16
 LIFE_CLASSES = ("starting", "model_load", "working", "idle")
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
+_Key = tuple[Chunk, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,38 +130,34 @@ def _wall_s(store: Store, journal: JournalState, last_seen_at: float) -> float:
 
 
 def _attempts(ledger: Ledger, settled_at: dict[Chunk, float]) -> list[Attempted] | None:
-    began: dict[tuple[Chunk, int], float] = {}
-    told: dict[tuple[Chunk, int], float] = {}
+    began: dict[_Key, float] = {}
+    told: dict[_Key, float] = {}
     for entry in ledger.store.list(layout.ATTEMPTS):
         chunk_id, number, *end = entry.key.removeprefix(layout.ATTEMPTS).removesuffix(".json").split(".")
         (told if end else began)[Chunk.parse(chunk_id), int(number)] = entry.stored_at
         if len(began) > MAX_ATTEMPTS:
             return None
-    boots = _read_at_once(lambda key: ledger.attempt(*key).boot, began)
-    causes = dict(zip(told, _read_at_once(lambda key: _cause(ledger, *key), told), strict=True))
-    found = []
-    for ((chunk, number), began_at), boot in zip(began.items(), boots, strict=True):
-        follower_at = began.get((chunk, number + 1))
-        if (chunk, number) in told:
-            ended_at, end = told[chunk, number], causes[chunk, number]
-        elif follower_at is not None:
-            ended_at, end = follower_at, "lost"
+    with ThreadPoolExecutor(_READS_AT_ONCE, "report") as pool:
+        boots = list(pool.map(lambda key: ledger.attempt(*key).boot, began))
+        causes = dict(zip(told, pool.map(lambda key: _cause(ledger, *key), told), strict=True))
+    ends: dict[_Key, tuple[float | None, str]] = {}
+    for key in began:
+        chunk, number = key
+        if key in told:
+            ends[key] = told[key], causes[key]
+        elif (chunk, number + 1) in began:
+            ends[key] = began[chunk, number + 1], "lost"
         else:
-            ended_at, end = settled_at.get(chunk), "settled" if chunk in settled_at else ""
-        found.append(
-            Attempted(chunk=chunk, number=number, boot=boot, began_at=began_at, ended_at=ended_at, end=end)
-        )
-    return found
+            ends[key] = settled_at.get(chunk), "settled" if chunk in settled_at else ""
+    return [
+        Attempted(chunk=key[0], number=key[1], boot=boot, began_at=began_at, ended_at=ends[key][0], end=ends[key][1])
+        for (key, began_at), boot in zip(began.items(), boots, strict=True)
+    ]
 
 
 def _cause(ledger: Ledger, chunk: Chunk, number: int) -> str:
     ends = ledger.ends(chunk, number)
     return ends[-1].cause.value if ends else ""
-
-
-def _read_at_once(read: Callable[[_In], _Out], wanted: Iterable[_In]) -> list[_Out]:
-    with ThreadPoolExecutor(_READS_AT_ONCE, "report") as pool:
-        return list(pool.map(read, wanted))
 
 
 def _quarantine(store: Store, manifest: Manifest) -> Quarantine:

@@ -27,7 +27,7 @@ class Limits:
     videos: int = 5
     moments: int = 40
     """Shots of one video, or frames where shots were not asked for."""
-    pairs: int = 12
+    pairs: int = 9
     rows: int = 20
 
 

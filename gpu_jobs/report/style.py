@@ -63,9 +63,9 @@ th:last-child, td:last-child { padding-right: 0; }
 td { vertical-align: top; }
 .num { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 th.num { white-space: normal; }
-.mono, code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace; }
-.mono, code { font-size: 12.5px; }
-td.mono { white-space: nowrap; }
+td.mono, code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace; }
+td.mono, code { font-size: 12.5px; }
+td.mono, td.whole { white-space: nowrap; }
 td.wide { min-width: 180px; overflow-wrap: anywhere; }
 dl { margin: 0; }
 section > dl { display: grid; grid-template-columns: minmax(110px, max-content) 1fr; gap: 5px 24px; font-size: 13.5px; }
@@ -103,5 +103,5 @@ footer { margin-top: 56px; color: var(--soft); font-size: 13px; border-top: 1px 
   section > dl { grid-template-columns: 1fr; gap: 0; }
   section > dl dd { margin-bottom: 10px; }
 }
-@media print { section { break-inside: avoid-page; } main { max-width: none; } }
+@media print { main { max-width: none; } }
 """

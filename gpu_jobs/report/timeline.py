@@ -19,6 +19,8 @@ _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_40
 _MAX_TICKS = 6
 
 Interval = tuple[float, float]
+Bar = tuple[str, float, float, str]
+"""Kind, begin, end, and what it is."""
 
 KINDS = {
     "committed": "chunk, settled",
@@ -75,7 +77,7 @@ def draw(lives: Sequence[Life], attempts: Sequence[Attempted] | None) -> Html:
     for number, life in enumerate(shown):
         top = _AXIS_PX + number * _LANE_PX
         bars = _sums(life) if attempts is None else _bars(life, by_boot.get(life.heartbeat.boot, ()))
-        lanes.append(_lane(axis, life, top, join(_rect(axis, top + _LABEL_PX, *bar) for bar in bars)))
+        lanes.append(_lane(life, top, join(_rect(axis, top + _LABEL_PX, bar) for bar in bars)))
     return fill(
         '<svg class="timeline" width="100%" height="{height}" role="img" aria-label="Timeline of GPU workers">\n'
         "{axis}\n{lanes}\n</svg>",
@@ -95,8 +97,8 @@ def legend(*, has_attempts: bool) -> Html:
     return fill('<p class="legend">{entries}</p>', entries=join(entries, " "))
 
 
-def _bars(life: Life, attempts: Sequence[Attempted]) -> Iterator[tuple[str, float, float, str]]:
-    """(kind, begin, end, what it is). Chunks are leased ahead: a bar begins where the one before it ends."""
+def _bars(life: Life, attempts: Sequence[Attempted]) -> Iterator[Bar]:
+    """Chunks are leased ahead: a bar begins where the one before it ends."""
     yield "idle", life.began_at, life.ended_at, "alive"
     at = life.began_at
     for name in ("starting", "model_load"):
@@ -113,7 +115,7 @@ def _bars(life: Life, attempts: Sequence[Attempted]) -> Iterator[tuple[str, floa
         at = max(at, end)
 
 
-def _sums(life: Life) -> Iterator[tuple[str, float, float, str]]:
+def _sums(life: Life) -> Iterator[Bar]:
     at = life.began_at
     for name in LIFE_CLASSES:
         end = at + life.heartbeat.seconds.get(name, 0.0)
@@ -122,22 +124,20 @@ def _sums(life: Life) -> Iterator[tuple[str, float, float, str]]:
         at = end
 
 
-def _lane(axis: Axis, life: Life, top: int, bars: Html) -> Html:
+def _lane(life: Life, top: int, bars: Html) -> Html:
     heartbeat = life.heartbeat
     items = wording.count(heartbeat.items_done, "item")
-    begin = axis.place(life.began_at)
     return fill(
-        '<text x="{x:}%" y="{y}" text-anchor="{anchor}">{boot} · {items}</text>\n{bars}',
-        x=f"{begin if begin < 70 else axis.place(life.ended_at):.2f}",  # noqa: PLR2004 - leave room for the words
+        '<text x="0" y="{y}">{boot} · {items}</text>\n{bars}',
         y=top + _LABEL_PX - 4,
-        anchor="start" if begin < 70 else "end",  # noqa: PLR2004
         boot=heartbeat.boot,
         items=items,
         bars=bars,
     )
 
 
-def _rect(axis: Axis, y: int, kind: str, begin: float, end: float, what: str) -> Html:
+def _rect(axis: Axis, y: int, bar: Bar) -> Html:
+    kind, begin, end, what = bar
     left, right = axis.place(begin), axis.place(end)
     return fill(
         '<rect class="{kind}" x="{x}%" y="{y}" width="{width}%" height="{height}"><title>{what}</title></rect>',

@@ -16,6 +16,7 @@ _MAX_LEAD = 64
 _STALE_SWEEP_S = 2.0
 _POLL_S = (0.2, 2.0)
 _TICK_S = 0.5
+_LAST_LEASE_S = 2.0
 
 
 class Leaser:
@@ -48,11 +49,11 @@ class Leaser:
             self._thread.start()
 
     def stop(self) -> None:
-        """Lease no more; waits for the lease under way."""
+        """Lease no more; waits for the lease under way, but not for a store that does not answer."""
         self._stopped.set()
         self._room.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_LAST_LEASE_S)
 
     def has_room(self, chunk_s: float) -> None:
         """A chunk was finished, in `chunk_s` seconds: lease the next."""
@@ -69,8 +70,9 @@ class Leaser:
     def _lease_on(self) -> None:
         idle_since, poll_s = time.monotonic(), _POLL_S[0]
         while not self._stopped.is_set():
-            if self._sweep() or self._hands.works():
-                idle_since, poll_s = time.monotonic(), _POLL_S[0]
+            found = self._sweep()
+            if found or self._hands.works():
+                idle_since = time.monotonic()
             elif self._survey.items_left == 0:
                 self.over = "nothing is left to do"
                 return
@@ -79,8 +81,8 @@ class Leaser:
                 return
             else:
                 self._ask()
+            poll_s = _POLL_S[0] if found else min(2 * poll_s, _POLL_S[1])
             self._stopped.wait(poll_s)
-            poll_s = min(2 * poll_s, _POLL_S[1])
 
     def _sweep(self) -> bool:
         """Lease until nothing more is found; True if anything was."""

@@ -65,6 +65,7 @@ class LeaseFinder:
         self._now = clock
         self._random = random.Random(boot)  # noqa: S311 - spreads GPU workers, guards nothing
         self._holders: dict[tuple[Chunk, int], str] = {}
+        self._given: dict[Chunk, float] = {}
 
     def sweep(self) -> Iterator[Leased]:
         """Lease whatever can be leased now, beginning at a random window; ends when nothing more is found."""
@@ -73,6 +74,10 @@ class LeaseFinder:
         for window in (*windows[first:], *windows[:first]):
             if window.open:
                 yield from self._sweep_window(window)
+
+    def give(self, chunk: Chunk) -> None:
+        """Leave a chunk to whoever asked for it, for the time of a lease."""
+        self._given[chunk] = self._now()
 
     def busiest(self) -> str | None:
         """The chunk to ask for: the last in hand of the GPU worker that holds the most items."""
@@ -109,7 +114,7 @@ class LeaseFinder:
 
     def _try(self, found: OpenChunk, last: Lease | None, alive: Callable[[Chunk, Lease], bool]) -> Leased | None:
         number = 1 if last is None else last.number + 1
-        if number > self._policy.max_attempts:
+        if number > self._policy.max_attempts or self._is_given(found.chunk):
             return None
         follows = ""
         if last is not None:
@@ -167,6 +172,9 @@ class LeaseFinder:
             return beat.status != "over" and self._is_fresh(at, now) and (names_it or is_too_new_to_name)
 
         return is_alive
+
+    def _is_given(self, chunk: Chunk) -> bool:
+        return chunk in self._given and self._is_fresh(self._given[chunk], self._now())
 
     def _is_fresh(self, stamp: float, now: float) -> bool:
         return now - stamp <= self._policy.lease_timeout_s

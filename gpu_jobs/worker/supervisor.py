@@ -48,8 +48,8 @@ class Supervisor:
             ledger, journal, policy, snapshot=self._life.heartbeat, end=self.end, wanted=self._note_wanted, order=order
         )
         self._survey = Survey(ledger, plan.cuts)
-        finder = LeaseFinder(ledger, self._survey, policy, boot, self._pulse.clock.now)
-        self._leaser = Leaser(ledger, self._survey, finder, boot, hands=self._hands, wake=self._wake)
+        self._finder = LeaseFinder(ledger, self._survey, policy, boot, self._pulse.clock.now)
+        self._leaser = Leaser(ledger, self._survey, self._finder, boot, hands=self._hands, wake=self._wake)
         self._compute: ComputeProcess | None = None
         self._assigned: dict[int, Work] = {}
         self._last_token = _PROBE
@@ -215,7 +215,7 @@ class Supervisor:
             return
         works = list(dict.fromkeys(self._assigned.values()))
         is_fruitful = self._life.items_done > self._items_at_death
-        convicting = self._is_vouched and len(works) == 1
+        convicting = cause.is_suspicious and self._is_vouched and len(works) == 1
         for work in works:
             is_suspect = work is works[0]
             self._forget(work)
@@ -258,6 +258,7 @@ class Supervisor:
         for token in self._tokens(work):
             self._tell(Cut(token, 0))
         self._forget(work)
+        self._finder.give(work.chunk)
         self._settler.end(work, Cause.RELEASED, "given to a GPU worker that asked")
 
     def _cut(self, work: Work) -> None:
@@ -270,6 +271,7 @@ class Supervisor:
         else:
             self._assigned[token] = kept
             self._tell(Cut(token, kept.chunk.stop))
+            self._finder.give(Chunk(kept.chunk.stop, work.leased.left[0].stop))
 
     def _tell(self, message: Cut) -> None:
         if self._compute is not None:

@@ -1,0 +1,174 @@
+"""The report's tables: what was quarantined, which GPU workers and GPU jobs there were, and what the words mean."""
+
+from typing import Any
+
+from gpu_jobs.journal import Ended, Ordered
+from gpu_jobs.offers import Offer
+from gpu_jobs.report import wording
+from gpu_jobs.report.facts import MAX_QUARANTINE_ROWS, Facts, Life
+from gpu_jobs.report.markup import EMPTY, Column, Html, fill, join, section, table, terms
+
+_MAX_ROWS = 200
+_MAX_LOGS = 10
+_UNKNOWN_GPU = "unavailable: "
+_CAUSES = {
+    "error": "the workload says that it cannot be used",
+    "crashed": "it killed the process that worked on it",
+    "stalled": "work on it never came to an end",
+}
+
+
+def quarantine(facts: Facts) -> Html:
+    found = facts.quarantine
+    if not found.rows:
+        return section("Quarantine", note="Empty: no item was set aside.")
+    total = facts.manifest.num_quarantined
+    causes = "; ".join(f"{number:,} {cause}: {_CAUSES.get(cause, cause)}" for cause, number in found.causes)
+    note = f"Items without results, so that the others could go on. By cause: {causes}."
+    if total > MAX_QUARANTINE_ROWS:
+        note += f" The first {MAX_QUARANTINE_ROWS} of {total:,}; all are in {facts.manifest.quarantine.key}."
+    columns = [
+        Column(title="Item", style="wide"),
+        Column(title="Cause"),
+        Column(title="Detail", style="wide"),
+        Column(title="Attempts", style="num"),
+    ]
+    return section("Quarantine", table(columns, map(_quarantine_row, found.rows)), note=note)
+
+
+def _quarantine_row(row: dict[str, Any]) -> tuple[object, ...]:
+    return (
+        wording.clipped(row["item"], 500),
+        row["cause"],
+        wording.clipped(row["detail"] or "", 500),
+        f"{row['attempts']:,}",
+    )
+
+
+def workers(facts: Facts) -> Html:
+    if not facts.lives:
+        return section("GPU workers", note="None ever began.")
+    words = {life.heartbeat.gpu for life in facts.lives}
+    why = next(iter(words)) if len(words) == 1 else ""
+    is_unknown = why.startswith(_UNKNOWN_GPU)
+    titles = ("Items", "Unusable", "Items a second", "Starting, s", "Loading model, s", "Working, s", "Waiting, s")
+    columns = [
+        Column(title="GPU worker", style="mono"),
+        Column(title="GPU job", style="mono"),
+        Column(title="Machine", style="whole"),
+        *(Column(title=title, style="num") for title in titles),
+        Column(title="In the model", style="num"),
+        *([] if is_unknown else [Column(title="GPU, last seen")]),
+        Column(title="Ended because", style="wide"),
+    ]
+    notes = []
+    if is_unknown:
+        notes.append(f"GPU use could not be read: {why.removeprefix(_UNKNOWN_GPU)}.")
+    if len(facts.lives) > _MAX_ROWS:
+        notes.append(f"The first {_MAX_ROWS} of {len(facts.lives):,}.")
+    rows = (_worker_row(facts, life, is_unknown=is_unknown) for life in facts.lives[:_MAX_ROWS])
+    return section("GPU workers", table(columns, rows), note=" ".join(notes))
+
+
+def _worker_row(facts: Facts, life: Life, *, is_unknown: bool) -> tuple[object, ...]:
+    beat = life.heartbeat
+    order = facts.journal.orders.get(beat.order)
+    working_s = beat.seconds.get("working", 0.0)
+    if beat.status == "over":
+        why = beat.reason
+    elif order is None or beat.order in facts.journal.ended:
+        why = f"fell silent; last sign of life {wording.moment(life.ended_at)}"
+    else:
+        why = f"at work when last seen, {wording.moment(life.ended_at)}"
+    return (
+        beat.boot,
+        _short(beat.order),
+        _machine(order.order.offer) if order else "started by hand",
+        f"{beat.items_done:,}",
+        f"{beat.items_failed:,}",
+        wording.rate(life.items_per_s),
+        *(wording.seconds(beat.seconds.get(name, 0.0)) for name in ("starting", "model_load", "working", "idle")),
+        wording.share(beat.seconds.get("infer", 0.0) / working_s) if working_s else "",
+        *(() if is_unknown else (beat.gpu,)),
+        why,
+    )
+
+
+def jobs(facts: Facts) -> Html:
+    orders = list(facts.journal.orders.values())
+    if not orders:
+        return section("GPU jobs", note="None was ordered.")
+    columns = [
+        Column(title="GPU job", style="mono"),
+        Column(title="Machine", style="whole"),
+        Column(title="GPU workers", style="num"),
+        Column(title="Ordered", style="num"),
+        Column(title="Lasted", style="num"),
+        Column(title="Items", style="num"),
+        Column(title="Spent", style="num"),
+        Column(title="Ordered because", style="wide"),
+        Column(title="How it ended", style="wide"),
+    ]
+    ended = facts.journal.ended
+    rows = (_job_row(order, ended.get(order.order.name)) for order in orders[:_MAX_ROWS])
+    note = f"The first {_MAX_ROWS} of {len(orders):,}." if len(orders) > _MAX_ROWS else ""
+    logs = [end for end in ended.values() if end.reason != "succeeded" and end.detail.strip()]
+    return section("GPU jobs", table(columns, rows), join(map(_log, logs[-_MAX_LOGS:])), note=note)
+
+
+def _job_row(ordered: Ordered, end: Ended | None) -> tuple[object, ...]:
+    order = ordered.order
+    return (
+        _short(order.name),
+        _machine(order.offer),
+        f"{order.num_workers:,}",
+        wording.moment(ordered.at),
+        wording.duration((end.at - ordered.at).total_seconds()) if end else "",
+        f"{end.items_done:,}" if end else "",
+        wording.usd(end.spent_usd) if end else f"up to {wording.usd(order.reserved_usd)}",
+        ordered.reason,
+        end.reason if end else "not yet",
+    )
+
+
+def _log(end: Ended) -> Html:
+    return fill(
+        "<details><summary>Last words of GPU job {name}: {reason}</summary><pre>{log}</pre></details>",
+        name=_short(end.order),
+        reason=end.reason,
+        log=wording.clipped(end.detail.strip(), 4000),
+    )
+
+
+def meanings(facts: Facts) -> Html:
+    chunks = wording.count(len(facts.plan.cuts) - 1, "chunk")
+    pairs: list[tuple[str, str]] = [
+        ("Item", "One unit of input, with a stable id. It ends committed or quarantined, or is still open."),
+        ("Committed", "The item's results are published, or it is known to give none."),
+        ("Quarantined", "The item has no results, and the table of the quarantine says why."),
+        ("Open", "Nothing is decided yet. Running the campaign again goes on with what is open."),
+        ("Chunk", f"Neighbouring items that a GPU worker takes on together. The first cut made {chunks}."),
+        ("Attempt", "One try of one GPU worker at one chunk."),
+        ("GPU job", "One order to a platform: start so many GPU workers. Numbered as in the campaign's journal."),
+        ("GPU worker", "One process or container that takes chunks until none are left. A new start has a new name."),
+        ("Wall time", "From the opening of the campaign to its close; the sum, if it was opened more than once."),
+        ("Items a second", "Above: settled items by wall time. Of a GPU worker: by the seconds that it worked."),
+        ("Spent", "Hourly price, times GPU workers, times the hours from order to end. An estimate, not a bill."),
+        ("Starting", "Seconds until a GPU worker's code runs; then it loads the model, works, or waits for work."),
+        ("In the model", "Share of the working seconds in which results were computed; the rest is waiting for input."),
+        ("Timeline", "A bar ends when its chunk is settled. It begins when the chunk was taken, or at the bar before."),
+    ]
+    return section("What the words and numbers mean", terms(pairs))
+
+
+def _machine(offer: Offer) -> str:
+    gpu = "no GPU" if not offer.num_gpus else offer.gpu if offer.num_gpus == 1 else f"{offer.num_gpus} {offer.gpu}"
+    where = "" if offer.platform == "local" else f", {offer.region}, {offer.mode}"
+    return f"{offer.platform}, {gpu}{where}"
+
+
+def _short(order: str) -> Html:
+    """A GPU job's number, with its whole name at hand."""
+    if not order:
+        return EMPTY
+    return fill('<span title="{name}">{number}</span>', name=order, number=order.rpartition("-")[2])

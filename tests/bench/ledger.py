@@ -1,0 +1,73 @@
+"""What the ledger costs: 10,000 no-op chunks of one item through 2 local GPU workers, durable, into a local folder.
+
+`python -m tests.bench.ledger [chunks]`. The anchor is `ProcessPoolExecutor.submit` with two processes, in memory, in
+the same run. "at work" counts from the first lease to the last settlement, by the store's stamps; "in all" from the
+call to `run` to its end, with the start of the processes.
+"""
+
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import polars as pl
+
+from gpu_jobs import layout
+from gpu_jobs.campaign import Campaign, open_campaign
+from gpu_jobs.collect import collect
+from gpu_jobs.jobs import Policy
+from gpu_jobs.split import CampaignSpec
+from gpu_jobs.workloads.noop import value_of
+from tests.bench.rows import report
+
+TARGET_CHUNKS_PER_S = 2000
+
+
+def pool_chunks_per_s(num_chunks: int) -> float:
+    """The same no-op as tasks of a process pool."""
+    with ProcessPoolExecutor(2) as pool:
+        pool.submit(value_of, "warm").result()
+        began = time.perf_counter()
+        for future in [pool.submit(value_of, f"item-{index}") for index in range(num_chunks)]:
+            future.result()
+        return num_chunks / (time.perf_counter() - began)
+
+
+def prepared(folder: Path, num_chunks: int, policy: Policy) -> Campaign:
+    """A campaign of one chunk per item."""
+    table = folder / "items.parquet"
+    pl.DataFrame({"id": [f"item-{index}" for index in range(num_chunks)]}).write_parquet(table)
+    spec = CampaignSpec(store_root=str(folder), dataset=str(table), workload="noop", chunk_weight=1)
+    return open_campaign(spec, policy)
+
+
+def main(num_chunks: int) -> None:
+    policy = Policy(max_workers=2)
+    anchor = pool_chunks_per_s(num_chunks)
+    report("ledger", "ProcessPoolExecutor.submit, 2 processes, in memory", anchor, "chunks/s")
+    with tempfile.TemporaryDirectory() as folder:
+        campaign = prepared(Path(folder), num_chunks, policy)
+        began = time.perf_counter()
+        for _ in campaign.run(policy, tick_s=0.5):
+            pass
+        whole_s = time.perf_counter() - began
+        leased = min(entry.stored_at for entry in campaign.store.list(layout.ATTEMPTS))
+        settled = max(entry.stored_at for entry in campaign.store.list(layout.SETTLED))
+        began = time.perf_counter()
+        manifest = collect(campaign.store, campaign.plan)
+        collect_s = time.perf_counter() - began
+        assert manifest.num_committed == num_chunks, manifest
+    at_work = num_chunks / (settled - leased)
+    pool = "ProcessPoolExecutor.submit"
+    report(
+        "ledger", "2 GPU workers, at work", at_work, "chunks/s", anchor=pool, ratio=at_work / anchor,
+        target=TARGET_CHUNKS_PER_S,
+    )  # fmt: skip
+    in_all = num_chunks / whole_s
+    report("ledger", "2 GPU workers, in all", in_all, "chunks/s", anchor=pool, ratio=in_all / anchor)
+    report("ledger", "collect: audit and publish", num_chunks / collect_s, "chunks/s")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)

@@ -1,0 +1,37 @@
+"""The one form in which every benchmark reports: a JSON object a line."""
+
+import json
+
+
+def report(
+    bench: str,
+    row: str,
+    value: float,
+    unit: str,
+    *,
+    anchor: str = "",
+    ratio: float | None = None,
+    target: float | None = None,
+) -> None:
+    """Print one row.
+
+    Args:
+        bench: the module.
+        row: what was measured.
+        value: the figure, in `unit`.
+        anchor: what `ratio` compares with, measured in the same process run.
+        ratio: our figure over the anchor's.
+        target: lowest `value` (or `ratio`, if there is one and `unit` is "ratio") that counts as good.
+    """
+    measured = ratio if unit == "ratio" and ratio is not None else value
+    line = {
+        "bench": bench,
+        "row": row,
+        "value": round(value, 4),
+        "unit": unit,
+        "anchor": anchor,
+        "ratio": None if ratio is None else round(ratio, 4),
+        "target": target,
+        "holds": None if target is None else measured >= target,
+    }
+    print(json.dumps(line), flush=True)
