@@ -133,26 +133,27 @@ def _attempts(ledger: Ledger, settled_at: dict[Chunk, float]) -> list[Attempted]
     began: dict[_Key, float] = {}
     told: dict[_Key, float] = {}
     for entry in ledger.store.list(layout.ATTEMPTS):
-        chunk_id, number, *end = entry.key.removeprefix(layout.ATTEMPTS).removesuffix(".json").split(".")
-        (told if end else began)[Chunk.parse(chunk_id), int(number)] = entry.stored_at
+        chunk_id, digits, *end = entry.key.removeprefix(layout.ATTEMPTS).removesuffix(".json").split(".")
+        (told if end else began)[Chunk.parse(chunk_id), int(digits)] = entry.stored_at
         if len(began) > MAX_ATTEMPTS:
             return None
     with ThreadPoolExecutor(_READS_AT_ONCE, "report") as pool:
         boots = list(pool.map(lambda key: ledger.attempt(*key).boot, began))
         causes = dict(zip(told, pool.map(lambda key: _cause(ledger, *key), told), strict=True))
-    ends: dict[_Key, tuple[float | None, str]] = {}
-    for key in began:
-        chunk, number = key
-        if key in told:
-            ends[key] = told[key], causes[key]
-        elif (chunk, number + 1) in began:
-            ends[key] = began[chunk, number + 1], "lost"
-        else:
-            ends[key] = settled_at.get(chunk), "settled" if chunk in settled_at else ""
-    return [
-        Attempted(chunk=key[0], number=key[1], boot=boot, began_at=began_at, ended_at=ends[key][0], end=ends[key][1])
-        for (key, began_at), boot in zip(began.items(), boots, strict=True)
-    ]
+
+    def ended(chunk: Chunk, number: int) -> tuple[float | None, str]:
+        if cause := causes.get((chunk, number)):
+            return told[chunk, number], cause
+        if (chunk, number + 1) in began:
+            return began[chunk, number + 1], "lost"
+        return settled_at.get(chunk), "settled" if chunk in settled_at else ""
+
+    found = []
+    for (chunk, number), boot in zip(began, boots, strict=True):
+        ended_at, how = ended(chunk, number)
+        begun = began[chunk, number]
+        found.append(Attempted(chunk=chunk, number=number, boot=boot, began_at=begun, ended_at=ended_at, end=how))
+    return found
 
 
 def _cause(ledger: Ledger, chunk: Chunk, number: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from gpu_jobs.report import tables, timeline, wording
 from gpu_jobs.report.facts import Facts
 from gpu_jobs.report.markup import EMPTY, Column, Html, Pictures, cell, fill, join, section, table, terms
-from gpu_jobs.report.sample import Moment, Pair, Place, Sample, VideoSample, label_words
+from gpu_jobs.report.sample import Moment, Pair, Place, Sample, VideoSample
 from gpu_jobs.report.style import CSS
 
 _MAX_PICTURE_BYTES = 3_000_000
@@ -96,7 +96,6 @@ def _bar(facts: Facts) -> Html:
 
 def _figures(facts: Facts) -> Html:
     manifest = facts.manifest
-    spent = wording.usd(facts.spent_usd)
     figures = [
         ("items", f"{manifest.num_items:,}"),
         ("committed", f"{manifest.num_committed:,}"),
@@ -104,7 +103,8 @@ def _figures(facts: Facts) -> Html:
         ("open", f"{manifest.num_open:,}"),
         ("wall time", wording.duration(facts.wall_s)),
         ("items a second", wording.rate(facts.items_per_s)),
-        ("spent", f"{spent} + {wording.usd(facts.reserved_usd)} set aside" if facts.reserved_usd else spent),
+        ("spent", wording.usd(facts.spent_usd)),
+        *([("set aside", wording.usd(facts.reserved_usd))] if facts.reserved_usd else []),
         ("GPU workers", f"{len(facts.lives):,}"),
     ]
     inside = join(fill("<div><dt>{name}</dt><dd>{value}</dd></div>", name=name, value=value) for name, value in figures)
@@ -114,7 +114,7 @@ def _figures(facts: Facts) -> Html:
 def _results(sample: Sample, pictures: Pictures) -> Html:
     if sample.table is not None:
         schema = sample.table.schema
-        columns = [Column(title=name, style="num" if schema[name].is_numeric() else "wide") for name in schema]
+        columns = [Column(title=name, style="num" if schema[name].is_numeric() else "") for name in schema]
         rows = ([cell(value) for value in row] for row in sample.table.iter_rows())
         note = f"The first {wording.count(sample.table.height, 'row')}. {sample.note}"
         return section("Results", table(columns, rows), note=note)
@@ -148,13 +148,18 @@ def _video(video: VideoSample, pictures: Pictures) -> Html:
 
 
 def _moment(moment: Moment, kind: str, pictures: Pictures) -> Html:
-    end = "" if moment.end_s is None else f" - {wording.position(moment.end_s)}"
+    end = "" if moment.end_s is None else f" \N{EN DASH} {wording.position(moment.end_s)}"
     return fill(
-        '<li>{picture}<div class="time">{time}</div><div class="label">{labels}</div></li>',
+        '<li>{picture}<div class="time">{time}</div>{labels}</li>',
         picture=pictures.img(moment.thumbnail) if kind == "shot" else EMPTY,
         time=wording.position(moment.start_s) + end,
-        labels=label_words(moment.labels) or "no label",
+        labels=join(map(_label, moment.labels)) or Html('<div class="label">no label</div>'),
     )
+
+
+def _label(label: tuple[str, float]) -> Html:
+    name, score = label
+    return fill('<div class="label"><span>{name}</span><b>{share}</b></div>', name=name, share=wording.share(score))
 
 
 def _pairs(sample: Sample, pictures: Pictures) -> Html:
@@ -199,7 +204,7 @@ def _timeline(facts: Facts) -> Html:
     if len(facts.lives) > timeline.MAX_LANES:
         note += f" The first {timeline.MAX_LANES} of {len(facts.lives):,} GPU workers."
     drawing = timeline.draw(facts.lives, facts.attempts)
-    return section("Timeline", drawing, timeline.legend(has_attempts=facts.attempts is not None), note=note)
+    return section("Timeline", drawing, timeline.legend(facts.lives, facts.attempts), note=note)
 
 
 def _origin(facts: Facts) -> Html:

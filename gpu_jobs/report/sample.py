@@ -112,7 +112,7 @@ def sample_text(store: Store, manifest: Manifest, max_rows: int = 40) -> str:
     return "\n".join(map(wording.printable, lines))
 
 
-def label_words(labels: Sequence[tuple[str, float]]) -> str:
+def _label_words(labels: Sequence[tuple[str, float]]) -> str:
     return ", ".join(f"{label} {wording.share(score)}" for label, score in labels)
 
 
@@ -120,14 +120,17 @@ def _video_lines(video: VideoSample, max_lines: int) -> list[str]:
     lines = [f"{wording.short_name(video.video)}: {wording.count(video.num_moments, video.kind)}"]
     for moment in video.moments[:max_lines]:
         end = "" if moment.end_s is None else f" - {wording.position(moment.end_s)}"
-        lines.append(f"  {wording.position(moment.start_s)}{end}  {label_words(moment.labels)}".rstrip())
+        lines.append(f"  {wording.position(moment.start_s)}{end}  {_label_words(moment.labels)}".rstrip())
     if left := video.num_moments - min(len(video.moments), max_lines):
         lines.append(f"  and {left:,} more")
     return lines
 
 
 def _table_lines(table: pl.DataFrame) -> list[str]:
-    columns = [[name, *(wording.printable(cell(value, 40)) for value in table[name])] for name in table.columns]
+    columns = [
+        [name, *(wording.printable(cell(value, 40)) for value in values)]
+        for name, values in table.to_dict(as_series=False).items()
+    ]
     widths = [max(map(len, column)) for column in columns]
     numeric = [table.schema[name].is_numeric() for name in table.columns]
     return [

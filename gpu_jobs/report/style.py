@@ -40,17 +40,20 @@ p { margin: 0 0 8px; }
 .bar i { display: block; }
 .bar .committed { background: var(--committed); }
 .bar .quarantined { background: var(--quarantined); }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(118px, 1fr)); gap: 18px 16px; margin: 0; }
+.figures { display: flex; flex-wrap: wrap; gap: 18px 46px; margin: 0; }
 .figures div { display: flex; flex-direction: column-reverse; justify-content: flex-end; }
 .figures dt { color: var(--soft); font-size: 13px; }
 .figures dd { margin: 0; font-size: 21px; font-weight: 500; font-variant-numeric: tabular-nums; line-height: 1.3; }
+.figures dd { white-space: nowrap; }
 .shots { display: grid; grid-template-columns: repeat(auto-fill, minmax(160px, 1fr)); gap: 18px 14px; margin: 0; }
 .shots { padding: 0; list-style: none; }
 .shots img, .no-picture { display: block; width: 100%; border-radius: 4px; background: var(--line); }
 .shots img { aspect-ratio: 16 / 9; object-fit: cover; }
 .no-picture { aspect-ratio: 16 / 9; }
 .time { font-size: 13px; font-variant-numeric: tabular-nums; margin-top: 5px; }
-.label { font-size: 13px; color: var(--soft); line-height: 1.35; overflow-wrap: anywhere; }
+.label { font-size: 13px; color: var(--soft); line-height: 1.4; overflow-wrap: anywhere; }
+.label { display: flex; justify-content: space-between; gap: 8px; }
+.label b { font-weight: 400; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(310px, 1fr)); gap: 18px 20px; margin: 0; }
 .pairs { padding: 0; list-style: none; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 6px; }
@@ -60,19 +63,20 @@ table { border-collapse: collapse; width: 100%; font-size: 13.5px; }
 th { text-align: left; font-weight: 500; color: var(--soft); vertical-align: bottom; line-height: 1.3; }
 th, td { padding: 6px 16px 6px 0; border-bottom: 1px solid var(--line); }
 th:last-child, td:last-child { padding-right: 0; }
-td { vertical-align: top; }
+td { vertical-align: top; overflow-wrap: break-word; }
 .num { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 th.num { white-space: normal; }
 td.mono, code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace; }
 td.mono, code { font-size: 12.5px; }
 td.mono, td.whole { white-space: nowrap; }
-td.wide { min-width: 180px; overflow-wrap: anywhere; }
+td.wide { min-width: 220px; overflow-wrap: anywhere; }
 dl { margin: 0; }
 section > dl { display: grid; grid-template-columns: minmax(110px, max-content) 1fr; gap: 5px 24px; font-size: 13.5px; }
 section > dl dt { color: var(--soft); }
 section > dl dd { margin: 0; overflow-wrap: anywhere; min-width: 0; }
 .timeline { display: block; overflow: visible; margin: 4px 0 8px; }
 .timeline text { font-size: 12px; fill: var(--text); }
+.timeline text { stroke: var(--page); stroke-width: 4px; paint-order: stroke; }
 .timeline text.tick { fill: var(--soft); font-variant-numeric: tabular-nums; }
 .timeline line.tick { stroke: var(--line); }
 .timeline line.pause { stroke: var(--soft); stroke-dasharray: 3 4; }
@@ -96,7 +100,7 @@ footer { margin-top: 56px; color: var(--soft); font-size: 13px; border-top: 1px 
 @media (max-width: 640px) {
   main { padding: 24px 16px 48px; }
   h1 { font-size: 23px; }
-  .figures { grid-template-columns: repeat(auto-fit, minmax(96px, 1fr)); }
+  .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(104px, 1fr)); gap: 16px 12px; }
   .figures dd { font-size: 18px; }
   .shots { grid-template-columns: repeat(auto-fill, minmax(132px, 1fr)); }
   .pairs { grid-template-columns: 1fr; }

@@ -9,12 +9,14 @@ from gpu_jobs.report.facts import MAX_QUARANTINE_ROWS, Facts, Life
 from gpu_jobs.report.markup import EMPTY, Column, Html, fill, join, section, table, terms
 
 _MAX_ROWS = 200
+_ROWS_AT_FIRST = 20
+"""Of the quarantine; the rest unfolds."""
 _MAX_LOGS = 10
 _UNKNOWN_GPU = "unavailable: "
 _CAUSES = {
-    "error": "the workload says that it cannot be used",
-    "crashed": "it killed the process that worked on it",
-    "stalled": "work on it never came to an end",
+    "error": "The workload itself says that the item cannot be used.",
+    "crashed": "The item killed the process that worked on it, more than once.",
+    "stalled": "Work on the item gave no sign of life until it was ended, more than once.",
 }
 
 
@@ -23,8 +25,8 @@ def quarantine(facts: Facts) -> Html:
     if not found.rows:
         return section("Quarantine", note="Empty: no item was set aside.")
     total = facts.manifest.num_quarantined
-    causes = "; ".join(f"{number:,} {cause}: {_CAUSES.get(cause, cause)}" for cause, number in found.causes)
-    note = f"Items without results, so that the others could go on. By cause: {causes}."
+    causes = ", ".join(f"{cause} {number:,}" for cause, number in found.causes)
+    note = f"Items set aside so that the others could go on. By cause: {causes}."
     if total > MAX_QUARANTINE_ROWS:
         note += f" The first {MAX_QUARANTINE_ROWS} of {total:,}; all are in {facts.manifest.quarantine.key}."
     columns = [
@@ -33,7 +35,17 @@ def quarantine(facts: Facts) -> Html:
         Column(title="Detail", style="wide"),
         Column(title="Attempts", style="num"),
     ]
-    return section("Quarantine", table(columns, map(_quarantine_row, found.rows)), note=note)
+    first, rest = found.rows[:_ROWS_AT_FIRST], found.rows[_ROWS_AT_FIRST:]
+    more = (
+        fill(
+            "<details><summary>{number} more</summary>{table}</details>",
+            number=f"{len(rest):,}",
+            table=table(columns, map(_quarantine_row, rest)),
+        )
+        if rest
+        else EMPTY
+    )
+    return section("Quarantine", table(columns, map(_quarantine_row, first)), more, note=note)
 
 
 def _quarantine_row(row: dict[str, Any]) -> tuple[object, ...]:
@@ -51,18 +63,20 @@ def workers(facts: Facts) -> Html:
     words = {life.heartbeat.gpu for life in facts.lives}
     why = next(iter(words)) if len(words) == 1 else ""
     is_unknown = why.startswith(_UNKNOWN_GPU)
-    titles = ("Items", "Unusable", "Items a second", "Starting, s", "Loading model, s", "Working, s", "Waiting, s")
+    titles = ("Items", "Unusable", "Items a second", "Starting", "Loading model", "Working", "Waiting")
     columns = [
         Column(title="GPU worker", style="mono"),
         Column(title="GPU job", style="mono"),
-        Column(title="Machine", style="whole"),
+        Column(title="Platform", style="whole"),
         *(Column(title=title, style="num") for title in titles),
         Column(title="In the model", style="num"),
         *([] if is_unknown else [Column(title="GPU, last seen")]),
         Column(title="Ended because", style="wide"),
     ]
-    notes = []
-    if is_unknown:
+    notes = ["Times are seconds."]
+    if all(order.order.offer.num_gpus == 0 for order in facts.journal.orders.values()):
+        notes.append("They ran without a GPU.")
+    elif is_unknown:
         notes.append(f"GPU use could not be read: {why.removeprefix(_UNKNOWN_GPU)}.")
     if len(facts.lives) > _MAX_ROWS:
         notes.append(f"The first {_MAX_ROWS} of {len(facts.lives):,}.")
@@ -83,7 +97,7 @@ def _worker_row(facts: Facts, life: Life, *, is_unknown: bool) -> tuple[object, 
     return (
         beat.boot,
         _short(beat.order),
-        _machine(order.order.offer) if order else "started by hand",
+        order.order.offer.platform if order else "started by hand",
         f"{beat.items_done:,}",
         f"{beat.items_failed:,}",
         wording.rate(life.items_per_s),
@@ -145,7 +159,8 @@ def meanings(facts: Facts) -> Html:
     pairs: list[tuple[str, str]] = [
         ("Item", "One unit of input, with a stable id. It ends committed or quarantined, or is still open."),
         ("Committed", "The item's results are published, or it is known to give none."),
-        ("Quarantined", "The item has no results, and the table of the quarantine says why."),
+        ("Quarantined", "The item has no results; the quarantine says why. Unusable: the workload itself said so."),
+        *((f"Cause: {cause}", _CAUSES[cause]) for cause, _ in facts.quarantine.causes if cause in _CAUSES),
         ("Open", "Nothing is decided yet. Running the campaign again goes on with what is open."),
         ("Chunk", f"Neighbouring items that a GPU worker takes on together. The first cut made {chunks}."),
         ("Attempt", "One try of one GPU worker at one chunk."),
@@ -162,7 +177,13 @@ def meanings(facts: Facts) -> Html:
 
 
 def _machine(offer: Offer) -> str:
-    gpu = "no GPU" if not offer.num_gpus else offer.gpu if offer.num_gpus == 1 else f"{offer.num_gpus} {offer.gpu}"
+    gpu = (
+        "no GPU"
+        if not offer.num_gpus
+        else offer.gpu
+        if offer.num_gpus == 1
+        else f"{offer.num_gpus} \N{MULTIPLICATION SIGN} {offer.gpu}"
+    )
     where = "" if offer.platform == "local" else f", {offer.region}, {offer.mode}"
     return f"{offer.platform}, {gpu}{where}"
 

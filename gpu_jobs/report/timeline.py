@@ -18,6 +18,8 @@ _PAUSE_SHARE = 0.25
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 28_800, 86_400)
 _MAX_TICKS = 6
 
+_GOOD_ENDS = ("settled", "")
+
 Interval = tuple[float, float]
 Bar = tuple[str, float, float, str]
 """Kind, begin, end, and what it is."""
@@ -87,9 +89,13 @@ def draw(lives: Sequence[Life], attempts: Sequence[Attempted] | None) -> Html:
     )
 
 
-def legend(*, has_attempts: bool) -> Html:
-    names = dict(KINDS) if has_attempts else {**KINDS, "committed": "working"}
-    if not has_attempts:
+def legend(lives: Sequence[Life], attempts: Sequence[Attempted] | None) -> Html:
+    """What the colours mean, those that occur."""
+    names = dict(KINDS) if attempts is not None else {**KINDS, "committed": "working"}
+    for name in ("starting", "model_load"):
+        if not any(life.heartbeat.seconds.get(name) for life in lives):
+            del names[name]
+    if all(one.end in _GOOD_ENDS for one in attempts or ()):
         del names["ended"]
     entries = (
         fill('<span><i class="swatch {kind}"></i>{name}</span>', kind=kind, name=name) for kind, name in names.items()
@@ -108,7 +114,7 @@ def _bars(life: Life, attempts: Sequence[Attempted]) -> Iterator[Bar]:
     ends = ((one.ended_at or life.ended_at, one) for one in attempts)
     for end, one in sorted(ends, key=lambda pair: (pair[0], pair[1].chunk)):
         begin = max(at, one.began_at)
-        kind = "committed" if one.end in ("settled", "") else "ended"
+        kind = "committed" if one.end in _GOOD_ENDS else "ended"
         how = one.end or "at work"
         items = f"items {one.chunk.start:,} to {one.chunk.stop - 1:,}"
         yield kind, begin, end, f"{items}, attempt {one.number}: {how}, {wording.duration(max(0.0, end - begin))}"

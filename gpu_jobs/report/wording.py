@@ -56,8 +56,8 @@ def share(fraction: float) -> str:
     """A percentage that never rounds to all or nothing what is neither."""
     percent = round(fraction * 100)
     if percent == 0 and fraction > 0:
-        return "<1 %"
-    return ">99 %" if percent == 100 and fraction < 1 else f"{percent} %"  # noqa: PLR2004
+        return "<1%"
+    return ">99%" if percent == 100 and fraction < 1 else f"{percent}%"  # noqa: PLR2004
 
 
 def size(num_bytes: int) -> str:

@@ -77,7 +77,9 @@ def test_list_may_mix_and_its_order_does_not_matter(folder):
     ],
 )
 def test_dataset_that_cannot_be_meant_is_refused(folder, dataset, problem):
-    filled = dataset.format(folder=folder) if isinstance(dataset, str) else [one.format(folder=folder) for one in dataset]
+    filled = (
+        dataset.format(folder=folder) if isinstance(dataset, str) else [one.format(folder=folder) for one in dataset]
+    )
 
     with pytest.raises(RefusedError, match=problem) as refused:
         list(read_sources(filled, suffixes=MP4))

@@ -1,5 +1,7 @@
 """Shots from transition scores: what segments see is put together as if there had been one."""
 
+from itertools import pairwise
+
 import numpy as np
 import polars as pl
 from hypothesis import given
@@ -23,7 +25,7 @@ def find_shots(scores_by_video, borders):
     found, index = [], 0
     for video, scores in scores_by_video.items():
         edges = [0, *sorted(border for border in borders if border < len(scores)), len(scores)]
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in pairwise(edges):
             times = {at: float(at) for at in range(start, stop + 1)}
             loaded = Loaded(video=video, segment=segment(start, stop, len(scores)), starts_s=times)
             outcome = list(_shot_rows(loaded, shots.transitions(np.array(scores[start:stop]), 0.5)))

@@ -1,0 +1,32 @@
+"""What Prefect's API remembers of a flow run."""
+
+import time
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import Artifact, State, TaskRun
+
+
+def flow_run_id(state: State) -> UUID:
+    assert state.state_details.flow_run_id is not None
+    return state.state_details.flow_run_id
+
+
+def task_runs_of(state: State, *, num_expected: int) -> list[TaskRun]:
+    """The task runs of a flow run, once that many are recorded as final: Prefect records them late."""
+    give_up_at = time.monotonic() + 60
+    wanted = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id(state)]))
+    with get_client(sync_client=True) as client:
+        while True:
+            found = client.read_task_runs(flow_run_filter=wanted)
+            final = [run for run in found if run.state and run.state.is_final()]
+            if len(final) >= num_expected or time.monotonic() > give_up_at:
+                return found
+            time.sleep(0.3)
+
+
+def artifacts_of(state: State) -> list[Artifact]:
+    wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id(state)]))
+    with get_client(sync_client=True) as client:
+        return client.read_artifacts(artifact_filter=wanted)

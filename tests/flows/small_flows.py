@@ -1,0 +1,65 @@
+"""Flows over workloads that cost nothing. Run as a program, this is the noop flow's command line."""
+
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+from prefect import flow
+from pydantic import Field
+
+from flows.campaign import CampaignParameters, CampaignSummary, follow_jobs, run_campaign
+from flows.command_line import main
+from gpu_jobs.workloads.base import Params
+from gpu_jobs.workloads.noop import Noop, NoopParams
+
+
+class NoopCampaign(CampaignParameters):
+    """A campaign over the workload noop."""
+
+    workload = "noop"
+    params: NoopParams = Field(default=NoopParams(), title="Noop")
+
+
+class GatedParams(NoopParams):
+    gate: str = ""
+    opens_gate: bool = False
+
+
+class Gated(Noop):
+    """Cannot be set up while the file `gate` is not there; with `opens_gate`, the first try makes it."""
+
+    params_model: ClassVar[type[Params]] = GatedParams
+
+    def setup(self, device: str) -> None:
+        gate = Path(self.params.gate)
+        if not gate.exists():
+            if self.params.opens_gate:
+                gate.touch()
+            raise RuntimeError("the gate is closed")
+
+
+class GatedCampaign(CampaignParameters):
+    """A campaign over the workload above."""
+
+    workload = "small_flows:Gated"
+    params: GatedParams = Field(default=GatedParams(), title="Gated")
+
+
+class UnknownCampaign(CampaignParameters):
+    """A campaign over a workload that nobody knows."""
+
+    workload = "no-such"
+
+
+@flow(name="small", task_runner=follow_jobs())
+def small(campaign: NoopCampaign | GatedCampaign | UnknownCampaign) -> CampaignSummary:
+    return run_campaign(campaign)
+
+
+@flow(name="noop", task_runner=follow_jobs())
+def noop(campaign: NoopCampaign) -> CampaignSummary:
+    return run_campaign(campaign)
+
+
+if __name__ == "__main__":
+    sys.exit(main(noop, NoopCampaign))
