@@ -1,11 +1,12 @@
 """Range algebra. Items of a campaign are numbered `[0, N)`; a chunk is a range of them and its range is its id."""
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 from typing import NamedTuple, Self
 
 _DIGITS = 12
+_MANY = 1e15
 
 
 class Chunk(NamedTuple):
@@ -43,12 +44,12 @@ def cut_by_weight(weights: Sequence[float], target: float) -> list[int]:
 
     Chunks are equal by weight up to one item; an item heavier than `target` is a chunk of its own.
     """
-    if not weights:
-        return [0]
-    ends = list(accumulate(weights))
-    num_chunks = max(1, round(ends[-1] / target)) if target > 0 else len(weights)
-    goals = (ends[-1] * number / num_chunks for number in range(1, num_chunks))
-    inner = {min(bisect_left(ends, goal) + 1, len(weights)) for goal in goals}
+    total = sum(weights)
+    if total <= 0:
+        return sorted({0, len(weights)})
+    num_chunks = max(1, round(min(total / target, _MANY))) if target > 0 else len(weights)
+    numbers = [int(end * num_chunks / total) for end in accumulate(weights)]
+    inner = (at for at, (number, after) in enumerate(pairwise([0, *numbers]), start=1) if number < after)
     return sorted({0, *inner, len(weights)})
 
 
