@@ -161,6 +161,11 @@ class Observer:
         reasons = {beat.reason for beat in self._beats if beat.order == order and beat.reason}
         return "; ".join(sorted(reasons))
 
+    def _reason(self, order: str, end: Ended | None) -> str:
+        """The platform's word, unless it is only "succeeded", and the GPU workers' own."""
+        words = [end.reason] if end and end.reason != "succeeded" else []
+        return ": ".join(filter(None, [*words, self._why_over(order)]))
+
     def _job_status(self, order: Order, state: JournalState, seen: Mapping[str, Observation]) -> JobStatus:
         end = state.ended.get(order.name)
         observation = seen.get(order.name, _STARTING)
@@ -178,7 +183,7 @@ class Observer:
             gpu_use="; ".join(sorted({beat.gpu for beat in beats})),
             usd=end.spent_usd if end else 0.0,
             status=_status(end, observation),
-            reason=end.reason if end else self._why_over(order.name),
+            reason=self._reason(order.name, end),
             seconds=_added_up(beats),
             log=end.detail if end else "",
         )

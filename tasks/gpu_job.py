@@ -67,7 +67,7 @@ def _final_state(job: JobStatus) -> State[str]:
 
 def _sentence(job: JobStatus) -> str:
     done = f"{job.workers_alive} of {job.workers} GPU workers alive, {job.items_done} items done"
-    reason = f": {job.reason}" if job.reason and job.reason != job.status else ""
+    reason = f": {job.reason}" if job.reason else ""
     return f"{job.status}{reason}; {done}, ${job.usd:.2f}"
 
 

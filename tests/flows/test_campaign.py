@@ -8,6 +8,7 @@ import pytest
 from prefect_records import artifacts_of, task_runs_of
 from small_flows import GatedCampaign, NoopCampaign, UnknownCampaign
 
+from flows.display import Display
 from gpu_jobs.campaign import Campaign
 from gpu_jobs.collect import newest_manifest, read_output
 from gpu_jobs.errors import CampaignClosedError, RefusedError, SupersededError
@@ -101,13 +102,30 @@ def test_the_older_of_two_flow_runs_gives_way(start, tmp_path):
         older.result().result()
 
 
+def test_an_interrupt_anywhere_in_the_flow_stops_its_gpu_jobs(start, tmp_path, monkeypatch):
+    """Also outside of the campaign's own loop: it is closed with the reason, and no GPU worker is left."""
+
+    def interrupt(display, progress, **_):
+        if any(job.workers_alive for job in progress.jobs):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Display, "show", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        start(params={"sleep_s": 1}, name="interrupted")
+
+    journal = Campaign.open(str(tmp_path / "store" / "interrupted")).journal.read()
+    assert journal.closed.reason == "interrupted by KeyboardInterrupt"
+    assert not journal.live_orders
+
+
 def test_nothing_new_is_a_success(start):
-    """With `only_new`, a second campaign over the same items completes without a campaign."""
-    start(name="monday-{date}")
+    """With `only_new`, a flow over items that a campaign of another date has committed completes without one."""
+    start(name="nightly-2020-01-01")
 
-    state = start(name="monday-{date}", only_new=True)
+    state = start(name="nightly-{date}", only_new=True)
 
-    assert state.is_completed()
+    assert (state.is_completed(), state.message) == (True, "nothing new")
+    assert state.result().campaign == ""
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """What single frames show, and which look alike."""
 
+import json
+
 import av
 import numpy as np
 import polars as pl
@@ -23,7 +25,8 @@ def tiny_model(request, tmp_path):
     torch.manual_seed(0)
     kind = transformers.ViTForImageClassification if request.param == "classifier" else transformers.ViTModel
     kind(config).save_pretrained(tmp_path)
-    transformers.ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    processor = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}}  # as hubs have it
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
     return request.param, str(tmp_path)
 
 

@@ -20,8 +20,11 @@ def segment(start, stop, num_frames):
     return Segment(start=start, stop=stop, num_frames=num_frames, **nowhere, tick_den=1, video_end_s=float(num_frames))
 
 
-def find_shots(scores_by_video, borders):
-    """Shots as they are published if every video is cut at `borders`; a second is a frame here."""
+def find_shots(scores_by_video, borders, lost=()):
+    """Shots as they are published if every video is cut at `borders`; a second is a frame here.
+
+    `lost`: (video, start) of segments that could not be used.
+    """
     found, index = [], 0
     for video, scores in scores_by_video.items():
         edges = [0, *sorted(border for border in borders if border < len(scores)), len(scores)]
@@ -29,6 +32,8 @@ def find_shots(scores_by_video, borders):
             times = {at: float(at) for at in range(start, stop + 1)}
             loaded = Loaded(video=video, segment=segment(start, stop, len(scores)), starts_s=times)
             outcome = list(_shot_rows(loaded, shots.transitions(np.array(scores[start:stop]), 0.5)))
+            if (video, start) in lost:
+                continue
             found += rows.item_rows(index, f"{video}#{start}", outcome)
             index += 1
     frame = pl.DataFrame(found, schema=rows.schema(WORKLOAD.columns)).filter(pl.col("outcome") == rows.ROW)
@@ -56,6 +61,15 @@ def test_videos_do_not_touch():
     found = find_shots({"a": [0.1, 0.1, 0.9], "b": [0.9, 0.1, 0.9, 0.1]}, borders=[])
 
     assert [row[:4] for row in found] == [("a", 0, 0, 3), ("b", 0, 0, 3), ("b", 3, 3, 4)]
+
+
+def test_video_whose_start_is_lost_does_not_go_on_with_the_one_before():
+    """Video a's last transition ends at frame 3, where that of b's first usable segment begins."""
+    scores = {"a": [0.1, 0.1, 0.9], "b": [0.1, 0.1, 0.1, 0.9, 0.1]}
+
+    found = find_shots(scores, borders=[3], lost=[("b", 0)])
+
+    assert [(*row[:2], row[5]) for row in found] == [("a", 0, 0), ("b", 4, 1)]
 
 
 @given(

@@ -140,6 +140,19 @@ def test_rows_do_not_depend_on_segments(bikes):
     assert_same_rows(finished, bikes)
 
 
+def test_windows_at_the_ends_of_a_video_repeat_its_ends(streamable):
+    """There, and only there: inside the video the context of a segment is the video itself."""
+    workload, items = items_of(str(streamable), segment_s=4)
+
+    first, last = (workload.load(item).windows for item in items)
+
+    assert len(items) == 2
+    assert (first[:25] == first[25]).all()
+    assert (last[-25:] == last[-26]).all()
+    assert (first[-50:] == last[:50]).all()
+    assert not (last[:25] == last[25]).all()
+
+
 @pytest.mark.slow
 def test_cuts_of_an_assembled_minute_are_found_however_it_is_segmented(tmp_path):
     """Every known cut within a frame, no other, and the same rows from one segment and from many."""
@@ -229,17 +242,25 @@ def test_cut_short_file_gives_the_rows_it_still_has(tmp_path, streamable):
     assert [item["start"] for item in items[1:]] == [item["stop"] for item in items[:-1]]
 
 
-def test_damage_costs_the_segments_that_see_it_only(tmp_path, streamable):
+@pytest.mark.parametrize(
+    ("offset", "damage", "cause"),
+    [(0, b"\xff" * 4, "cannot be decoded behind frame"), (20, bytes(5000), "is damaged")],
+    ids=["unreadable", "concealed"],
+)
+def test_damage_costs_the_segments_that_see_it_only(tmp_path, streamable, offset, damage, cause):
+    """Whether the decoder gives up or makes up what is missing."""
     body = bytearray(streamable.read_bytes())
-    middle = len(body) // 2
-    body[middle : middle + 500] = bytes(500)
+    with av.open(str(streamable)) as container:
+        packets = [packet.pos for packet in container.demux(video=0) if packet.size]
+    start = packets[110] + offset
+    body[start : start + len(damage)] = damage
     (tmp_path / "damaged.mp4").write_bytes(body)
 
     problems = problems_of(str(tmp_path), segment_s=MANY_SEGMENTS)
 
     assert len(problems) == 5
     assert problems[0] is problems[-1] is None
-    assert any("cannot be decoded" in problem or "damaged" in problem for problem in problems if problem)
+    assert any(cause in problem for problem in problems if problem)
 
 
 def test_splitting_needs_no_torch():

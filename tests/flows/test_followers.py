@@ -1,0 +1,62 @@
+"""Task runs that follow GPU jobs, without a server."""
+
+import threading
+
+import pytest
+from looks import a_job
+from prefect.logging import disable_run_logger
+from prefect.states import StateType
+
+from tasks.gpu_job import Follower, gpu_job
+
+
+def follow(follower: Follower):
+    with disable_run_logger():
+        return gpu_job.fn("ff-1", follower)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "state"),
+    [
+        ("succeeded", "nothing is left to do", StateType.COMPLETED),
+        ("failed", "killed by SIGKILL", StateType.FAILED),
+        ("cancelled", "stopped: the deadline has passed", StateType.CANCELLED),
+    ],
+)
+def test_a_task_run_ends_as_its_gpu_job_does(status, reason, state):
+    """State and message tell how the GPU job ended."""
+    follower = Follower()
+    for job in (a_job(status="pending"), a_job(), a_job(status=status, reason=reason, items_done=7)):
+        follower.tell(job)
+
+    end = follow(follower)
+
+    assert end.type is state
+    assert end.message.startswith(f"{status}: {reason}; ")
+    assert "7 items done" in end.message
+
+
+def test_only_news_is_told():
+    """Thousands of looks at an unchanged GPU job are one word; progress in items is not a word."""
+    follower = Follower()
+    for done in range(5000):
+        follower.tell(a_job(items_done=done))
+    follower.leave("over")
+
+    assert follower.next().items_done == 0
+    assert follower.next().reason == "over"
+
+
+def test_a_waiting_task_run_ends_when_the_loop_leaves():
+    """The loop may end before the GPU job is seen to be over; its task run must not wait for ever."""
+    follower = Follower()
+    follower.tell(a_job())
+    ends = []
+    thread = threading.Thread(target=lambda: ends.append(follow(follower)), daemon=True)
+    thread.start()
+
+    follower.leave("the flow run was interrupted")
+    thread.join(timeout=5)
+
+    assert [end.name for end in ends] == ["Cancelled"]
+    assert ends[0].message == "the flow run was interrupted"

@@ -1,0 +1,237 @@
+"""Rule 4: a lease is only advice. Rule 5: GPU workers find work alone, and listing it is cheap."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpu_jobs import layout
+from gpu_jobs.chunks import Chunk, from_cuts
+from gpu_jobs.failures import AttemptEnd, Cause
+from gpu_jobs.ledger import Attempt, Committed, Ledger, Settlement
+from gpu_jobs.survey import WINDOW_CHUNKS, Survey
+from gpu_jobs.testing import FakeClock, FakeGpuWorker, MemoryStore, a_plan, a_policy, plan_campaign
+from gpu_jobs.worker.leasing import StoreClock
+
+POLICY = a_policy(heartbeat_s=5.0, lease_timeout_s=30.0)
+
+
+class World:
+    """One chunk, one clock, and GPU workers whose machines have clocks of their own."""
+
+    def __init__(self, num_items=2, skews=(0.0, 0.0)):
+        self.clock = FakeClock()
+        self.store = MemoryStore(clock=self.clock)
+        self.plan = plan_campaign(self.store, num_items=num_items)
+        self.holder, self.other = (self.gpu(f"gpu-{number}", skew) for number, skew in enumerate(skews))
+
+    def gpu(self, boot, skew_s=0.0):
+        return FakeGpuWorker(self.store, self.plan, POLICY, boot=boot, monotonic=lambda: self.clock() + skew_s)
+
+    def other_leases(self, after_s):
+        """What the other GPU worker can lease some time later; its own heartbeat is fresh."""
+        self.clock.pass_time(after_s)
+        self.other.beat()
+        return self.other.lease()
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+@pytest.mark.parametrize(("silent_s", "is_taken"), [(0, False), (30, False), (31, True)])
+def test_a_lease_dies_with_its_holders_heartbeat(world, silent_s, is_taken):
+    """Fresh until the timeout, and then anybody's."""
+    world.holder.lease()
+    world.holder.beat()
+
+    taken = world.other_leases(after_s=silent_s)
+
+    assert (taken is not None) == is_taken
+    if taken:
+        assert (taken.leased.attempt.number, taken.leased.attempt.follows) == (2, "lost")
+        assert world.other.ledger.ends(taken.chunk, 1)[0].cause is Cause.LOST
+
+
+def test_a_heartbeat_that_does_not_name_the_lease_does_not_keep_it(world):
+    """A holder that lives and has dropped the chunk, whatever the reason, does not block it."""
+    work = world.holder.lease()
+    world.holder.hands.drop(work)
+    for _ in range(3):
+        world.clock.pass_time(POLICY.heartbeat_s)
+        world.holder.beat()
+
+    assert world.other_leases(after_s=0) is not None
+
+
+def test_a_heartbeat_from_before_the_lease_cannot_name_it(world):
+    """Between the lease and the next heartbeat the holder is believed."""
+    world.clock.pass_time(POLICY.heartbeat_s)
+    world.holder.lease()
+
+    assert world.other_leases(after_s=POLICY.heartbeat_s) is None
+
+
+def test_a_holder_without_any_heartbeat_is_judged_by_its_lease(world):
+    """It may have begun a moment ago; later it is dead."""
+    chunk = Chunk(0, 2)
+    world.holder.ledger.begin(Attempt(chunk=chunk, number=1, boot="never-beat", follows=""))
+
+    assert world.other_leases(after_s=30) is None
+    assert world.other_leases(after_s=1) is not None
+
+
+def test_the_lease_of_a_holder_that_said_goodbye_is_free_at_once(world):
+    """A GPU worker whose last heartbeat says that it is over holds nothing."""
+    world.holder.lease()
+    world.holder.beat("over", "exit")
+
+    assert world.other_leases(after_s=0) is not None
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    skews=st.tuples(*[st.floats(-1e9, 1e9)] * 2),
+    steps=st.lists(st.sampled_from([3.0, 7.0, 12.0, 29.0, 31.0]), max_size=6),
+)
+def test_no_machines_clock_matters(skews, steps):
+    """However wrong and different the machines' clocks, only the store's stamps decide who is alive."""
+    world, silent_s = World(skews=skews), 0.0
+    world.holder.lease()
+    world.holder.beat()
+
+    for seconds in steps:
+        taken = world.other_leases(after_s=seconds)
+        silent_s += seconds
+        assert (taken is not None) == (silent_s > POLICY.lease_timeout_s)
+        if taken:
+            return
+
+
+def test_a_slow_sweep_does_not_take_live_leases_for_dead():
+    """A sweep judges by what it has listed as of when it listed it, however long it takes."""
+    world = World(num_items=40)
+    held = [world.holder.lease().chunk for _ in range(10)]
+    world.holder.beat()
+    taken = []
+
+    while (work := world.other_leases(after_s=10)) is not None and len(taken) < 10:
+        world.holder.beat()
+        taken.append(work.chunk)
+
+    assert len(taken) == 10
+    assert not set(taken) & set(held)
+
+
+def test_our_store_clock_never_runs_ahead():
+    """Set by the reply to a heartbeat, it is late by that reply's way, so no lease looks older than it is."""
+    clock = FakeClock(now_s=500.0)
+    ours = StoreClock(clock)
+
+    stamp = 9000.0
+    clock.pass_time(2)  # the reply's way
+    ours.set(stamp)
+    clock.pass_time(10)
+
+    assert ours.now() == stamp + 10
+
+
+def settle_all_but(store, plan, left):
+    """With bodies that nobody can read: a listing has to do."""
+    for chunk in from_cuts(plan.cuts):
+        if chunk not in left:
+            store.create(layout.attempt(chunk.id, 1), b"?")
+            store.create(layout.settled(chunk.id), b"?")
+
+
+def calls_of(store, act):
+    store.calls.clear()
+    act()
+    return store.calls.copy()
+
+
+def test_resuming_a_huge_campaign_costs_about_two_listings_per_thousand_chunks():
+    """100,000 chunks, three of them open: found without one call per settled chunk, then without listing the rest."""
+    store, num_chunks = MemoryStore(), 100_000
+    plan = a_plan(num_items=num_chunks, cuts=tuple(range(num_chunks + 1)))
+    left = [Chunk(7, 8), Chunk(50_500, 50_501), Chunk(99_999, 100_000)]
+    settle_all_but(store, plan, left)
+    gpu = FakeGpuWorker(store, plan, POLICY, boot="one", monotonic=FakeClock())
+    found = []
+
+    first = calls_of(store, lambda: found.extend(gpu.finder.sweep()))
+    second = calls_of(store, lambda: found.extend(gpu.finder.sweep()))
+
+    assert sorted(leased.chunk for leased in found) == left
+    assert first["list"] <= 2 * num_chunks / WINDOW_CHUNKS + 2 * len(left)
+    assert first["get"] == len(left)  # not settled since the listing?
+    assert second["list"] <= 5 * len(left)  # settled, attempts and GPU workers of three windows
+    assert second["get"] <= 2 * len(left)  # whose lease, and does it live?
+
+
+def test_a_window_once_done_is_never_listed_again():
+    """What is settled stays settled."""
+    store = MemoryStore()
+    plan = a_plan(num_items=4)
+    settle_all_but(store, plan, [])
+    survey = Survey(Ledger(store), plan.cuts)
+    survey.refresh_all()
+    store.calls.clear()
+
+    survey.refresh_all()
+
+    assert survey.items_left == 0
+    assert store.calls["list"] == 0
+
+
+def test_gpu_workers_that_start_together_rarely_collide():
+    """Eight at once over 2,000 chunks: few leases are lost to another, listings stay rare, nobody leaves early."""
+    store, clock = MemoryStore(), FakeClock()
+    plan = a_plan(num_items=2000, cuts=tuple(range(2001)))
+    gpus = [FakeGpuWorker(store, plan, POLICY, boot=f"gpu-{number}", monotonic=clock) for number in range(8)]
+    store.calls.clear()
+    done = Counter()
+
+    at_work = list(gpus)
+    while at_work:
+        for gpu in list(at_work):
+            work = gpu.lease()
+            if work is None:
+                at_work.remove(gpu)
+                continue
+            tile = Committed(range=work.chunk, part="parts/x", sha256="0")
+            gpu.ledger.settle(Settlement(chunk=work.chunk, attempt=1, boot=gpu.boot, tiles=(tile,)))
+            gpu.hands.drop(work)
+            done[gpu.boot] += 1
+
+    num_lost = store.calls["create"] - 2 * done.total()
+    assert done.total() == 2000
+    assert num_lost < 0.1 * done.total()
+    assert store.calls["list"] < 0.2 * done.total()
+    assert min(done.values()) > 200
+
+
+def test_a_chunk_settled_since_the_listing_is_not_worked_on(world):
+    """Lease, then check that it is not settled: a listing may be old by then."""
+    sweep = world.other.finder.sweep()
+
+    def settle_in_between(method, key):
+        if (method, key) == ("create", layout.attempt(Chunk(0, 2).id, 1)):
+            world.store.before = lambda _method, _key: None
+            settle_all_but(world.store, world.plan, [])
+
+    world.store.before = settle_in_between
+
+    assert next(sweep, None) is None
+
+
+def test_only_attempts_up_to_the_limit_are_begun(world):
+    """A chunk that has had its attempts is left to the campaign's owner, who closes it."""
+    chunk = Chunk(0, 2)
+    for number in range(1, POLICY.max_attempts + 1):
+        world.holder.ledger.begin(Attempt(chunk=chunk, number=number, boot="x", follows=""))
+        world.holder.ledger.end(chunk, number, AttemptEnd(cause=Cause.STOPPED))
+
+    assert world.other.lease() is None
