@@ -105,11 +105,7 @@ def _create(
             raise NothingNewError(f"earlier campaigns of '{spec.name}' have committed every item of {spec.dataset!r}")
         raise RefusedError("dataset", f"{spec.dataset!r} has no items")
     total = sum(written.weights)
-    target, reason = spec.chunk_weight, "as asked"
-    if target is None:
-        target = total / (_CHUNKS_PER_WORKER * max_workers)
-        reason = f"{_CHUNKS_PER_WORKER} chunks for each of {max_workers} GPU workers, so that they end together"
-    cuts = tuple(cut_by_weight(written.weights, target))
+    cuts, cut_reason = _cut(written.weights, spec.chunk_weight, max_workers)
     plan = Plan(
         workload=spec.workload,
         params=workload.params.model_dump(mode="json"),
@@ -119,8 +115,8 @@ def _create(
         items=written.files,
         num_items=len(written.weights),
         total_weight=total,
-        cuts=cuts,
-        cut_reason=f"{len(cuts) - 1} chunks of about {target:.4g} weight each: {reason}",
+        cuts=tuple(cuts),
+        cut_reason=cut_reason,
         versions=_versions(),
         created_at=datetime.now().astimezone(),
     )
@@ -128,6 +124,21 @@ def _create(
     created = ledger.plan()
     assert created is not None
     return created  # another flow run's, if it was faster
+
+
+def _cut(weights: Sequence[float], asked: float | None, max_workers: int) -> tuple[list[int], str]:
+    """The first cut, and why in words."""
+    wanted = _CHUNKS_PER_WORKER * max_workers
+    cuts = cut_by_weight(weights, asked or sum(weights) / wanted)
+    num_chunks = len(cuts) - 1
+    reason = f"{num_chunks} chunks of about {sum(weights) / num_chunks:.4g} weight each: "
+    if asked:
+        reason += f"{asked:g} was asked for"
+    elif num_chunks < wanted:
+        reason += f"fewer than {_CHUNKS_PER_WORKER} for each of {max_workers} GPU workers, since items are not cut"
+    else:
+        reason += f"{_CHUNKS_PER_WORKER} for each of {max_workers} GPU workers, so that they end together"
+    return cuts, reason
 
 
 def _write_sources(store: Store, nonce: str, sources: Sequence[Source]) -> str:

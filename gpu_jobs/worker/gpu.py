@@ -27,18 +27,24 @@ class NoGpu:
 
 
 class NvmlSampler:
-    """Reads the first GPU's utilisation (a kernel ran, NVML's coarse meaning) and memory."""
+    """Reads the first GPU: the mean of its utilisation so far (a kernel ran, NVML's coarse meaning), and its memory."""
 
     device = "cuda:0"
 
     def __init__(self, nvml: Any) -> None:
         self._nvml = nvml
         self._handle = nvml.nvmlDeviceGetHandleByIndex(0)
+        self._uses: list[int] = []
 
     def read(self) -> str:
-        use = self._try(lambda: f"{self._nvml.nvmlDeviceGetUtilizationRates(self._handle).gpu} %")
-        memory = self._try(lambda: f"{self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used / 2**30:.1f} GiB")
-        return f"{use}, {memory}"
+        return f"{self._try(self._use)}, {self._try(self._memory)}"
+
+    def _use(self) -> str:
+        self._uses.append(self._nvml.nvmlDeviceGetUtilizationRates(self._handle).gpu)
+        return f"busy {sum(self._uses) / len(self._uses):.0f} % of the time"
+
+    def _memory(self) -> str:
+        return f"{self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used / 2**30:.1f} GiB in use"
 
     def _try(self, reading: Callable[[], str]) -> str:
         try:
