@@ -141,8 +141,8 @@ def test_nothing_new_is_a_success(start):
         ("name", {"name": "Not A Name"}),
     ],
 )
-def test_what_cannot_work_is_refused(start, tmp_path, field, asked):
-    """The flow fails at once with the field and the problem in one sentence; nothing was written."""
+def test_what_cannot_work_is_refused(start, tmp_path, caplog, field, asked):
+    """The flow fails at once with the field and the problem in one sentence, no traceback; nothing was written."""
     state = start(**asked)
 
     assert state.is_failed()
@@ -150,6 +150,7 @@ def test_what_cannot_work_is_refused(start, tmp_path, field, asked):
     with pytest.raises(RefusedError) as refusal:
         state.result()
     assert refusal.value.field == field
+    assert "Traceback" not in caplog.text
     assert not (tmp_path / "store").exists()
 
 

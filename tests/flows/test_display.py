@@ -1,18 +1,23 @@
 """What a person sees of a running campaign."""
 
 import io
+import logging
 import sys
 import uuid
 
 import pytest
 from looks import a_job, a_look
 from prefect.logging import disable_run_logger
-from rich.console import Console
+from prefect.logging.handlers import PrefectConsoleHandler
 
-from flows import display
 from flows.display import Display, said_of
 from tasks import artifacts
 from tasks.artifacts import ProgressArtifact
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 class FakeApi:
@@ -71,12 +76,13 @@ def test_a_look_in_a_few_words():
 
 
 def test_a_terminal_gets_a_bar(api, monkeypatch):
-    """With a terminal there is a bar of items with the same words; without one there is none."""
-    terminal = Console(file=io.StringIO(), force_terminal=True, width=120)
-    monkeypatch.setattr(display, "_console", lambda: terminal)
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    """On a terminal there is a bar of items with the same words, on the console of Prefect's log lines."""
+    terminal = Terminal()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [PrefectConsoleHandler(terminal)])
+    monkeypatch.setattr(sys.stderr, "isatty", terminal.isatty)
+    monkeypatch.setenv("COLUMNS", "120")
     with disable_run_logger(), Display("campaign-1") as shown:
         shown.show(a_look(250, jobs=(a_job(),)))
 
-    assert "250/1000" in terminal.file.getvalue()
-    assert "2 GPU workers" in terminal.file.getvalue()
+    assert "250/1000" in terminal.getvalue()
+    assert "2 GPU workers" in terminal.getvalue()

@@ -154,6 +154,7 @@ def test_windows_at_the_ends_of_a_video_repeat_its_ends(streamable):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_cuts_of_an_assembled_minute_are_found_however_it_is_segmented(tmp_path):
     """Every known cut within a frame, no other, and the same rows from one segment and from many."""
     known = make_demo_videos(tmp_path)["assembled.mp4"]
