@@ -26,12 +26,12 @@ from gpu_jobs.jobs import Handle, Observation, Order, Phase, Policy
 from gpu_jobs.journal import Closed, Ended, Journal, JournalEntry, JournalState, Opened, Ordered
 from gpu_jobs.ledger import Ledger, Plan
 from gpu_jobs.observe import Observer, Progress, spent_usd
-from gpu_jobs.platforms import open_platform
+from gpu_jobs.platforms import ADAPTERS, open_platform
 from gpu_jobs.platforms.base import Platform, start_once
 from gpu_jobs.split import CampaignSpec, split
 from gpu_jobs.store import Store, is_local, open_store
 
-_STOP_S = 25.0
+_STOP_S = 20.0
 """How long to wait for GPU jobs to stop; Prefect kills a cancelled flow after 30 s."""
 
 
@@ -66,6 +66,9 @@ def check(spec: CampaignSpec, policy: Policy, now: datetime) -> None:
         )
     if remote and any(map(is_local, inputs)):
         raise RefusedError("dataset", f"'{inputs[0]}' is a path of this machine; {remote[0]} cannot reach it")
+    for name in policy.platforms:
+        if name not in ADAPTERS:
+            raise RefusedError("platforms", f"'{name}' has no adapter here; use one of {sorted(ADAPTERS)}")
 
 
 class Campaign:

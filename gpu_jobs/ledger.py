@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import TypeAdapter
 
-from gpu_jobs import layout
+from gpu_jobs import layout, rows
 from gpu_jobs.chunks import Chunk, best_cover, subtract, tiling_problem
 from gpu_jobs.errors import AuditError
 from gpu_jobs.failures import AttemptEnd
@@ -69,6 +69,8 @@ class Committed:
     range: Chunk
     part: str
     sha256: str
+    num_failed: int = 0
+    """Of these items, how many have an error instead of rows."""
     kind: Literal["committed"] = "committed"
 
 
@@ -115,12 +117,12 @@ class Settlement:
 
     @property
     def summary(self) -> dict[str, str]:
-        """What a listing tells of it: its open tiles and the number of its quarantined items."""
+        """What a listing tells of it: its open tiles, and how many items have no rows because they failed."""
         found = {}
         if left := [f"{tile.range.id}:{tile.crashes}" for tile in self.tiles if tile.kind == "open"]:
             found["open"] = ",".join(left)
-        if quarantined := sum(tile.range.num_items for tile in self.tiles if tile.kind == "quarantined"):
-            found["quarantined"] = str(quarantined)
+        if failed := sum(map(_num_failed, self.tiles)):
+            found["failed"] = str(failed)
         return found
 
 
@@ -200,12 +202,12 @@ class Ledger:
         bodies = (self.store.get(layout.attempt_end(chunk.id, number)) for number in range(1, upto + 1))
         return [_END.validate_json(body) for body in bodies if body is not None]
 
-    def write_part(self, attempt: Attempt, covered: Chunk, body: bytes) -> Committed:
-        """Store finished rows; they count once a settlement cites them."""
+    def write_part(self, attempt: Attempt, covered: Chunk, body: bytes, num_failed: int = 0) -> Committed:
+        """Store finished rows, some of them errors; they count once a settlement cites them."""
         key = layout.part(attempt.chunk.id, attempt.number, covered.id)
         if not self.store.create(key, body):
             raise AuditError(f"{key} exists with other bytes: two GPU workers hold one attempt")
-        return Committed(range=covered, part=key, sha256=sha256(body))
+        return Committed(range=covered, part=key, sha256=sha256(body), num_failed=num_failed)
 
     def adopt_parts(self, chunk: Chunk) -> list[Committed]:
         """Of the parts that earlier attempts at this chunk left, those without overlap that hold most; in order.
@@ -216,7 +218,9 @@ class Ledger:
         keys = {Chunk.parse(layout.stem(entry.key)): entry.key for entry in listed}
         bodies = ((covered, keys[covered], self.store.get(keys[covered])) for covered in best_cover(keys))
         return [
-            Committed(range=covered, part=key, sha256=sha256(body)) for covered, key, body in bodies if body is not None
+            Committed(range=covered, part=key, sha256=sha256(body), num_failed=len(rows.failed_items(body)))
+            for covered, key, body in bodies
+            if body is not None
         ]
 
     def settle(self, settlement: Settlement) -> bool:
@@ -253,6 +257,12 @@ class Ledger:
             boot = layout.stem(entry.key)
             if boot not in without and (heartbeat := self.heartbeat(boot)):
                 yield heartbeat, entry.stored_at
+
+
+def _num_failed(tile: Tile) -> int:
+    if isinstance(tile, Committed):
+        return tile.num_failed
+    return tile.range.num_items if isinstance(tile, Quarantined) else 0
 
 
 def tiles_left(chunk: Chunk, parts: Iterable[Committed], crashes: int) -> tuple[Tile, ...]:

@@ -119,7 +119,7 @@ class Observer:
         return CampaignView(
             num_items=self._plan.num_items,
             items_left=self._survey.items_left,
-            quarantined_items=self._quarantined,
+            quarantined_items=self._survey.quarantined_items,
             chunks_left=sum(len(window.open) for window in self._survey.windows),
             exhausted_chunk=self._exhausted,
             jobs=[_job_view(order, seen.get(order.name, _STARTING)) for order in live],
@@ -152,10 +152,6 @@ class Observer:
 
     def items_done_by(self, order: str) -> int:
         return sum(beat.items_done for beat in self._beats if beat.order == order)
-
-    @property
-    def _quarantined(self) -> int:
-        return self._survey.quarantined_items + sum(beat.items_failed for beat in self._beats)
 
     def _why_over(self, order: str) -> str:
         reasons = {beat.reason for beat in self._beats if beat.order == order and beat.reason}

@@ -44,6 +44,11 @@ def decode(body: bytes) -> pl.DataFrame:
     return pl.read_ipc_stream(io.BytesIO(body))
 
 
+def failed_items(body: bytes) -> list[int]:
+    """Positions in the dataset of the items that have an error."""
+    return decode(body).filter(pl.col("outcome") == ERROR)["item_index"].to_list()
+
+
 def join(bodies: Sequence[bytes]) -> bytes:
     """Concatenate encoded frames of one schema."""
     return bodies[0] if len(bodies) == 1 else encode(pl.concat([decode(body) for body in bodies]))

@@ -13,12 +13,12 @@ from typing import Any
 
 import polars as pl
 
-from gpu_jobs import layout
+from gpu_jobs import layout, rows
 from gpu_jobs.chunks import Chunk, cut_by_weight
 from gpu_jobs.dataset import Source, read_sources
 from gpu_jobs.errors import NothingNewError, RefusedError, WorkloadImportError
 from gpu_jobs.items import ItemsReader, write_items
-from gpu_jobs.ledger import Ledger, Plan
+from gpu_jobs.ledger import Committed, Ledger, Plan
 from gpu_jobs.store import Store, open_store
 from gpu_jobs.workloads import load_workload
 from gpu_jobs.workloads.base import Workload
@@ -202,16 +202,17 @@ def _campaign_names(root: Store, prefix: str) -> Iterator[str]:
 
 
 def _committed(store: Store, plan: Plan) -> set[tuple[str, str]]:
-    """Items of one campaign that have rows or are known to be empty."""
-    ranges = [
-        tile.range
-        for entry in store.list(layout.SETTLED)
-        if (settlement := Ledger(store).settlement(Chunk.parse(layout.stem(entry.key))))
-        for tile in settlement.tiles
-        if tile.kind == "committed"
-    ]
-    reader = ItemsReader(store, plan)
-    return {(item["item"], item["fingerprint"]) for each in sorted(ranges) for item in reader.read(each)}
+    """Items of one campaign that have rows or are known to be empty: not those that failed."""
+    ledger, reader = Ledger(store), ItemsReader(store, plan)
+    known: set[tuple[str, str]] = set()
+    for entry in store.list(layout.SETTLED):
+        settlement = ledger.settlement(Chunk.parse(layout.stem(entry.key)))
+        for tile in settlement.tiles if settlement else ():
+            if isinstance(tile, Committed):
+                failed = set(rows.failed_items(store.get(tile.part) or b"")) if tile.num_failed else set()
+                items = zip(range(*tile.range), reader.read(tile.range), strict=True)
+                known |= {(item["item"], item["fingerprint"]) for index, item in items if index not in failed}
+    return known
 
 
 def _digest(pairs: Iterable[tuple[str, str]]) -> str:

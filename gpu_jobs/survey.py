@@ -59,7 +59,7 @@ class Survey:
         window.open = list(
             descend(window.planned, {chunk: parse_open(found.summary) for chunk, found in entries.items()})
         )
-        window.quarantined_items = sum(int(entry.summary.get("quarantined", 0)) for entry in entries.values())
+        window.quarantined_items = sum(int(entry.summary.get("failed", 0)) for entry in entries.values())
 
     def refresh_all(self) -> None:
         for window in self.windows:

@@ -66,9 +66,9 @@ def _final_state(job: JobStatus) -> State[str]:
 
 
 def _sentence(job: JobStatus) -> str:
-    done = f"{job.workers_alive} of {job.workers} GPU workers alive, {job.items_done} items done"
     reason = f": {job.reason}" if job.reason else ""
-    return f"{job.status}{reason}; {done}, ${job.usd:.2f}"
+    alive = "" if job.status in _OVER else f"{job.workers_alive} of {job.workers} GPU workers alive, "
+    return f"{job.status}{reason}; {alive}{job.items_done} items done, ${job.usd:.2f}"
 
 
 def _told(job: JobStatus) -> tuple[object, ...]:

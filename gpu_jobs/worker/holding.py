@@ -169,7 +169,8 @@ class Settler:
             for stretch in work.take():
                 covered = Chunk(stretch[0].range.start, stretch[-1].range.stop)
                 body = rows.join([done.body for done in stretch])
-                work.parts.append(self._ledger.write_part(work.leased.attempt, covered, body))
+                num_failed = sum(done.num_failed for done in stretch)
+                work.parts.append(self._ledger.write_part(work.leased.attempt, covered, body, num_failed))
                 work.advanced = True
                 self.parts_written += 1
 
@@ -204,4 +205,5 @@ def clip(done: Done, chunk: Chunk) -> Done:
         return done
     covered = Chunk(max(done.range.start, chunk.start), min(done.range.stop, chunk.stop))
     frame = rows.decode(done.body).filter(pl.col("item_index").is_between(covered.start, covered.stop, closed="left"))
-    return done._replace(range=covered, body=rows.encode(frame))
+    body = rows.encode(frame)
+    return done._replace(range=covered, body=body, num_failed=len(rows.failed_items(body)))

@@ -37,7 +37,7 @@ class Workload(ABC):
     suffixes: ClassVar[tuple[str, ...]] = ()
     """Which files of a folder or prefix are inputs, by lower-case ending; empty: all."""
     micro_batch: int = 1
-    """How many loaded items one `infer` takes at most."""
+    """How many loaded items one `infer` takes at most; `setup` may set it."""
     load_threads: int = 2
 
     def __init__(self, params: Any) -> None:
@@ -53,7 +53,7 @@ class Workload(ABC):
         """Load the model onto `device` ("cuda:0", "cpu"); called once, before the first lease."""
 
     def load(self, item: Item) -> Any:
-        """Read and decode one item on the CPU. Raise `ItemError` if it cannot be used."""
+        """Read and decode one item on the CPU, after `setup`. Raise `ItemError` if it cannot be used."""
         return item
 
     @abstractmethod
@@ -64,5 +64,8 @@ class Workload(ABC):
         """Give back what `setup` took."""
 
     def finish(self, rows: pl.LazyFrame) -> pl.LazyFrame:
-        """Last touch on all rows in item order, when outputs are published: lazy, and cheap to stream."""
+        """Last touch on all rows in item order, when outputs are published: lazy, and cheap to stream.
+
+        The items have been audited before; rows may be joined, changed or removed.
+        """
         return rows

@@ -66,9 +66,7 @@ class World:
     def gpu(self):
         self.num_boots += 1
         boot = f"gpu-{self.num_boots}"
-        return FakeGpuWorker(
-            self.store, self.plan, a_policy(), boot=boot, monotonic=self.clock, poison=self.poison
-        )
+        return FakeGpuWorker(self.store, self.plan, a_policy(), boot=boot, monotonic=self.clock, poison=self.poison)
 
     def lease(self, gpu, chunk):
         """Let it lease until it has this chunk; what else it leased is given back."""

@@ -61,7 +61,9 @@ def view(state):
         quarantined_items=0,
         chunks_left=100,
         jobs=[
-            JobView(order=order.name, offer=order.offer, num_workers=order.num_workers, workers_alive=0, is_starting=True)
+            JobView(
+                order=order.name, offer=order.offer, num_workers=order.num_workers, workers_alive=0, is_starting=True
+            )
             for order in state.live_orders
         ],
         reserved_usd=sum(order.reserved_usd for order in state.live_orders),

@@ -14,11 +14,12 @@ from gpu_jobs.chunks import Chunk
 from gpu_jobs.collect import audit, collect, read_output
 from gpu_jobs.errors import StoreUnavailableError
 from gpu_jobs.ledger import Ledger
-from gpu_jobs.testing import FakeClock, FakeGpuWorker, MemoryStore, a_policy, noop_rows, plan_campaign
+from gpu_jobs.testing import FakeClock, FakeGpuWorker, MemoryStore, a_policy, plan_campaign
 from gpu_jobs.workloads.noop import value_of
 
 NUM_SLOTS = 3
 POLICY = a_policy(max_attempts=10_000)
+ITEMS = st.integers(0, 11)
 SLOTS = st.integers(0, NUM_SLOTS - 1)
 WHICH = st.integers(0, 3)
 STEPS = ("lease", "compute", "part", "settle", "beat", "kill", "salvage", "give", "ask")
@@ -27,7 +28,9 @@ STEPS = ("lease", "compute", "part", "settle", "beat", "kill", "salvage", "give"
 class GpuWorkers(RuleBasedStateMachine):
     """A campaign, and what may happen to it."""
 
-    @initialize(cuts=st.sets(st.integers(1, 11), min_size=1, max_size=3), poison=st.sets(st.integers(0, 11), max_size=3))
+    @initialize(
+        cuts=st.sets(st.integers(1, 11), min_size=1, max_size=3), poison=st.sets(st.integers(0, 11), max_size=3)
+    )
     def begin(self, cuts, poison):
         self.clock = FakeClock()
         self.lose_in = self.interrupt_in = 0
@@ -217,5 +220,5 @@ class TestAnyInterleaving(GpuWorkers.TestCase):
     """Whatever GPU workers do and suffer, tiles never overlap and a healthy one ends the campaign exactly."""
 
     settings = settings(
-        max_examples=120, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=300, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
     )

@@ -1,0 +1,290 @@
+"""What every platform keeps, whatever is behind it. A new one is one line in `BENCHES`."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+from gpu_jobs.campaign import open_campaign, order_prefix
+from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError
+from gpu_jobs.jobs import Handle, Phase
+from gpu_jobs.journal import Journal, Opened, Ordered
+from gpu_jobs.ledger import Ledger
+from gpu_jobs.offers import LOCAL
+from gpu_jobs.platforms import local
+from gpu_jobs.platforms.base import start_once
+from gpu_jobs.split import CampaignSpec
+from gpu_jobs.testing import FakePlatform, a_policy, an_order
+
+_PATIENCE_S = 60.0
+
+
+class FakeBench:
+    """The fake, its GPU jobs moved on as a cloud moves them."""
+
+    unknown_id = "never-seen"
+
+    def __init__(self, _ask):
+        self.platform = FakePlatform()
+        self.num_orders = 0
+
+    def order(self, num_workers=1, name=None):
+        self.num_orders += 1
+        return an_order(name=name or f"ff-test-{self.num_orders}", num_workers=num_workers)
+
+    def kill_worker(self, handle):
+        self.platform.kill_workers(handle.order)
+
+    def tick(self):
+        for job in self.platform.jobs:
+            if job.phase is Phase.STARTING:
+                self.platform.run(job.order.name)
+
+    def is_working(self, handle):
+        return self.platform.job(handle.order).phase is Phase.RUNNING
+
+    def close(self):
+        pass
+
+
+class LocalBench:
+    """Real processes on a campaign that keeps them busy for longer than any test."""
+
+    unknown_id = "999999@0.00"
+
+    def __init__(self, ask):
+        self.before = set(local._children)
+        folder = ask("tmp_path")
+        (folder / "data.csv").write_text("id\n" + "".join(f"{number}\n" for number in range(500)))
+        spec = CampaignSpec(
+            store_root=str(folder / "store"),
+            dataset=str(folder / "data.csv"),
+            workload="noop",
+            params={"sleep_s": 1.0},
+            chunk_weight=1.0,
+        )
+        policy = a_policy(platforms=("local",), heartbeat_s=0.2)
+        self.store = open_campaign(spec, policy).store
+        self.journal = Journal(self.store)
+        self.at = an_order().expires_at
+        self.journal.append(Opened(opener="test", policy=policy, at=self.at), upon=self.journal.read())
+        self.platform = local.LocalPlatform(folder / "logs")
+
+    def order(self, num_workers=1, name=None):
+        state = self.journal.read()
+        name = name or f"{order_prefix(self.store.uri)}-{state.next_seq:04d}"
+        order = an_order(name=name, campaign_uri=self.store.uri, offer=LOCAL, num_workers=num_workers)
+        assert self.journal.append(Ordered(order=order, opener="test", reason="test", at=self.at), upon=state)
+        return order
+
+    def kill_worker(self, handle):
+        psutil.Process(int(handle.id.split(",")[0].partition("@")[0])).kill()
+
+    def tick(self):
+        pass
+
+    def is_working(self, handle):
+        """Some item is in the works, so that a stop has something to settle or give back."""
+        return any(beat.order == handle.order and beat.leases for beat, _ in Ledger(self.store).heartbeats())
+
+    def close(self):
+        """End, by their ids, the processes that this test has started, and theirs."""
+        started = [child for identity, child in local._children.items() if identity not in self.before]
+        processes = []
+        for child in started:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(child.pid)
+                processes += [process, *process.children(recursive=True)]
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        for child in started:
+            child.wait(timeout=20)
+        _, left = psutil.wait_procs(processes, timeout=20)
+        assert left == []
+
+
+BENCHES = {
+    "fake": FakeBench,
+    "local": LocalBench,
+}
+
+
+@pytest.fixture(params=BENCHES.values(), ids=BENCHES.keys())
+def bench(request):
+    bench = request.param(request.getfixturevalue)
+    yield bench
+    bench.close()
+
+
+class RepliesLost:
+    """A platform whose `start` works and never says so."""
+
+    def __init__(self, platform):
+        self.find = platform.find
+        self._start = platform.start
+
+    async def start(self, order):
+        await self._start(order)
+        raise OutcomeUnknownError("the reply was lost")
+
+
+async def look(bench, handle):
+    bench.tick()
+    seen = await bench.platform.observe([handle])
+    assert list(seen) == [handle]
+    return seen[handle]
+
+
+async def until(bench, handle, holds):
+    """The first observation that holds."""
+    give_up_at = time.monotonic() + _PATIENCE_S
+    while not holds(observation := await look(bench, handle)):
+        assert time.monotonic() < give_up_at, observation
+        await asyncio.sleep(0.05)
+    return observation
+
+
+async def start_running(bench, num_workers=1, name=None):
+    handle = await bench.platform.start(bench.order(num_workers, name))
+    await until(bench, handle, lambda seen: seen.workers_alive == num_workers)
+    return handle
+
+
+async def test_start_returns_a_handle_that_observe_knows(bench):
+    """Named after the order, on this platform, and soon running."""
+    order = bench.order()
+    handle = await bench.platform.start(order)
+
+    assert (handle.platform, handle.order) == (bench.platform.name, order.name)
+    assert not (await look(bench, handle)).phase.is_over
+    observation = await until(bench, handle, lambda seen: seen.phase is Phase.RUNNING)
+    assert observation.workers_alive == 1
+
+
+async def test_all_gpu_workers_of_an_order_are_started(bench):
+    """As many as were ordered."""
+    handle = await start_running(bench, num_workers=3)
+
+    assert (await look(bench, handle)).workers_alive == 3
+
+
+async def test_find_by_name_finds_the_same(bench):
+    """By the whole name only."""
+    handle = await start_running(bench, num_workers=2)
+
+    assert await bench.platform.find(handle.order) == handle
+    assert await bench.platform.find(handle.order[:-1]) is None
+    assert await bench.platform.find(f"{handle.order}0") is None
+
+
+async def test_an_unknown_handle_is_gone(bench):
+    """A GPU job that the platform has forgotten, or never knew, beside one that it knows."""
+    known = await start_running(bench)
+    unknown = Handle(platform=bench.platform.name, order="never", id=bench.unknown_id)
+
+    seen = await bench.platform.observe([unknown, known])
+
+    assert seen[unknown].phase is Phase.GONE
+    assert seen[unknown].workers_alive == 0
+    assert seen[known].phase is Phase.RUNNING
+    assert dict(await bench.platform.observe([])) == {}
+
+
+async def test_stop_ends_it_and_may_be_asked_again(bench):
+    """In the middle of its work, while it stops, and after."""
+    handle = await start_running(bench)
+    await until(bench, handle, lambda _: bench.is_working(handle))
+
+    await bench.platform.stop(handle)
+    await bench.platform.stop(handle)
+    observation = await until(bench, handle, lambda seen: seen.phase.is_over)
+    await bench.platform.stop(handle)
+
+    assert observation.workers_alive == 0
+    assert (await look(bench, handle)).phase is observation.phase
+
+
+async def test_stopping_what_never_was_is_silent(bench):
+    """A handle from a journal whose GPU job is long gone."""
+    await bench.platform.stop(Handle(platform=bench.platform.name, order="never", id=bench.unknown_id))
+
+
+async def test_stop_touches_no_other(bench):
+    """One GPU job ends, the other goes on."""
+    stopped, other = await start_running(bench), await start_running(bench)
+
+    await bench.platform.stop(stopped)
+    await until(bench, stopped, lambda seen: seen.phase.is_over)
+
+    assert (await look(bench, other)).workers_alive == 1
+
+
+async def test_list_owned_lists_what_runs_by_prefix(bench):
+    """Ours and nobody else's, whoever started it."""
+    mark = f"ff-{os.urandom(4).hex()}"
+    ours = [await start_running(bench, name=f"{mark}-{number}") for number in range(2)]
+    other = await start_running(bench, name=f"x{mark}-0")
+
+    listed = await bench.platform.list_owned(mark)
+
+    assert sorted(listed, key=lambda handle: handle.order) == ours
+    assert await bench.platform.list_owned(f"x{mark}") == [other]
+    assert list(await bench.platform.list_owned(f"{mark}-9")) == []
+
+
+async def test_a_lost_reply_never_starts_it_twice(bench):
+    """`start_once` finds by name what was started; asking by name again finds the same."""
+    order = bench.order(num_workers=2)
+
+    handle = await start_once(RepliesLost(bench.platform), order)
+    await until(bench, handle, lambda seen: seen.workers_alive == 2)
+
+    assert await bench.platform.find(order.name) == handle
+    assert list(await bench.platform.list_owned(order.name)) == [handle]
+
+
+async def test_a_killed_gpu_worker_is_seen(bench):
+    """First as one fewer, then as a failed GPU job with a reason."""
+    handle = await start_running(bench, num_workers=2)
+
+    bench.kill_worker(handle)
+    await until(bench, handle, lambda seen: seen.phase is Phase.RUNNING and seen.workers_alive == 1)
+    rest = await bench.platform.find(handle.order)
+    bench.kill_worker(rest)
+    observation = await until(bench, handle, lambda seen: seen.phase.is_over)
+
+    assert observation.phase is Phase.FAILED
+    assert "killed" in observation.reason
+
+
+async def test_offers_are_of_this_platform(bench):
+    """At least one, priced and dated."""
+    offers = bench.platform.offers()
+
+    assert {offer.platform for offer in offers} == {bench.platform.name}
+    assert all(offer.usd_per_hour >= 0 and offer.max_workers >= 1 and offer.priced_on for offer in offers)
+
+
+@pytest.fixture
+def local_bench(request):
+    bench = LocalBench(request.getfixturevalue)
+    yield bench
+    bench.close()
+
+
+async def test_a_local_start_that_fails_half_way_leaves_nothing(local_bench):
+    """No capacity means that nothing was started, also if the first of two GPU workers was."""
+    order = local_bench.order(num_workers=2)
+    local_bench.platform.log_path(order.name, 1).mkdir(parents=True)
+
+    with pytest.raises(NoCapacityError):
+        await local_bench.platform.start(order)
+    (child,) = (child for identity, child in local._children.items() if identity not in local_bench.before)
+
+    assert child.wait(timeout=20) == -signal.SIGKILL
+    assert await local_bench.platform.find(order.name) is None

@@ -1,0 +1,118 @@
+"""What a campaign is called, and what it takes in."""
+
+from datetime import UTC, datetime
+
+import polars as pl
+import pytest
+
+from gpu_jobs.campaign import open_campaign
+from gpu_jobs.collect import collect, read_output
+from gpu_jobs.errors import NothingNewError, RefusedError
+from gpu_jobs.items import ItemsReader
+from gpu_jobs.jobs import Policy
+from gpu_jobs.ledger import Attempt, Settlement
+from gpu_jobs.rows import ERROR, encode, failed_items, item_rows, schema
+from gpu_jobs.split import CampaignSpec
+from gpu_jobs.workloads.noop import value_of
+
+POLICY = Policy()
+
+
+def spec_of(tmp_path, ids, **changes) -> CampaignSpec:
+    table = tmp_path / "items.parquet"
+    pl.DataFrame({"id": ids}).write_parquet(table)
+    return CampaignSpec(store_root=str(tmp_path / "store"), dataset=str(table), workload="noop", **changes)
+
+
+def settle_all(campaign, *, failed=()):
+    """Do every chunk by hand; items of `failed` become error rows."""
+    reader = ItemsReader(campaign.store, campaign.plan)
+    for start, stop in zip(campaign.plan.cuts, campaign.plan.cuts[1:], strict=False):
+        chunk = type(campaign.plan.items[0].range)(start, stop)
+        attempt = Attempt(chunk=chunk, number=1, boot="by-hand", follows="")
+        found = []
+        for index, item in zip(range(start, stop), reader.read(chunk), strict=True):
+            name = item["item"]
+            rows = item_rows(index, name, [{"value": value_of(name)}])
+            if name in failed:
+                rows = [{"item_index": index, "item": name, "outcome": ERROR, "error": "no"}]
+            found += rows
+        frame = pl.DataFrame(found, schema=schema({"value": pl.Int64}))
+        campaign.ledger.begin(attempt)
+        body = encode(frame)
+        tile = campaign.ledger.write_part(attempt, chunk, body, len(failed_items(body)))
+        campaign.ledger.settle(Settlement(chunk=chunk, attempt=1, boot="by-hand", tiles=(tile,)))
+    return collect(campaign.store, campaign.plan)
+
+
+def items_of(campaign) -> list[str]:
+    manifest = settle_all(campaign)
+    return pl.concat([read_output(campaign.store, file) for file in manifest.outputs])["item"].to_list()
+
+
+def night(number: int) -> datetime:
+    return datetime(2026, 11, number, 2, tzinfo=UTC)
+
+
+def test_the_default_name_comes_from_parameters_and_listing(tmp_path):
+    """The same request finds the same campaign; another parameter or dataset makes another."""
+    first = open_campaign(spec_of(tmp_path, ["a", "b"]), POLICY)
+    again = open_campaign(spec_of(tmp_path, ["a", "b"]), POLICY)
+    other = open_campaign(spec_of(tmp_path, ["a", "b"], params={"rows_per_item": 2}), POLICY)
+    longer = open_campaign(spec_of(tmp_path, ["a", "b", "c"]), POLICY)
+
+    assert first.store.uri == again.store.uri
+    assert len({first.store.uri, other.store.uri, longer.store.uri}) == 3
+
+
+def test_a_nightly_campaign_takes_only_what_no_earlier_night_committed(tmp_path):
+    """Over three nights of a growing table; an item that failed is tried again."""
+    nightly = {"name": "nightly-{date}", "only_new": True}
+    first = open_campaign(spec_of(tmp_path, ["a", "b"], scheduled_for=night(1), **nightly), POLICY)
+    settle_all(first)
+    second = open_campaign(spec_of(tmp_path, ["a", "b", "c"], scheduled_for=night(2), **nightly), POLICY)
+    assert items_of(second) == ["c"]
+    third = open_campaign(spec_of(tmp_path, ["a", "b", "c", "d", "e"], scheduled_for=night(3), **nightly), POLICY)
+
+    assert first.store.uri.endswith("/nightly-2026-11-01")
+    assert items_of(third) == ["d", "e"]
+    with pytest.raises(NothingNewError):
+        open_campaign(spec_of(tmp_path, ["a", "b", "c", "d", "e"], scheduled_for=night(4), **nightly), POLICY)
+
+
+def test_an_item_with_an_error_row_is_new_again_the_next_night(tmp_path):
+    """It was not committed with a result."""
+    nightly = {"name": "nightly-{date}", "only_new": True}
+    first = open_campaign(spec_of(tmp_path, ["a", "b"], scheduled_for=night(1), **nightly), POLICY)
+    settle_all(first, failed={"b"})
+
+    second = open_campaign(spec_of(tmp_path, ["a", "b"], scheduled_for=night(2), **nightly), POLICY)
+
+    assert items_of(second) == ["b"]
+
+
+def test_only_new_needs_a_date_in_the_name(tmp_path):
+    """By which else would earlier campaigns be found?"""
+    with pytest.raises(RefusedError, match=r"^only_new: it needs a name with \{date\}"):
+        open_campaign(spec_of(tmp_path, ["a"], name="fixed", only_new=True), POLICY)
+
+
+@pytest.mark.parametrize("name", ["Upper", "sp ace", "-dash", "a/b", ""])
+def test_a_name_that_no_folder_should_have_is_refused(tmp_path, name):
+    """Names are folders of the store root, and travel in GPU jobs' names; an empty one is chosen for you."""
+    if not name:
+        assert open_campaign(spec_of(tmp_path, ["a"]), POLICY).store.uri
+        return
+    with pytest.raises(RefusedError, match=r"^name: "):
+        open_campaign(spec_of(tmp_path, ["a"], name=name), POLICY)
+
+
+def test_the_cut_is_explained(tmp_path):
+    """In words, with the number of chunks and why there are so many."""
+    asked = open_campaign(spec_of(tmp_path, list("abcdef"), chunk_weight=2), POLICY).plan
+    chosen = open_campaign(spec_of(tmp_path, [f"i{n}" for n in range(64)]), POLICY).plan
+    few = open_campaign(spec_of(tmp_path, list("abc")), POLICY).plan
+
+    assert asked.cut_reason == "3 chunks of about 2 weight each: 2 was asked for"
+    assert chosen.cut_reason.startswith("16 chunks of about 4 weight each: 8 for each of 2 GPU workers")
+    assert "fewer than 8 for each of 2 GPU workers" in few.cut_reason
