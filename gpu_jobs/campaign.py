@@ -1,38 +1,25 @@
-"""One campaign as its owner sees it: open it, run it to its end, look at it. The loop: observe, decide, act.
+"""One campaign as its owner sees it: open it, run it to its end, stop it, look at it."""
 
-The loop keeps nothing that matters: kill it anywhere, run it again, and it goes on from the store. Two of them on one
-campaign are safe; the one that opened it last rules, and the other gives way at its next look.
-"""
-
-import hashlib
 import time
 import uuid
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from itertools import chain
+from collections.abc import Generator, Sequence
+from datetime import UTC, datetime
+
+import polars as pl
 
 from gpu_jobs.background import Background
-from gpu_jobs.dispatch import CloseCampaign, Decision, StartJob, StopJob, decide
-from gpu_jobs.errors import (
-    CampaignError,
-    NoCapacityError,
-    OutcomeUnknownError,
-    RefusedError,
-    RejectedError,
-    SupersededError,
-)
-from gpu_jobs.jobs import Handle, Observation, Order, Phase, Policy
-from gpu_jobs.journal import Closed, Ended, Journal, JournalEntry, JournalState, Opened, Ordered
+from gpu_jobs.collect import Manifest, newest_manifest
+from gpu_jobs.errors import CampaignError, RefusedError, SupersededError
+from gpu_jobs.jobs import Policy
+from gpu_jobs.journal import Journal
 from gpu_jobs.ledger import Ledger, Plan
-from gpu_jobs.observe import Observer, Progress, spent_usd
+from gpu_jobs.loop import Loop
+from gpu_jobs.observe import COST_COLUMNS, Observer, Progress
 from gpu_jobs.platforms import ADAPTERS, open_platform
-from gpu_jobs.platforms.base import Platform, start_once
+from gpu_jobs.platforms.base import Platform
 from gpu_jobs.split import CampaignSpec, split
 from gpu_jobs.store import Store, is_local, open_store
-
-_STOP_S = 20.0
-"""How long to wait for GPU jobs to stop; Prefect kills a cancelled flow after 30 s."""
+from gpu_jobs.store.scan import scan_parquet
 
 
 def open_campaign(spec: CampaignSpec, policy: Policy) -> "Campaign":
@@ -90,7 +77,7 @@ class Campaign:
         return cls(store, plan)
 
     def run(
-        self, policy: Policy, platforms: Sequence[Platform] = (), *, tick_s: float = 1.0
+        self, policy: Policy, platforms: Sequence[Platform] = (), *, tick_s: float = 1.0, opener: str = ""
     ) -> Generator[Progress, None, None]:
         """Open the campaign under `policy` and work until it is closed; yield after every look.
 
@@ -101,13 +88,14 @@ class Campaign:
             policy: what may be used; written into the journal.
             platforms: adapters; empty: the policy's platforms are opened by name.
             tick_s: seconds between two looks.
+            opener: id of this flow run, by which `stop` knows it; empty: a new one.
 
         Raises:
             SupersededError: (while iterating) a newer flow run opened the campaign; its GPU jobs go on under that.
         """
         adapters = platforms or [open_platform(name) for name in policy.platforms]
         with Background() as background:
-            loop = _Loop(self, policy, adapters, background)
+            loop = Loop(self.ledger, self.plan, policy, adapters, opener=opener or new_opener(), background=background)
             loop.open()
             try:
                 while True:
@@ -122,157 +110,50 @@ class Campaign:
                 loop.stop(f"interrupted by {type(error).__name__}")
                 raise
 
+    def stop(self, reason: str, *, opener: str, platforms: Sequence[Platform] = ()) -> list[str]:
+        """Close the campaign and stop its GPU jobs, from outside of its loop; what they have finished is committed.
 
-class _Loop:
-    """One flow run's turn at one campaign."""
+        Does nothing if another flow run than `opener` has opened the campaign since. May be repeated.
 
-    def __init__(
-        self, campaign: Campaign, policy: Policy, platforms: Sequence[Platform], background: Background
-    ) -> None:
-        self._campaign = campaign
-        self._journal = campaign.journal
-        self._policy = policy
-        self._platforms = {platform.name: platform for platform in platforms}
-        self._offers = list(chain.from_iterable(platform.offers() for platform in platforms))
-        self._background = background
-        self._opener = uuid.uuid4().hex[:12]
-        self._observer = Observer(campaign.ledger, campaign.plan, policy)
-        self._handles: dict[str, Handle] = {}
-        self.is_over = False
+        Returns:
+            the GPU jobs that could not be seen to end within 20 s.
+        """
+        opened = self.journal.read().opened
+        if opened is None or opened.opener != opener:
+            return []
+        with Background() as background:
+            Loop(self.ledger, self.plan, opened.policy, platforms, opener=opener, background=background).stop(reason)
+        return [order.name for order in self.journal.read().live_orders]
 
-    def open(self) -> None:
-        self._append(Opened(opener=self._opener, policy=self._policy, at=datetime.now(UTC)))
+    def status(self) -> Progress:
+        """Where the campaign is now, from its store alone: GPU jobs are shown as their heartbeats tell."""
+        state = self.journal.read()
+        observer = Observer(self.ledger, self.plan, state.opened.policy if state.opened else Policy())
+        observer.look(must_survey=True)
+        return observer.progress(state, observer.seen_by_heartbeats(state), "")
 
-    def turn(self) -> Progress:
-        """Observe, decide, act; once."""
-        state = self._read()
-        seen = self._observe(state)
-        if self._note_ends(state, seen):
-            state = self._read()
-        self._observer.look(must_survey=not any(each.workers_alive for each in seen.values()))
-        view = self._observer.view(state, seen)
-        decision = decide(view, self._offers, self._policy, datetime.now(UTC))
-        self._act(decision, state)
-        state = self._journal.read()
-        self.is_over = state.closed is not None and not state.live_orders
-        return self._observer.progress(state, seen, decision.reason)
+    def outputs(self) -> pl.LazyFrame:
+        """The published rows, in item order. Raises `CampaignError` if nothing was published yet."""
+        return scan_parquet(self.store, [file.key for file in self._manifest().outputs])
 
-    def stop(self, reason: str) -> None:
-        """Close the campaign and end its GPU jobs, within the time that an interrupted flow has."""
-        give_up_at = time.monotonic() + _STOP_S
-        with suppress(CampaignError):  # closed already, or another flow run's now
-            self._append(Closed(reason=reason, opener=self._opener, at=datetime.now(UTC)))
-        while (state := self._journal.read()).live_orders and time.monotonic() < give_up_at:
-            if state.opened is None or state.opened.opener != self._opener:
-                return  # so are the GPU jobs
-            for order in state.live_orders:
-                self._stop_job(order.name)
-            self._observer.look(must_survey=False)
-            self._note_ends(state, self._observe(state), because=f"stopped: {reason}")
-            time.sleep(0.1)
+    def quarantine(self) -> pl.LazyFrame:
+        """Items without rows: `item_index`, `item`, `cause`, `detail`, `attempts`. Raises as `outputs`."""
+        return scan_parquet(self.store, [self._manifest().quarantine.key])
 
-    def _read(self) -> JournalState:
-        state = self._journal.read()
-        opened = state.opened
-        if opened is None or opened.opener != self._opener:
-            by = opened.opener if opened else "nobody"
-            raise SupersededError(f"flow run {by} has opened {self._campaign.store.uri} since; this one gives way")
-        return state
+    def cost(self) -> pl.DataFrame:
+        """One row per GPU job of all openings: dollars (0 while it runs), and GPU worker seconds by class."""
+        state = self.journal.read()
+        observer = Observer(self.ledger, self.plan, Policy())
+        observer.look(must_survey=False)
+        return pl.DataFrame([observer.cost_row(entry, state) for entry in state.orders.values()], schema=COST_COLUMNS)
 
-    def _append(self, entry: JournalEntry) -> None:
-        """Append an entry that stays right whatever others append first."""
-        while not self._journal.append(entry, upon=self._journal.read()):
-            continue
-
-    def _observe(self, state: JournalState) -> dict[str, Observation]:
-        """What the platforms say of every live order that they know."""
-        seen: dict[str, Observation] = {}
-        for name, platform in self._platforms.items():
-            orders = [order for order in state.live_orders if order.offer.platform == name]
-            for order in orders:
-                if order.name not in self._handles:
-                    self._look_up(platform, order, state, seen)
-            handles = [self._handles[order.name] for order in orders if order.name in self._handles]
-            found = self._background.run(platform.observe(handles)) if handles else {}
-            seen.update({handle.order: observation for handle, observation in found.items()})
-        return seen
-
-    def _look_up(self, platform: Platform, order: Order, state: JournalState, seen: dict[str, Observation]) -> None:
-        """Find a GPU job whose start we have not seen: a lost reply, or an orchestrator that died."""
-        handle = self._background.run(platform.find(order.name))
-        age_s = (datetime.now(UTC) - state.orders[order.name].at).total_seconds()
-        if handle is not None:
-            self._handles[order.name] = handle
-        elif age_s > platform.find_lag_s:
-            seen[order.name] = Observation(phase=Phase.GONE, reason="not to be found on its platform")
-
-    def _note_ends(self, state: JournalState, seen: Mapping[str, Observation], because: str = "") -> bool:
-        over = {name: observation for name, observation in seen.items() if observation.phase.is_over}
-        if over:
-            self._observer.look(must_survey=False)
-        for name, observation in over.items():
-            self._end_order(state.orders[name], observation, because)
-        return bool(over)
-
-    def _end_order(self, ordered: Ordered, observation: Observation, because: str) -> None:
-        name = ordered.order.name
-        ended = Ended(
-            order=name,
-            reason=because or observation.reason or observation.phase.value,
-            detail=observation.detail,
-            items_done=self._observer.items_done_by(name),
-            spent_usd=spent_usd(ordered.order, ordered.at, observation),
-            at=datetime.now(UTC),
-        )
-        with suppress(CampaignError):  # another flow run has noted it
-            self._append(ended)
-
-    def _act(self, decision: Decision, state: JournalState) -> None:
-        for action in decision.actions:
-            match action:
-                case StartJob():
-                    self._start_job(action, state)
-                case StopJob(order=order):
-                    self._stop_job(order)
-                case CloseCampaign(reason=reason):
-                    closed = Closed(reason=reason, opener=self._opener, at=datetime.now(UTC))
-                    self._journal.append(closed, upon=state)  # if another came first, we decide again
-
-    def _start_job(self, action: StartJob, state: JournalState) -> None:
-        now = datetime.now(UTC)
-        expires_at = now + timedelta(hours=self._policy.job_hours)
-        if self._policy.deadline is not None:
-            expires_at = min(expires_at, self._policy.deadline)
-        order = Order(
-            name=f"{order_prefix(self._campaign.store.uri)}-{state.next_seq:04d}",
-            campaign_uri=self._campaign.store.uri,
-            offer=action.offer,
-            num_workers=action.num_workers,
-            expires_at=expires_at,
-            reserved_usd=action.num_workers * action.offer.usd_per_hour * self._policy.job_hours,
-        )
-        if not self._journal.append(Ordered(order=order, opener=self._opener, reason=action.reason, at=now), state):
-            return  # another entry came first: decide again
-        try:
-            platform = self._platforms[action.offer.platform]
-            self._handles[order.name] = self._background.run(start_once(platform, order))
-        except (NoCapacityError, RejectedError) as error:
-            gone = Observation(phase=Phase.GONE, reason=str(error))
-            self._end_order(self._journal.read().orders[order.name], gone, "")
-        except OutcomeUnknownError:
-            return  # looked up at every turn until its platform must know
-
-    def _stop_job(self, order: str) -> None:
-        if handle := self._handles.get(order):
-            self._background.run(self._platforms[handle.platform].stop(handle))
+    def _manifest(self) -> Manifest:
+        manifest = newest_manifest(self.store)
+        if manifest is None:
+            raise CampaignError(f"nothing was published yet at {self.store.uri}")
+        return manifest
 
 
-def root_prefix(store_root: str) -> str:
-    """What the names of all GPU jobs under one store root begin with; the reaper touches nothing else."""
-    return f"ff-{hashlib.sha256(store_root.rstrip('/').encode()).hexdigest()[:8]}"
-
-
-def order_prefix(campaign_uri: str) -> str:
-    """What the names of all GPU jobs of one campaign begin with."""
-    root, _, name = campaign_uri.rpartition("/")
-    return f"{root_prefix(root)}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+def new_opener() -> str:
+    """An id for a flow run that has none."""
+    return uuid.uuid4().hex[:12]

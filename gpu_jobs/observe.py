@@ -4,16 +4,31 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
 
 from gpu_jobs.dispatch import CampaignView, JobView
 from gpu_jobs.jobs import Observation, Order, Phase, Policy
-from gpu_jobs.journal import Ended, JournalState
+from gpu_jobs.journal import Ended, JournalState, Ordered
 from gpu_jobs.ledger import Heartbeat, Ledger, Plan
 from gpu_jobs.survey import Survey
 
 _SURVEY_SHARE = 0.1
 """Of the loop's time that surveys may take: with many chunks they come less often."""
 _MIN_SURVEY_PAUSE_S = 1.0
+SECONDS = ("starting", "model_load", "working", "idle")
+"""Classes into which GPU workers sort the seconds of their lives."""
+COST_COLUMNS: dict[str, Any] = {
+    "order": pl.String,
+    "platform": pl.String,
+    "gpu": pl.String,
+    "workers": pl.Int64,
+    "status": pl.String,
+    "items": pl.Int64,
+    "usd": pl.Float64,
+    **{f"{name}_s": pl.Float64 for name in SECONDS},
+}
 _STARTING = Observation(phase=Phase.STARTING)
 
 
@@ -150,6 +165,34 @@ class Observer:
             closed=view.closed,
         )
 
+    def seen_by_heartbeats(self, state: JournalState) -> dict[str, Observation]:
+        """What heartbeats alone tell of live GPU jobs, for those who cannot ask the platforms."""
+        alive = [beat.order for beat in self._beats if beat.status != "over"]
+        return {
+            order.name: Observation(phase=Phase.RUNNING, workers_alive=alive.count(order.name))
+            for order in state.live_orders
+            if order.name in alive
+        }
+
+    def cost_row(self, ordered: Ordered, state: JournalState) -> dict[str, str | int | float]:
+        """What one GPU job has cost and given, by `COST_COLUMNS`."""
+        status = self._job_status(ordered.order, state, self.seen_by_heartbeats(state))
+        seconds = {f"{name}_s": round(status.seconds.get(name, 0.0), 3) for name in SECONDS}
+        return {
+            "order": status.order,
+            "platform": status.platform,
+            "gpu": status.gpu,
+            "workers": status.workers,
+            "status": status.status,
+            "items": status.items_done,
+            "usd": status.usd,
+            **seconds,
+        }
+
+    def has_lived(self, order: str) -> bool:
+        """Some GPU worker of it has given a sign of life."""
+        return any(beat.order == order for beat in self._beats)
+
     def items_done_by(self, order: str) -> int:
         return sum(beat.items_done for beat in self._beats if beat.order == order)
 
@@ -183,12 +226,6 @@ class Observer:
             seconds=_added_up(beats),
             log=end.detail if end else "",
         )
-
-
-def spent_usd(order: Order, since: datetime, observation: Observation) -> float:
-    """What a GPU job that is over has cost, at its offer's price, from its order on."""
-    hours = (datetime.now(UTC) - since).total_seconds() / 3600
-    return 0.0 if observation.phase is Phase.GONE else hours * order.num_workers * order.offer.usd_per_hour
 
 
 def _job_view(order: Order, seen: Observation) -> JobView:

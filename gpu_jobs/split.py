@@ -19,7 +19,7 @@ from gpu_jobs.dataset import Source, read_sources
 from gpu_jobs.errors import NothingNewError, RefusedError, WorkloadImportError
 from gpu_jobs.items import ItemsReader, write_items
 from gpu_jobs.ledger import Committed, Ledger, Plan
-from gpu_jobs.store import Store, open_store
+from gpu_jobs.store import Store, campaign_names, open_store
 from gpu_jobs.workloads import load_workload
 from gpu_jobs.workloads.base import Workload
 
@@ -185,20 +185,11 @@ def _committed_before(spec: CampaignSpec, store: Store) -> set[tuple[str, str]]:
     root = open_store(spec.store_root)
     pattern = re.compile(re.escape(spec.name).replace(r"\{date\}", r"\d{4}-\d\d-\d\d"))
     known: set[tuple[str, str]] = set()
-    for name in _campaign_names(root, spec.name.partition("{")[0]):
+    for name in campaign_names(root, spec.name.partition("{")[0]):
         earlier = open_store(f"{spec.store_root.rstrip('/')}/{name}")
         if pattern.fullmatch(name) and earlier.uri != store.uri and (plan := Ledger(earlier).plan()):
             known |= _committed(earlier, plan)
     return known
-
-
-def _campaign_names(root: Store, prefix: str) -> Iterator[str]:
-    """Campaigns under a root whose name starts with `prefix`: one listing each, begun behind the one before."""
-    after = ""
-    while (entry := next(root.list(prefix, after), None)) is not None:
-        name = entry.key.partition("/")[0]
-        yield name
-        after = f"{name}0"  # the first key that is not under "name/"
 
 
 def _committed(store: Store, plan: Plan) -> set[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Object storage: `open_store` turns a place into a `Store`."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from gpu_jobs.errors import RefusedError
@@ -8,7 +9,7 @@ from gpu_jobs.settings import Settings
 from gpu_jobs.store.base import Entry, Store, Summary
 from gpu_jobs.store.local import LocalStore
 
-__all__ = ["Entry", "Store", "Summary", "is_local", "open_store"]
+__all__ = ["Entry", "Store", "Summary", "campaign_names", "is_local", "open_store"]
 
 
 def is_local(uri: str) -> bool:
@@ -25,3 +26,12 @@ def open_store(uri: str) -> Store:
 
         return GcsStore(uri)
     raise RefusedError("store", f"'{uri}' is neither a folder nor gs://bucket/prefix")
+
+
+def campaign_names(root: Store, prefix: str = "") -> Iterator[str]:
+    """Folders under a store root whose name starts with `prefix`: one listing each, begun behind the one before."""
+    after = ""
+    while (entry := next(root.list(prefix, after), None)) is not None:
+        name = entry.key.partition("/")[0]
+        yield name
+        after = f"{name}0"  # the first key that is not under "name/"

