@@ -60,12 +60,17 @@ class Loop:
         if self._note_ends(state, seen):
             state = self._read()
         self._observer.look(must_survey=not any(each.workers_alive for each in seen.values()))
-        view = self._observer.view(state, seen)
-        decision = decide(view, self._offers, self._policy, datetime.now(UTC))
+        decision = self._decide(state, seen)
+        if any(isinstance(action, StartJob) for action in decision.actions):
+            self._observer.look(must_survey=True)  # those who left may have left because all is done
+            decision = self._decide(state, seen)
         self._act(decision, state)
         state = self._journal.read()
         self.is_over = state.closed is not None and not state.live_orders
         return self._observer.progress(state, seen, decision.reason)
+
+    def _decide(self, state: JournalState, seen: Mapping[str, Observation]) -> Decision:
+        return decide(self._observer.view(state, seen), self._offers, self._policy, datetime.now(UTC))
 
     def stop(self, reason: str) -> None:
         """Close the campaign and end its GPU jobs, within the time that an interrupted flow has."""

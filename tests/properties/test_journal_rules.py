@@ -14,7 +14,7 @@ from gpu_jobs.testing import MemoryStore, a_policy, an_offer, an_order
 
 AT = datetime(2026, 11, 24, tzinfo=UTC)
 OFFER = an_offer(usd_per_hour=1.0, max_workers=2)
-POLICY = a_policy(max_workers=3, budget_usd=8.0, job_hours=1.0, max_idle_jobs=100)
+POLICY = a_policy(max_workers=3, budget_usd=4.0, job_hours=1.0, max_idle_jobs=100)
 
 
 def opened(opener="one"):
