@@ -17,10 +17,12 @@ from gpu_jobs.workloads.noop import value_of
 class HostileParams(Params):
     item_s: float = 0.0
     batch: int = 1
+    fits: int = 1000
+    """Items of a batch from which on memory runs out."""
 
 
 class Hostile(Workload):
-    """Items named `segfault-…`, `raise-…`, `refuse-…`, `bad-row-…`, `batch-…`, `empty-…` do as they are named."""
+    """Items named `segfault-…`, `raise-…`, `refuse-…`, `bad-row-…`, `batch-…`, `empty-…`, `hang-…` do just that."""
 
     params_model: ClassVar[type[Params]] = HostileParams
     columns: ClassVar[dict[str, Any]] = {"value": pl.Int64}
@@ -40,11 +42,15 @@ class Hostile(Workload):
         time.sleep(self.params.item_s * len(inputs))
         if len(inputs) > 1 and any(name.startswith("batch") for name in inputs):
             raise RuntimeError("this item spoils its batch")
+        if len(inputs) > self.params.fits:
+            raise MemoryError("out of memory")
         return [self._rows(name) for name in inputs]
 
     def _rows(self, name: str) -> Sequence[Row] | ItemError:
         if name.startswith("kill"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if name.startswith("hang"):
+            time.sleep(3600)
         if name.startswith("raise"):
             raise ValueError("this item makes infer raise")
         if name.startswith("empty"):

@@ -1,5 +1,7 @@
 """Bad items become rows of the quarantine table; every other row is there."""
 
+from dataclasses import replace
+
 import pytest
 from havoc import finish, quarantine_of, rows_of
 
@@ -46,6 +48,31 @@ def test_an_item_that_spoils_its_batch_costs_no_other_item(open_hostile, policy)
 
     assert rows_of(campaign, manifest)["item"].to_list() == names
     assert manifest.num_quarantined == 0
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_made_smaller(open_hostile, policy):
+    """Out of memory is nobody's fault: no item is quarantined, and no attempt ends by it."""
+    names = [f"ok-{index}" for index in range(20)]
+    campaign = open_hostile(names, chunk_items=20, batch=16, fits=3)
+
+    manifest = finish(campaign, policy)
+
+    assert rows_of(campaign, manifest)["item"].to_list() == names
+    assert [entry.key for entry in campaign.store.list("attempts/") if ".end." in entry.key] == []
+
+
+def test_an_item_that_hangs_is_quarantined_as_stalled(open_hostile, policy):
+    """A compute process that says nothing for too long is killed, like one that died."""
+    names = [f"ok-{index}" for index in range(6)]
+    names[4] = "hang-4"
+    campaign = open_hostile(names, chunk_items=3)
+
+    manifest = finish(campaign, replace(policy, stall_s=1.5))
+
+    (row,) = quarantine_of(campaign, manifest).iter_rows(named=True)
+    assert (row["item"], row["cause"]) == ("hang-4", "stalled")
+    assert "no sign of life" in row["detail"]
+    assert rows_of(campaign, manifest).height == 5
 
 
 def test_a_killer_left_alone_is_still_convicted(open_hostile, policy):

@@ -1,0 +1,95 @@
+"""What a GPU worker tells of itself."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from gpu_jobs.chunks import Chunk
+from gpu_jobs.worker.gpu import NoGpu, NvmlSampler, open_sampler
+from gpu_jobs.worker.holding import Hands
+from gpu_jobs.worker.life import Life
+from gpu_jobs.worker.messages import Done
+
+
+class FakeNvml:
+    """NVML as far as the sampler uses it; uses come from a script, an exception among them is raised."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, uses):
+        self._uses = iter(uses)
+
+    def nvmlDeviceGetHandleByIndex(self, index):  # noqa: N802
+        return index
+
+    def nvmlDeviceGetUtilizationRates(self, handle):  # noqa: N802
+        use = next(self._uses)
+        if isinstance(use, Exception):
+            raise use
+        return SimpleNamespace(gpu=use)
+
+    def nvmlDeviceGetMemoryInfo(self, handle):  # noqa: N802
+        return SimpleNamespace(used=3 * 2**30)
+
+
+@pytest.fixture
+def life() -> Life:
+    return Life("boot", None, 0, Hands(), NoGpu("this is a test"))
+
+
+def test_gpu_use_is_the_mean_so_far():
+    """A single reading tells little: the last one is often taken when all is over."""
+    sampler = NvmlSampler(FakeNvml([100, 50]))
+
+    assert sampler.read() == "busy 100 % of the time, 3.0 GiB in use"
+    assert sampler.read() == "busy 75 % of the time, 3.0 GiB in use"
+
+
+def test_what_a_gpu_does_not_tell_is_called_unavailable():
+    """Never zero: on some GPUs one reading fails and another works."""
+    sampler = NvmlSampler(FakeNvml([FakeNvml.NVMLError("Not Supported")]))
+
+    assert sampler.read() == "unavailable: Not Supported, 3.0 GiB in use"
+
+
+def test_without_a_driver_the_gpu_worker_goes_on_and_says_so():
+    """This machine may have one; if it has, it is used."""
+    sampler = open_sampler()
+
+    assert sampler.device in ("cpu", "cuda:0")
+    assert (sampler.device == "cpu") == sampler.read().startswith("unavailable: ")
+
+
+def test_seconds_are_booked_under_the_status_that_held(life, monkeypatch):
+    """Starting, of which loading the model is a part, then working, then idle."""
+    now = life._ticked_at
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr("gpu_jobs.worker.life.time", clock)
+    now += 10
+    life.model_loaded(4.0, "cpu")
+    life.tick("working")
+    now += 7
+    life.tick("idle")
+    now += 2
+    life.over("done")
+    now += 100
+
+    assert life.heartbeat().seconds == {"starting": 6, "model_load": 4, "working": 7, "idle": 2, "infer": 0}
+
+
+def test_a_stuck_supervisor_gives_no_sign_of_life(life, monkeypatch):
+    """Its heartbeat thread alone must not keep its leases alive."""
+    assert life.heartbeat() is not None
+    later = life._ticked_at + 61
+    monkeypatch.setattr("gpu_jobs.worker.life.time", SimpleNamespace(monotonic=lambda: later))
+
+    assert life.heartbeat() is None
+
+
+def test_items_and_failures_are_counted(life):
+    """Error rows are items done, too."""
+    life.did(Done(token=1, range=Chunk(0, 5), body=b"", num_failed=2, busy_s=0.5))
+
+    heartbeat = life.heartbeat()
+    assert (heartbeat.items_done, heartbeat.items_failed, heartbeat.seconds["infer"]) == (5, 2, 0.5)
