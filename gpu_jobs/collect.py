@@ -235,7 +235,7 @@ class _Collector:
             while tile is not None and row["item_index"] >= tile.range.stop:
                 tile = next(parts, None)
             assert tile is not None
-            attempts = int(tile.part.split(".")[1].partition("/")[0])
+            attempts = layout.part_attempt(tile.part)
             self._set_aside(row["item_index"], row["item"], rows.ERROR, row["error"], attempts)
         return frame.filter(pl.col("outcome") == rows.ROW).drop("outcome", "error")
 

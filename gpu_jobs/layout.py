@@ -46,7 +46,18 @@ def parts_of(chunk_id: str) -> str:
 
 
 def part(chunk_id: str, number: int, range_id: str) -> str:
-    return f"{PARTS}{chunk_id}.{number:04d}/{range_id}.arrows"
+    """Flat, not a folder per attempt: in a local store making a folder costs more than the part."""
+    return f"{PARTS}{chunk_id}.{number:04d}.{range_id}.arrows"
+
+
+def part_attempt(key: str) -> int:
+    """Which attempt wrote a part."""
+    return int(key.split(".")[1])
+
+
+def part_range(key: str) -> str:
+    """Id of the range of items that a part holds."""
+    return key.split(".")[2]
 
 
 def settled(chunk_id: str) -> str:

@@ -215,7 +215,7 @@ class Ledger:
         Parts overlap where an attempt that was taken for dead went on.
         """
         listed = self.store.list(layout.parts_of(chunk.id))
-        keys = {Chunk.parse(layout.stem(entry.key)): entry.key for entry in listed}
+        keys = {Chunk.parse(layout.part_range(entry.key)): entry.key for entry in listed}
         bodies = ((covered, keys[covered], self.store.get(keys[covered])) for covered in best_cover(keys))
         return [
             Committed(range=covered, part=key, sha256=sha256(body), num_failed=len(rows.failed_items(body)))

@@ -4,8 +4,10 @@ One listing of `settled/` shows a window of about a thousand planned chunks, spl
 its range. A window once seen done is never listed again.
 """
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from gpu_jobs import layout
 from gpu_jobs.chunks import Chunk, from_cuts
@@ -31,6 +33,11 @@ class Window:
     def items_left(self) -> int:
         return sum(found.chunk.num_items for found in self.open)
 
+    def update(self, settled: Mapping[Chunk, Summary]) -> None:
+        """Take in what is settled, given the summaries of all settlements in this window."""
+        self.open = list(descend(self.planned, {chunk: parse_open(summary) for chunk, summary in settled.items()}))
+        self.quarantined_items = sum(int(summary.get("failed", 0)) for summary in settled.values())
+
 
 @dataclass(slots=True)
 class Lease:
@@ -53,17 +60,22 @@ class Survey:
 
     def refresh(self, window: Window) -> None:
         """List which chunks of a window are settled, unless all were."""
-        if not window.open:
-            return
-        entries = {Chunk.parse(layout.stem(entry.key)): entry for entry in self._entries(layout.SETTLED, window.range)}
-        window.open = list(
-            descend(window.planned, {chunk: parse_open(found.summary) for chunk, found in entries.items()})
-        )
-        window.quarantined_items = sum(int(entry.summary.get("failed", 0)) for entry in entries.values())
+        if window.open:
+            window.update(self._settled(window.range))
 
     def refresh_all(self) -> None:
-        for window in self.windows:
-            self.refresh(window)
+        """Refresh every window that is not done; neighbours share one listing."""
+        for run in self._open_runs():
+            stops = [window.range.stop for window in run]
+            settled: list[dict[Chunk, Summary]] = [{} for _ in run]
+            for chunk, summary in self._settled(_span(run)).items():
+                settled[bisect_right(stops, chunk.start)][chunk] = summary
+            for window, found in zip(run, settled, strict=True):
+                window.update(found)
+
+    def newest_attempts(self) -> dict[Chunk, Lease]:
+        """The newest attempt at each chunk of all windows that are not done."""
+        return {chunk: lease for run in self._open_runs() for chunk, lease in self._leases(_span(run)).items()}
 
     @property
     def items_left(self) -> int:
@@ -84,8 +96,21 @@ class Survey:
 
     def leases(self, window: Window) -> dict[Chunk, Lease]:
         """The newest attempt at each chunk of a window that has one."""
+        return self._leases(window.range)
+
+    def _open_runs(self) -> Iterator[list[Window]]:
+        """Stretches of neighbouring windows that are not done."""
+        for is_open, run in groupby(self.windows, key=lambda window: bool(window.open)):
+            if is_open:
+                yield list(run)
+
+    def _settled(self, span: Chunk) -> dict[Chunk, Summary]:
+        listed = self._entries(layout.SETTLED, span)
+        return {Chunk.parse(layout.stem(entry.key)): entry.summary for entry in listed}
+
+    def _leases(self, span: Chunk) -> dict[Chunk, Lease]:
         newest: dict[Chunk, Lease] = {}
-        for entry in self._entries(layout.ATTEMPTS, window.range):
+        for entry in self._entries(layout.ATTEMPTS, span):
             chunk_id, number, *end = entry.key.removeprefix(layout.ATTEMPTS).removesuffix(".json").split(".")
             chunk = Chunk.parse(chunk_id)
             known = newest.get(chunk)
@@ -94,12 +119,16 @@ class Survey:
             known.ended |= bool(end)
         return newest
 
-    def _entries(self, folder: str, window: Chunk) -> Iterator[Entry]:
-        """Objects of one folder whose chunk begins in the window."""
-        for entry in self._ledger.store.list(folder, after=folder + Chunk(window.start, 0).id[:12]):
-            if int(entry.key[len(folder) : len(folder) + 12]) >= window.stop:
+    def _entries(self, folder: str, span: Chunk) -> Iterator[Entry]:
+        """Objects of one folder whose chunk begins in the span."""
+        for entry in self._ledger.store.list(folder, after=folder + Chunk(span.start, 0).id[:12]):
+            if int(entry.key[len(folder) : len(folder) + 12]) >= span.stop:
                 return
             yield entry
+
+
+def _span(run: Sequence[Window]) -> Chunk:
+    return Chunk(run[0].range.start, run[-1].range.stop)
 
 
 def parse_open(summary: Summary) -> tuple[OpenChunk, ...]:

@@ -185,7 +185,7 @@ def test_items_without_rows_are_accounted_for(store, plan, gpu):
     ledger.settle(Settlement(chunk=CHUNK, attempt=1, boot="one", tiles=(part, poison)))
     first = Chunk(0, 2)
     empty = rows.decode(noop_rows(first)).with_columns(outcome=pl.lit("empty"), value=None).cast(frame.schema)
-    part = Committed(range=first, part="parts/by-hand.0001/0.arrows", sha256=sha256(rows.encode(empty)))
+    part = Committed(range=first, part="parts/by-hand.0001.0.arrows", sha256=sha256(rows.encode(empty)))
     store.create(part.part, rows.encode(empty))
     ledger.settle(Settlement(chunk=first, attempt=1, boot="one", tiles=(part,)))
     gpu.work_on()
