@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 
 from gpu_jobs import layout
-from gpu_jobs.errors import CampaignClosedError, CampaignError, SupersededError
+from gpu_jobs.errors import CampaignClosedError, CampaignError, StoreError, SupersededError
 from gpu_jobs.jobs import Order, Policy
 from gpu_jobs.store.base import Store
 
@@ -140,6 +140,13 @@ class JournalState:
         return None
 
 
+def _parse(body: bytes, seq: int) -> JournalEntry:
+    try:
+        return _ENTRY.validate_json(body)
+    except ValidationError as error:
+        raise StoreError(f"{layout.journal(seq)} is damaged: {error.errors()[0]['msg']}") from error
+
+
 class Journal:
     """Reads forward and appends; keeps what it has read, since entries never change."""
 
@@ -150,7 +157,7 @@ class Journal:
     def read(self) -> JournalState:
         """Read whatever was added since the last read."""
         while (body := self._store.get(layout.journal(len(self._entries) + 1))) is not None:
-            self._entries.append(_ENTRY.validate_json(body))
+            self._entries.append(_parse(body, len(self._entries) + 1))
         return JournalState(tuple(self._entries))
 
     def append(self, entry: JournalEntry, upon: JournalState) -> bool:

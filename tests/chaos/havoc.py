@@ -13,8 +13,8 @@ from gpu_jobs.jobs import Policy
 
 def finish(campaign: Campaign, policy: Policy) -> Manifest:
     """Run a campaign to its end and publish it."""
-    for _ in campaign.run(policy, tick_s=0.1):
-        pass
+    *_, last = campaign.run(policy, tick_s=0.1)
+    assert last.is_complete, f"{last.closed}: {last.jobs}"
     return collect(campaign.store, campaign.plan)
 
 

@@ -14,6 +14,7 @@ from gpu_jobs.survey import WINDOW_CHUNKS, Survey
 from gpu_jobs.testing import FakeClock, FakeGpuWorker, MemoryStore, a_plan, a_policy, plan_campaign
 from gpu_jobs.worker.leasing import StoreClock
 
+WINDOWS = st.integers(0, 2)
 POLICY = a_policy(heartbeat_s=5.0, lease_timeout_s=30.0)
 
 
@@ -185,6 +186,29 @@ def test_a_window_once_done_is_never_listed_again():
 
     assert survey.items_left == 0
     assert store.calls["list"] == 0
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    is_settled=st.lists(st.booleans(), min_size=3 * WINDOW_CHUNKS, max_size=3 * WINDOW_CHUNKS), done=st.sets(WINDOWS)
+)
+def test_one_listing_of_many_windows_tells_what_each_would(is_settled, done):
+    """Neighbouring windows that are listed together know what each knows by itself, also around those that are done."""
+    store = MemoryStore()
+    plan = a_plan(num_items=3 * WINDOW_CHUNKS, cuts=tuple(range(3 * WINDOW_CHUNKS + 1)))
+    left = [
+        Chunk(item, item + 1) for item, each in enumerate(is_settled) if not (each or item // WINDOW_CHUNKS in done)
+    ]
+    settle_all_but(store, plan, left)
+    together, apart = (Survey(Ledger(store), plan.cuts) for _ in range(2))
+    together.refresh_all()
+    for window in apart.windows:
+        apart.refresh(window)
+
+    for survey in (together, apart):
+        assert [found.chunk for window in survey.windows for found in window.open] == left
+    together.refresh_all()
+    assert [window.open for window in together.windows] == [window.open for window in apart.windows]
 
 
 def test_gpu_workers_that_start_together_rarely_collide():
