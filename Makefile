@@ -32,7 +32,10 @@ check: $(READY)  ## format, lint, types, import contracts
 test: check  ## everything that takes seconds
 	$(BIN)/pytest -m 'not slow and not live'
 
-test-slow: $(READY)  ## the rest
+test-slow: $(READY)  ## the rest; its browser test needs Chromium, which root gets installed
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq chromium; } || \
+		{ echo "install Chromium first: apt-get install chromium" >&2; exit 1; }
 	$(BIN)/pytest -m 'slow and not live'
 
 bench: $(READY)  ## one JSON object a line

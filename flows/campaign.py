@@ -18,12 +18,14 @@ from gpu_jobs.collect import Manifest
 from gpu_jobs.errors import CampaignClosedError, RefusedError, SupersededError
 from gpu_jobs.jobs import Policy
 from gpu_jobs.observe import JobStatus, Progress
-from tasks.artifacts import show_jobs, show_summary
+from tasks.artifacts import show_summary
 from tasks.collect import collect
+from tasks.flow_runs import label_flow_run, leave_if_suspended, platform_slots
 from tasks.gpu_job import Follower, gpu_job
 from tasks.outcome import end_in
 from tasks.report import report
 from tasks.split import split
+from tasks.summary import summary
 
 __all__ = ["CampaignParameters", "CampaignSummary", "follow_jobs", "run_campaign"]
 
@@ -68,12 +70,12 @@ def run_campaign(parameters: CampaignParameters) -> CampaignSummary:
         campaign = split(spec, parameters.policy, return_state=True).result()
         if campaign is None:
             return end_in(Completed(message="nothing new", data=CampaignSummary(campaign="")))
+        label_flow_run(campaign)
         first, last = _dispatch(campaign, parameters.policy)
     except RefusedError as error:
         return end_in(Failed(message=f"refused: {error}", data=error))
     except SupersededError as error:
         return end_in(Cancelled(message=f"another flow run took over: {error}", data=error))
-    show_jobs(_name(campaign), last.jobs)
     return _publish(campaign, first, last)
 
 
@@ -81,10 +83,11 @@ def _dispatch(campaign: Campaign, policy: Policy) -> tuple[Progress, Progress]:
     """Run the loop to its end; return its first look and its last."""
     first: Progress | None = None
     followers = _Followers()
-    turns = campaign.run(policy)
-    with Display(_name(campaign)) as display:
+    turns = campaign.run(policy, opener=flow_run.id or "")
+    with platform_slots(policy.platforms), Display(campaign.store.uri, policy.budget_usd) as display:
         try:
             for progress in turns:
+                leave_if_suspended()
                 first = first or progress
                 followers.tell(progress.jobs)
                 display.show(progress)
@@ -131,13 +134,13 @@ def _publish(campaign: Campaign, first: Progress, last: Progress) -> CampaignSum
     """Collect and report, whole or partial, and say how it ended."""
     manifest = collect(campaign)
     written = report(campaign, manifest, return_state=True)
-    uri = str(written.result()) if written.is_completed() else ""  # an outcome without a report is still one
+    page = written.result() if written.is_completed() else None  # an outcome without a report is still one
     outcome = _outcome(manifest, first, last)
-    show_summary(campaign, last, manifest, uri, outcome)
+    show_summary(_name(campaign), summary(campaign, last, manifest, page, outcome))
     get_run_logger().info(outcome)
     if not manifest.is_complete:
         return end_in(Failed(message=outcome, data=CampaignClosedError(outcome)))
-    summary = CampaignSummary(
+    result = CampaignSummary(
         campaign=campaign.store.uri,
         manifest=layout.manifest(manifest.digest),
         num_items=manifest.num_items,
@@ -145,9 +148,9 @@ def _publish(campaign: Campaign, first: Progress, last: Progress) -> CampaignSum
         num_quarantined=manifest.num_quarantined,
         num_open=manifest.num_open,
         spent_usd=last.spent_usd,
-        report=uri,
+        report=page.uri if page else "",
     )
-    return end_in(Completed(message=outcome, data=summary))
+    return end_in(Completed(message=outcome, data=result))
 
 
 def _outcome(manifest: Manifest, first: Progress, last: Progress) -> str:

@@ -1,8 +1,9 @@
-"""What a person sees while a campaign runs: a progress artifact, log lines, and a bar if there is a terminal."""
+"""What a campaign shows while it runs: artifacts, events, log lines, and a bar if there is a terminal."""
 
 import logging
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -14,8 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.theme import Theme
 
+from gpu_jobs.errors import SupersededError
 from gpu_jobs.observe import Progress
-from tasks.artifacts import ProgressArtifact
+from tasks.artifacts import JobsTable, ProgressArtifact
+from tasks.events import Events
 
 _LOG_EVERY_S = 10.0
 _LOG_BESIDE_BAR_EVERY_S = 60.0
@@ -24,8 +27,15 @@ _LOG_BESIDE_BAR_EVERY_S = 60.0
 class Display:
     """Shows every look at a campaign, each way at its own pace. A context, for the bar."""
 
-    def __init__(self, campaign: str) -> None:
-        self._artifact = ProgressArtifact(campaign)
+    def __init__(
+        self, uri: str, budget_usd: float | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        campaign = uri.rpartition("/")[2]
+        self._artifact = ProgressArtifact(campaign, clock=clock)
+        self._table = JobsTable(uri, clock=clock)
+        self._events = Events(uri, budget_usd, clock=clock)
+        self._clock = clock
+        self._last: Progress | None = None
         self._logger = get_run_logger()
         self._bar = _bar() if sys.stderr.isatty() else None
         self._row = self._bar.add_task(campaign, total=None, said="") if self._bar else None
@@ -43,6 +53,8 @@ class Display:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.close()
+        if error is not None and not isinstance(error, SupersededError):
+            self._events.closed(f"interrupted by {type(error).__name__}", self._last)
 
     def show(self, progress: Progress, *, is_last: bool = False) -> None:
         said = said_of(progress)
@@ -50,13 +62,18 @@ class Display:
             self._bar.update(self._row, total=progress.num_items, completed=progress.items_done, said=said)
         self._log(f"{progress.items_done} of {progress.num_items} items, {said}: {progress.decision}", is_last=is_last)
         self._artifact.show(progress, is_last=is_last)
+        self._table.show(progress.jobs, is_last=is_last)
+        self._events.tell(progress, is_last=is_last)
+        self._last = progress
+        if is_last:
+            self._events.closed(progress.closed, progress)
 
     def _log(self, line: str, *, is_last: bool) -> None:
-        if line == self._logged or (time.monotonic() < self._log_due_at and not is_last):
+        if line == self._logged or (self._clock() < self._log_due_at and not is_last):
             return
         self._logger.info(line)
         self._logged = line
-        self._log_due_at = time.monotonic() + (_LOG_BESIDE_BAR_EVERY_S if self._bar else _LOG_EVERY_S)
+        self._log_due_at = self._clock() + (_LOG_BESIDE_BAR_EVERY_S if self._bar else _LOG_EVERY_S)
 
 
 def said_of(progress: Progress) -> str:

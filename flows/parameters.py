@@ -1,41 +1,89 @@
-"""What a person may ask of any campaign: one pydantic model, also a form in Prefect's UI and a command line."""
+"""What a person may ask of any campaign: one pydantic model, also a form in Prefect's UI and a command line.
+
+Nested models are the form's boxes. What JSON schema can refuse, Prefect refuses at submission; the flow checks all of
+it again, since the form lets people switch that off.
+"""
 
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic.config import JsonDict
+from pydantic_settings import SettingsConfigDict
 
 from gpu_jobs.jobs import Policy
+from gpu_jobs.platforms import ADAPTERS
 from gpu_jobs.split import CampaignSpec
 from gpu_jobs.workloads.base import Params
 
+__all__ = ["Advanced", "CampaignParameters", "Limits", "Where"]
+
 _POLICY = Policy()
 _POLICY_FIELDS = {field.name for field in fields(Policy)}
+_CLOUDS: list[Any] = ["cloud_run", "modal", "runpod"]
+_ON_CLOUDS: JsonDict = {"properties": {"platforms": {"contains": {"enum": _CLOUDS}}}, "required": ["platforms"]}
+_NEEDS_BUCKET: JsonDict = {
+    "if": _ON_CLOUDS,
+    "then": {"properties": {"store_root": {"pattern": "^gs://"}}, "required": ["store_root"]},
+}
+_NEEDS_REMOTE_DATASET: JsonDict = {
+    "if": {"properties": {"where": _ON_CLOUDS}, "required": ["where"]},
+    "then": {"properties": {"dataset": {"pattern": "^(gs|https)://", "items": {"pattern": "^(gs|https)://"}}}},
+}
+_ONLY_NEW_NEEDS_DATE: JsonDict = {
+    "if": {"properties": {"only_new": {"const": True}}, "required": ["only_new"]},
+    "then": {"properties": {"name": {"pattern": r"\{date\}"}}, "required": ["name"]},
+}
 
 
-class CampaignParameters(BaseModel):
-    """Dataset, what to do with it, where, within which limits. A flow narrows `workload` and `params`."""
+def _may_be_empty(schema: JsonDict) -> None:
+    """Show `X | None` as a field that may stay empty, not as a switch between two types."""
+    options = schema.pop("anyOf")
+    assert isinstance(options, list)
+    assert isinstance(options[0], dict)
+    schema.pop("default", None)
+    schema.update(options[0])
+
+
+def _positive_or_empty(schema: JsonDict) -> None:
+    _may_be_empty(schema)
+    schema["exclusiveMinimum"] = 0
+
+
+def _not_negative_or_empty(schema: JsonDict) -> None:
+    _may_be_empty(schema)
+    schema["minimum"] = 0
+
+
+class Section(BaseModel):
+    """A box of the form."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    workload: ClassVar[str]
-    """A built-in name or `package.module:Class`."""
 
-    dataset: str | list[str] = Field(
-        title="Dataset",
-        description="Folder, glob, file, gs:// prefix, https:// file or table (.parquet, .csv, .jsonl); or several",
-    )
-    params: Params = Field(default=Params(), title="What to do")
+class Where(Section):
+    """Which platforms may be used, and where everything is kept."""
+
+    model_config = ConfigDict(json_schema_extra={"allOf": [_NEEDS_BUCKET]})
 
     platforms: list[Literal["local", "cloud_run", "modal", "runpod"]] = Field(
-        default=["local"], title="Platforms", description="Where GPU workers may run; the cheapest offer is taken"
+        default=["local"],
+        title="Platforms",
+        description="Where GPU workers may run; the cheapest offer is taken. local: processes of the machine that runs "
+        "the flow",
+        json_schema_extra={"items": {"type": "string", "enum": [*ADAPTERS]}, "minItems": 1},
     )
     store_root: str = Field(
         default="./fanfold-store",
         title="Store",
-        description="Folder or gs://bucket/prefix that holds campaigns; GPU clouds need a bucket",
+        description="Folder or gs://bucket/prefix that holds campaigns, their outputs and reports; GPU clouds need a "
+        "bucket",
     )
+
+
+class Limits(Section):
+    """How much may be used. A later flow run that goes on with the campaign may set others."""
 
     max_workers: int = Field(
         default=_POLICY.max_workers,
@@ -47,31 +95,33 @@ class CampaignParameters(BaseModel):
         default=None,
         title="Budget, dollars",
         description="No GPU job starts that could exceed it; empty: no limit",
-        json_schema_extra={"minimum": 0},
+        json_schema_extra=_not_negative_or_empty,
     )
     deadline: datetime | None = Field(
         default=None,
         title="Deadline",
-        description="GPU workers end at it, and what they have finished is published; a time without a zone is UTC",
+        description="GPU workers end at it, and what they have finished is published; a time without a zone is UTC. "
+        "Empty: none",
+        json_schema_extra=_may_be_empty,
     )
 
-    name: str = Field(
-        default="",
-        title="Name",
-        description="Of the campaign: the same name resumes it. {date} becomes the scheduled start's UTC date. "
-        "Empty: made from workload, parameters and dataset",
-    )
-    only_new: bool = Field(
-        default=False,
-        title="Only new items",
-        description="Skip what campaigns of the same name with other dates have committed; needs {date} in the name",
-    )
+    @field_validator("deadline")
+    @classmethod
+    def _is_aware(cls, deadline: datetime | None) -> datetime | None:
+        if deadline is None:
+            return None
+        return deadline.replace(tzinfo=UTC) if deadline.tzinfo is None else deadline.astimezone(UTC)
+
+
+class Advanced(Section):
+    """Rarely needed: how work is cut, and how patient the campaign is with what fails."""
+
     id_column: str = Field(default="id", title="Id column", description="Column of a table that holds item ids")
     chunk_weight: float | None = Field(
         default=None,
         title="Weight of a chunk",
         description="In the workload's unit (video: seconds); empty: chosen. Fixed when the campaign begins",
-        json_schema_extra={"exclusiveMinimum": 0},
+        json_schema_extra=_positive_or_empty,
     )
     job_hours: float = Field(
         default=_POLICY.job_hours,
@@ -120,8 +170,47 @@ class CampaignParameters(BaseModel):
         ge=0,
         le=1,
         title="Quarantined share",
-        description="Of all items; above it the campaign is closed",
+        description="Of all items, from 0 to 1; above it the campaign is closed",
     )
+
+
+_SHORT_FLAGS = {
+    f"{section}.{flag}": flag
+    for section, model in (("where", Where), ("limits", Limits), ("advanced", Advanced))
+    for flag in (name.replace("_", "-") for name in model.model_fields)
+}
+"""So that `--limits.max-workers 2` is `--max-workers 2` as well."""
+
+
+class CampaignParameters(Section):
+    """Dataset, what to do with it, where, within which limits. A flow narrows `workload` and `params`."""
+
+    model_config = SettingsConfigDict(
+        json_schema_extra={"allOf": [_NEEDS_REMOTE_DATASET, _ONLY_NEW_NEEDS_DATE]}, cli_shortcuts=_SHORT_FLAGS
+    )
+
+    workload: ClassVar[str]
+    """A built-in name or `package.module:Class`."""
+
+    dataset: Annotated[str, Field(title="one")] | Annotated[list[str], Field(title="several")] = Field(
+        title="Dataset",
+        description="Folder, glob, file, gs:// prefix, https:// file or table (.parquet, .csv, .jsonl); or several",
+    )
+    params: Params = Field(default=Params(), title="What to do")
+    where: Where = Field(default=Where(), title="Where it may run")
+    limits: Limits = Field(default=Limits(), title="Limits")
+    name: str = Field(
+        default="",
+        title="Campaign name",
+        description="The same name resumes it. {date} becomes the scheduled start's UTC date. "
+        "Empty: made from workload, parameters and dataset",
+    )
+    only_new: bool = Field(
+        default=False,
+        title="Only new items",
+        description="Skip what campaigns of the same name with other dates have committed; needs {date} in the name",
+    )
+    advanced: Advanced = Field(default=Advanced(), title="Advanced")
 
     @field_validator("dataset")
     @classmethod
@@ -129,29 +218,22 @@ class CampaignParameters(BaseModel):
         """A list of one is that one, which has to exist; the command line knows only lists."""
         return dataset[0] if isinstance(dataset, list) and len(dataset) == 1 else dataset
 
-    @field_validator("deadline")
-    @classmethod
-    def _is_aware(cls, deadline: datetime | None) -> datetime | None:
-        if deadline is None:
-            return None
-        return deadline.replace(tzinfo=UTC) if deadline.tzinfo is None else deadline.astimezone(UTC)
-
     @property
     def policy(self) -> Policy:
         """What may be used; a resume may change it."""
-        asked = self.model_dump(include=_POLICY_FIELDS)
-        return Policy(**{**asked, "platforms": tuple(self.platforms)})
+        asked = {**self.limits.model_dump(), **self.advanced.model_dump(include=_POLICY_FIELDS)}
+        return Policy(platforms=tuple(self.where.platforms), **asked)
 
     def spec(self, scheduled_for: datetime) -> CampaignSpec:
         """What determines the rows, and where they go."""
         return CampaignSpec(
-            store_root=self.store_root,
+            store_root=self.where.store_root,
             dataset=self.dataset,
             workload=self.workload,
             params=self.params.model_dump(mode="json"),
             name=self.name,
             scheduled_for=scheduled_for,
             only_new=self.only_new,
-            chunk_weight=self.chunk_weight,
-            id_column=self.id_column,
+            chunk_weight=self.advanced.chunk_weight,
+            id_column=self.advanced.id_column,
         )

@@ -4,23 +4,40 @@ python -m flows.video_analysis --dataset videos/ --max-workers 4
 """
 
 import sys
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
 
-from prefect import flow
 from pydantic import Field
 
-from flows.campaign import CampaignParameters, CampaignSummary, follow_jobs, run_campaign
+from flows.campaign import CampaignParameters, CampaignSummary, run_campaign
 from flows.command_line import main
+from flows.stopping import campaign_flow
+from gpu_jobs.split import CampaignSpec
+from gpu_jobs.workloads.demo import make_demo_videos
 from gpu_jobs.workloads.video import VideoParams
+
+DEMO = "demo"
+"""As a dataset: real clips that come with a package, made on first use where the flow runs."""
+_DEMO_VIDEOS = Path("demo/videos")
 
 
 class VideoAnalysis(CampaignParameters):
     """Find shots in videos, and label and embed sampled frames: one row per shot and per frame."""
 
     workload = "video"
-    params: VideoParams = Field(default=VideoParams(), title="Analyses")
+    params: VideoParams = Field(default=VideoParams(), title="What to do")
+
+    def spec(self, scheduled_for: datetime) -> CampaignSpec:
+        """As for any campaign; the demo's videos are made if they are asked for."""
+        spec = super().spec(scheduled_for)
+        if self.dataset != DEMO:
+            return spec
+        make_demo_videos(_DEMO_VIDEOS.absolute())
+        return replace(spec, dataset=str(_DEMO_VIDEOS.absolute()))
 
 
-@flow(name="video-analysis", task_runner=follow_jobs())
+@campaign_flow("video-analysis")
 def video_analysis(campaign: VideoAnalysis) -> CampaignSummary:
     """Analyse videos on GPU workers. Started again with the same dataset and parameters, it goes on where it was."""
     return run_campaign(campaign)

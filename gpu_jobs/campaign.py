@@ -14,7 +14,8 @@ from gpu_jobs.jobs import Policy
 from gpu_jobs.journal import Journal
 from gpu_jobs.ledger import Ledger, Plan
 from gpu_jobs.loop import Loop
-from gpu_jobs.observe import COST_COLUMNS, Observer, Progress
+from gpu_jobs.money import by_class
+from gpu_jobs.observe import COST_COLUMNS, SECONDS, Observer, Progress
 from gpu_jobs.platforms import ADAPTERS, open_platform
 from gpu_jobs.platforms.base import Platform
 from gpu_jobs.split import CampaignSpec, split
@@ -141,11 +142,18 @@ class Campaign:
         return scan_parquet(self.store, [self._manifest().quarantine.key])
 
     def cost(self) -> pl.DataFrame:
-        """One row per GPU job of all openings: dollars (0 while it runs), and GPU worker seconds by class."""
+        """One row per GPU job of all openings: dollars, GPU worker seconds billed, and the same by class.
+
+        Dollars are estimates by the offer's hourly price; of a GPU job that still runs, so far.
+        """
         state = self.journal.read()
         observer = Observer(self.ledger, self.plan, Policy())
         observer.look(must_survey=False)
         return pl.DataFrame([observer.cost_row(entry, state) for entry in state.orders.values()], schema=COST_COLUMNS)
+
+    def cost_by_class(self) -> pl.DataFrame:
+        """The same, added up by what GPU workers spent it on: `class`, `seconds`, `share`, `usd`."""
+        return by_class(self.cost(), SECONDS)
 
     def _manifest(self) -> Manifest:
         manifest = newest_manifest(self.store)

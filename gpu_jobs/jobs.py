@@ -84,4 +84,4 @@ class Observation:
     reason: str = ""
     """Why it is over, in the words of our failure causes; "" while it is not."""
     detail: str = ""
-    """The platform's own message, or the end of a log."""
+    """The platform's own message, or the end of a log in whole lines; while it runs, only if that costs nothing."""

@@ -12,6 +12,7 @@ from gpu_jobs.dispatch import CampaignView, JobView
 from gpu_jobs.jobs import Observation, Order, Phase, Policy
 from gpu_jobs.journal import Ended, JournalState, Ordered
 from gpu_jobs.ledger import Heartbeat, Ledger, Plan
+from gpu_jobs.money import spent_usd
 from gpu_jobs.survey import Survey
 
 _SURVEY_SHARE = 0.1
@@ -27,8 +28,11 @@ COST_COLUMNS: dict[str, Any] = {
     "status": pl.String,
     "items": pl.Int64,
     "usd": pl.Float64,
+    "billed_s": pl.Float64,
     **{f"{name}_s": pl.Float64 for name in SECONDS},
 }
+OVER = ("succeeded", "failed", "cancelled")
+"""Statuses of a GPU job of which nothing runs any more."""
 _STARTING = Observation(phase=Phase.STARTING)
 
 
@@ -39,6 +43,8 @@ class JobStatus:
     order: str
     platform: str
     gpu: str
+    machine: str
+    """GPU, place and mode of the offer."""
     workers: int
     """As ordered."""
     workers_alive: int
@@ -47,13 +53,14 @@ class JobStatus:
     items_per_s: float
     gpu_use: str
     usd: float
+    """An estimate; so far, while it runs."""
     status: str
     """pending, running, succeeded, failed or cancelled."""
     reason: str
     seconds: Mapping[str, float]
     """GPU worker seconds by class, added up."""
     log: str = ""
-    """End of its log, once it is over."""
+    """End of its log, if its platform shows it while it runs; once it is over, in any case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +77,7 @@ class Progress:
     jobs: tuple[JobStatus, ...]
     """All GPU jobs of this opening, in order."""
     spent_usd: float
+    """By all GPU jobs ever, an estimate; those that run count so far."""
     decision: str
     closed: str = ""
     """Why the campaign is closed; "" while it runs."""
@@ -119,12 +127,10 @@ class Observer:
         return live
 
     def _find_exhausted(self) -> str:
-        for window in self._survey.windows:
-            leases = self._survey.leases(window) if window.open else {}
-            for found in window.open:
-                lease = leases.get(found.chunk)
-                if lease and lease.ended and lease.number >= self._policy.max_attempts:
-                    return found.chunk.id
+        still_open = {found.chunk for window in self._survey.windows for found in window.open}
+        for chunk, lease in self._survey.newest_attempts().items():
+            if lease.ended and lease.number >= self._policy.max_attempts and chunk in still_open:
+                return chunk.id
         return ""
 
     def view(self, state: JournalState, seen: Mapping[str, Observation]) -> CampaignView:
@@ -152,6 +158,8 @@ class Observer:
         computed = (self._settled_before or 0) + sum(beat.items_done for beat in self._beats)
         settled = view.num_items - view.items_left
         at_most = view.num_items if view.items_left == 0 else view.num_items - 1
+        now = datetime.now(UTC)
+        accrued_usd = sum(spent_usd(order, state.orders[order.name].at, now) for order in state.live_orders)
         self._items_done = max(self._items_done, settled, min(computed, at_most))
         return Progress(
             num_items=view.num_items,
@@ -159,8 +167,8 @@ class Observer:
             items_left=view.items_left,
             quarantined_items=view.quarantined_items,
             chunks_left=view.chunks_left,
-            jobs=tuple(self._job_status(entry.order, state, seen) for entry in state.orders_of_opening),
-            spent_usd=view.spent_usd,
+            jobs=tuple(self._job_status(entry, state, seen) for entry in state.orders_of_opening),
+            spent_usd=view.spent_usd + accrued_usd,
             decision=decision,
             closed=view.closed,
         )
@@ -176,7 +184,9 @@ class Observer:
 
     def cost_row(self, ordered: Ordered, state: JournalState) -> dict[str, str | int | float]:
         """What one GPU job has cost and given, by `COST_COLUMNS`."""
-        status = self._job_status(ordered.order, state, self.seen_by_heartbeats(state))
+        status = self._job_status(ordered, state, self.seen_by_heartbeats(state))
+        end = state.ended.get(ordered.order.name)
+        lasted = (end.at if end else datetime.now(UTC)) - ordered.at
         seconds = {f"{name}_s": round(status.seconds.get(name, 0.0), 3) for name in SECONDS}
         return {
             "order": status.order,
@@ -186,6 +196,7 @@ class Observer:
             "status": status.status,
             "items": status.items_done,
             "usd": status.usd,
+            "billed_s": round(ordered.order.num_workers * max(0.0, lasted.total_seconds()), 3),
             **seconds,
         }
 
@@ -205,7 +216,8 @@ class Observer:
         words = [end.reason] if end and end.reason != "succeeded" else []
         return ": ".join(filter(None, [*words, self._why_over(order)]))
 
-    def _job_status(self, order: Order, state: JournalState, seen: Mapping[str, Observation]) -> JobStatus:
+    def _job_status(self, ordered: Ordered, state: JournalState, seen: Mapping[str, Observation]) -> JobStatus:
+        order = ordered.order
         end = state.ended.get(order.name)
         observation = seen.get(order.name, _STARTING)
         beats = [beat for beat in self._beats if beat.order == order.name]
@@ -214,17 +226,18 @@ class Observer:
             order=order.name,
             platform=order.offer.platform,
             gpu=order.offer.gpu,
+            machine=order.offer.machine,
             workers=order.num_workers,
             workers_alive=observation.workers_alive if end is None else 0,
             items_done=sum(beat.items_done for beat in beats),
             items_failed=sum(beat.items_failed for beat in beats),
             items_per_s=sum(beat.items_per_s for beat in alive),
             gpu_use="; ".join(sorted({beat.gpu for beat in beats})),
-            usd=end.spent_usd if end else 0.0,
+            usd=end.spent_usd if end else spent_usd(order, ordered.at, datetime.now(UTC)),
             status=_status(end, observation),
             reason=self._reason(order.name, end),
             seconds=_added_up(beats),
-            log=end.detail if end else "",
+            log=(end or observation).detail,
         )
 
 

@@ -23,6 +23,19 @@ class Offer:
     max_workers: int
     """GPU workers that one GPU job may have."""
 
+    @property
+    def machine(self) -> str:
+        """GPU, place and mode, for people; the platform is named beside it."""
+        if self.platform == "local":
+            return self._gpus
+        return f"{self._gpus}, {self.region}, {self.mode}"
+
+    @property
+    def _gpus(self) -> str:
+        if not self.num_gpus:
+            return "no GPU"
+        return self.gpu if self.num_gpus == 1 else f"{self.num_gpus} \N{MULTIPLICATION SIGN} {self.gpu}"
+
 
 LOCAL = Offer(
     platform="local",

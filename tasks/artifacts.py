@@ -1,5 +1,6 @@
 """What Prefect's UI shows of a campaign. All of it is for the eye: a failure to show something is only logged."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,15 +14,39 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 
-from gpu_jobs.campaign import Campaign
-from gpu_jobs.collect import Manifest, OutputFile
-from gpu_jobs.observe import JobStatus, Progress
+from gpu_jobs import layout
+from gpu_jobs.observe import OVER, JobStatus, Progress
+from tasks.summary import place
+
+Row = dict[str, str | int]
 
 _MIN_PAUSE_S = 5.0
-_MAX_LISTED = 20
+_MAX_JOBS = 100
+_MAX_REASON = 200
+"""Characters."""
+
+
+class _Pace:
+    """Lets one call through every five seconds, and none that would say nothing new."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._shown: object = None
+        self._due_at = 0.0
+
+    def is_due(self, shown: object, *, is_last: bool) -> bool:
+        if shown == self._shown or (self._clock() < self._due_at and not is_last):
+            return False
+        self._due_at = self._clock() + _MIN_PAUSE_S
+        return True
+
+    def passed(self, shown: object) -> None:
+        self._shown = shown
 
 
 class ProgressArtifact:
@@ -29,16 +54,13 @@ class ProgressArtifact:
 
     def __init__(self, campaign: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._campaign = campaign
-        self._clock = clock
         self._id: UUID | None = None
-        self._shown = -1.0
-        self._due_at = 0.0
+        self._pace = _Pace(clock)
 
     def show(self, progress: Progress, *, is_last: bool = False) -> None:
         percent = round(100 * progress.items_done / progress.num_items, 1)
-        if percent == self._shown or (self._clock() < self._due_at and not is_last):
+        if not self._pace.is_due(percent, is_last=is_last):
             return
-        self._due_at = self._clock() + _MIN_PAUSE_S
         with _for_the_eye("progress"):
             if self._id is None:
                 key = f"{self._campaign}-progress"
@@ -46,86 +68,78 @@ class ProgressArtifact:
                 self._id = cast("UUID", create_progress_artifact(progress=percent, key=key, description=text))
             else:
                 update_progress_artifact(artifact_id=self._id, progress=percent)
-            self._shown = percent
+            self._pace.passed(percent)
 
 
-def show_jobs(campaign: str, jobs: Sequence[JobStatus]) -> None:
-    """Table of the GPU jobs of one flow run."""
-    with _for_the_eye("GPU jobs"):
-        create_table_artifact(
-            key=f"{campaign}-gpu-jobs", table=[_job_row(job) for job in jobs], description=f"GPU jobs of {campaign}"
+class JobsTable:
+    """GPU jobs of this flow run, one row each, changed in place at most every five seconds."""
+
+    def __init__(self, uri: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._uri = uri
+        self._id: UUID | None = None
+        self._pace = _Pace(clock)
+
+    def show(self, jobs: Sequence[JobStatus], *, is_last: bool = False) -> None:
+        rows = _rows(jobs)
+        if not self._pace.is_due(rows, is_last=is_last):
+            return
+        with _for_the_eye("GPU jobs"):
+            if self._id is None:
+                key = f"{self._uri.rpartition('/')[2]}-gpu-jobs"
+                self._id = cast("UUID", create_table_artifact(key=key, table=rows, description=self._about(len(jobs))))
+            else:
+                update_table_artifact(self._id, rows, self._about(len(jobs)))
+            self._pace.passed(rows)
+
+    def _about(self, num_jobs: int) -> str:
+        some = f" (the newest {_MAX_JOBS} of {num_jobs}, those that run first)" if num_jobs > _MAX_JOBS else ""
+        return (
+            f"GPU jobs of this flow run{some}. Dollars are estimates. Store: {place(self._uri)}. "
+            f"Report, at the end: {place(f'{self._uri}/{layout.REPORT}')}"
         )
 
 
-def show_summary(campaign: Campaign, progress: Progress, manifest: Manifest, report: str, outcome: str) -> None:
+def update_table_artifact(artifact_id: UUID, table: list[Row], description: str) -> None:
+    """Change a table in place; Prefect has this for progress only."""
+    with get_client(sync_client=True) as client:
+        client.update_artifact(artifact_id, ArtifactUpdate(data=json.dumps(table), description=description))
+
+
+def show_summary(name: str, markdown: str) -> None:
     """What came of the campaign, and where it is."""
-    name = campaign.store.uri.rpartition("/")[2]
     with _for_the_eye("summary"):
-        create_markdown_artifact(
-            key=f"{name}-summary",
-            markdown=summary(campaign, progress, manifest, report, outcome),
-            description=f"Outcome of {name}",
-        )
+        create_markdown_artifact(key=f"{name}-summary", markdown=markdown, description=f"Outcome of {name}")
 
 
-def summary(campaign: Campaign, progress: Progress, manifest: Manifest, report: str, outcome: str) -> str:
-    """The same, as Markdown."""
-    uri = campaign.store.uri
-    listed = [_output_line(uri, file) for file in manifest.outputs[:_MAX_LISTED]]
-    if len(manifest.outputs) > _MAX_LISTED:
-        listed.append(f"- and {len(manifest.outputs) - _MAX_LISTED} more")
-    versions = ", ".join(f"{package} {version}" for package, version in manifest.versions.items())
-    kind = "Outputs" if manifest.is_complete else "Outputs so far (a partial result)"
-    return "\n".join(
-        [
-            f"**{outcome}**",
-            "",
-            "| | |",
-            "|-|-|",
-            f"| workload | {manifest.workload} |",
-            f"| dataset | {manifest.dataset} |",
-            f"| items | {manifest.num_items} |",
-            f"| committed | {manifest.num_committed} |",
-            f"| quarantined | {manifest.num_quarantined} |",
-            f"| open | {manifest.num_open} |",
-            f"| spent | ${progress.spent_usd:.2f} |",
-            f"| GPU jobs of this flow run | {len(progress.jobs)} |",
-            f"| campaign | {_place(uri)} |",
-            f"| report | {_place(report) if report else 'not written'} |",
-            f"| quarantine | {_place(f'{uri}/{manifest.quarantine.key}')} |",
-            f"| versions | {versions} |",
-            "",
-            f"{kind}:",
-            "",
-            *listed,
-        ]
-    )
+def _most_telling(jobs: Sequence[JobStatus]) -> list[JobStatus]:
+    """All in order; if there are too many, those that run, then those that are over, the newest first."""
+    if len(jobs) <= _MAX_JOBS:
+        return list(jobs)
+    over = [job for job in jobs if job.status in OVER]
+    running = [job for job in jobs if job.status not in OVER]
+    return [*over, *running][: -_MAX_JOBS - 1 : -1]
 
 
-def _output_line(uri: str, file: OutputFile) -> str:
-    return f"- {_place(f'{uri}/{file.key}')}: {file.num_rows} rows, {file.num_bytes / 1e6:.1f} MB"
+def _rows(jobs: Sequence[JobStatus]) -> list[Row]:
+    rows = [_row(job) for job in _most_telling(jobs)]
+    if not any(row["GPU use"] for row in rows):  # a page is only so wide
+        rows = [{name: value for name, value in row.items() if name != "GPU use"} for row in rows]
+    return rows
 
 
-def _place(uri: str) -> str:
-    """A link where a browser can follow it."""
-    if uri.startswith("gs://"):
-        return f"[{uri}](https://console.cloud.google.com/storage/browser/{uri.removeprefix('gs://')})"
-    return f"`{uri}`"
-
-
-def _job_row(job: JobStatus) -> dict[str, str | int | float]:
+def _row(job: JobStatus) -> Row:
+    is_over = job.status in OVER
     return {
         "GPU job": job.order,
-        "platform": job.platform,
-        "GPU": job.gpu,
-        "GPU workers": job.workers,
         "status": job.status,
-        "reason": job.reason,
+        "platform": job.platform,
+        "offer": job.machine,
+        "GPU workers": str(job.workers) if is_over else f"{job.workers_alive} of {job.workers}",
         "items": job.items_done,
-        "error rows": job.items_failed,
-        "dollars": round(job.usd, 4),
-        "GPU use": job.gpu_use,
-        **{f"{name}, s": round(seconds, 1) for name, seconds in sorted(job.seconds.items())},
+        "items/s": "" if is_over else f"{job.items_per_s:.3g}",
+        "GPU use": "" if job.gpu_use.startswith("unavailable") else job.gpu_use,
+        "dollars": f"{job.usd:.2f}",
+        "reason": job.reason[:_MAX_REASON],
     }
 
 

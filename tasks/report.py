@@ -6,13 +6,12 @@ from prefect.logging import get_run_logger
 
 from gpu_jobs.campaign import Campaign
 from gpu_jobs.collect import Manifest
+from gpu_jobs.report import Report, write_report
 
 
 @task(name="report", cache_policy=NO_CACHE)
-def report(campaign: Campaign, manifest: Manifest) -> str:
-    """Write the report; return where it is."""
-    from gpu_jobs.report import write_report
-
-    uri = write_report(campaign, manifest)
-    get_run_logger().info("report: %s", uri)
-    return uri
+def report(campaign: Campaign, manifest: Manifest) -> Report:
+    """Write the report."""
+    written = write_report(campaign, manifest)
+    get_run_logger().info("report: %s", written.uri)
+    return written

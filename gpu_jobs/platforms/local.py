@@ -103,9 +103,9 @@ class LocalPlatform:
     def _observe(self, handle: Handle) -> Observation:
         identities = handle.id.split(",")
         codes = [self._exit_code(identity) for identity in identities]
-        if alive := codes.count(_ALIVE):
-            return Observation(phase=Phase.RUNNING, workers_alive=alive)
         logs = "\n".join(self._log_tail(handle.order, slot) for slot in range(len(identities)))
+        if alive := codes.count(_ALIVE):
+            return Observation(phase=Phase.RUNNING, workers_alive=alive, detail=logs)
         if all(code == 0 for code in codes):
             return Observation(phase=Phase.SUCCEEDED, detail=logs)
         if _UNKNOWN in codes:
@@ -125,9 +125,13 @@ class LocalPlatform:
 
     def _log_tail(self, order: str, slot: int) -> str:
         try:
-            return self.log_path(order, slot).read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace")
+            with self.log_path(order, slot).open("rb") as log:
+                size = log.seek(0, os.SEEK_END)
+                log.seek(max(0, size - _LOG_TAIL_BYTES))
+                tail = log.read().decode(errors="replace")
         except FileNotFoundError:
             return ""
+        return tail if size <= _LOG_TAIL_BYTES else tail.partition("\n")[2] or tail  # whole lines
 
 
 def default_log_dir() -> Path:

@@ -4,19 +4,33 @@ It is a view, derived from the store and overwritten whenever it is made again; 
 nothing but itself: no script, no address to fetch from, pictures inside.
 """
 
+from dataclasses import dataclass
+
 from gpu_jobs import layout
 from gpu_jobs.campaign import Campaign
 from gpu_jobs.collect import Manifest
 from gpu_jobs.report.facts import gather
 from gpu_jobs.report.page import render
+from gpu_jobs.report.picture import timeline_uri
 from gpu_jobs.report.sample import Limits, read_sample, sample_text
 
-__all__ = ["sample_text", "write_report"]
+__all__ = ["Report", "sample_text", "write_report"]
 
 
-def write_report(campaign: Campaign, manifest: Manifest) -> str:
-    """Make the report of what `manifest` published, put it into the campaign's store, and return its uri."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What was written, for those who point to it."""
+
+    uri: str
+    """Of the page, in the campaign's store."""
+    timeline: str
+    """The page's timeline as a picture of its own, a `data:` address; "" if no GPU worker ever began."""
+
+
+def write_report(campaign: Campaign, manifest: Manifest) -> Report:
+    """Make the report of what `manifest` published, and put it into the campaign's store."""
     sample = read_sample(campaign.store, manifest, Limits())
-    page = render(gather(campaign, manifest), sample)
+    facts = gather(campaign, manifest)
+    page = render(facts, sample)
     campaign.store.put(layout.REPORT, page.encode("utf-8", "replace"))
-    return f"{campaign.store.uri}/{layout.REPORT}"
+    return Report(uri=f"{campaign.store.uri}/{layout.REPORT}", timeline=timeline_uri(facts))

@@ -1,6 +1,6 @@
 """How the report looks: light or dark as the reader's system is, on a desk or on a phone."""
 
-CSS = """
+LIGHT = """
 :root {
   color-scheme: light dark;
   --page: #fbfbfa; --card: #ffffff; --text: #1f2328; --soft: #656d76; --line: #e3e5e8;
@@ -8,6 +8,25 @@ CSS = """
   --committed: #4c8d76; --quarantined: #c98a2b; --open: #c9ced6;
   --starting: #d5d9df; --model_load: #a9bfd8; --ended: #d08a4a; --idle: #c9ced6;
 }
+"""
+
+TIMELINE = """
+.timeline { display: block; overflow: visible; margin: 4px 0 8px; }
+.timeline text { font-size: 12px; fill: var(--text); }
+.timeline text { stroke: var(--page); stroke-width: 4px; paint-order: stroke; }
+.timeline text.tick { fill: var(--soft); font-variant-numeric: tabular-nums; }
+.timeline line.tick { stroke: var(--line); }
+.timeline line.pause { stroke: var(--soft); stroke-dasharray: 3 4; }
+.timeline rect.committed { fill: var(--committed); stroke: var(--page); stroke-width: 1; }
+.timeline rect.ended { fill: var(--ended); stroke: var(--page); stroke-width: 1; }
+.timeline rect.starting { fill: var(--starting); }
+.timeline rect.model_load { fill: var(--model_load); }
+.timeline rect.idle { fill: var(--idle); }
+"""
+
+CSS = (
+    LIGHT
+    + """
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #14171a; --card: #1b1f23; --text: #dfe3e8; --soft: #949da7; --line: #30363d;
@@ -75,17 +94,9 @@ dl { margin: 0; }
 section > dl { display: grid; grid-template-columns: minmax(110px, max-content) 1fr; gap: 5px 24px; font-size: 13.5px; }
 section > dl dt { color: var(--soft); }
 section > dl dd { margin: 0; overflow-wrap: anywhere; min-width: 0; }
-.timeline { display: block; overflow: visible; margin: 4px 0 8px; }
-.timeline text { font-size: 12px; fill: var(--text); }
-.timeline text { stroke: var(--page); stroke-width: 4px; paint-order: stroke; }
-.timeline text.tick { fill: var(--soft); font-variant-numeric: tabular-nums; }
-.timeline line.tick { stroke: var(--line); }
-.timeline line.pause { stroke: var(--soft); stroke-dasharray: 3 4; }
-.timeline rect.committed { fill: var(--committed); stroke: var(--page); stroke-width: 1; }
-.timeline rect.ended { fill: var(--ended); stroke: var(--page); stroke-width: 1; }
-.timeline rect.starting { fill: var(--starting); }
-.timeline rect.model_load { fill: var(--model_load); }
-.timeline rect.idle { fill: var(--idle); }
+"""
+    + TIMELINE
+    + """
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 13px; color: var(--soft); }
 .swatch { display: inline-block; width: 12px; height: 12px; border-radius: 2px; margin-right: 6px; }
 .swatch { vertical-align: -1px; }
@@ -111,3 +122,4 @@ footer { margin-top: 56px; color: var(--soft); font-size: 13px; border-top: 1px 
 }
 @media print { main { max-width: none; } }
 """
+)

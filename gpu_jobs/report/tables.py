@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from gpu_jobs.journal import Ended, Ordered
-from gpu_jobs.offers import Offer
 from gpu_jobs.report import wording
 from gpu_jobs.report.facts import MAX_QUARANTINE_ROWS, Facts, Life
 from gpu_jobs.report.markup import EMPTY, Column, Html, fill, join, section, table, terms
@@ -142,7 +141,7 @@ def _job_row(ordered: Ordered, end: Ended | None) -> tuple[object, ...]:
     order = ordered.order
     return (
         _short(order.name),
-        _machine(order.offer),
+        f"{order.offer.platform}, {order.offer.machine}",
         f"{order.num_workers:,}",
         wording.moment(ordered.at).removesuffix(" UTC"),
         wording.duration((end.at - ordered.at).total_seconds()) if end else "",
@@ -182,18 +181,6 @@ def meanings(facts: Facts) -> Html:
         ("Timeline", "A bar ends when its chunk is settled. It begins when the chunk was taken, or at the bar before."),
     ]
     return section("What the words and numbers mean", terms(pairs))
-
-
-def _machine(offer: Offer) -> str:
-    gpu = (
-        "no GPU"
-        if not offer.num_gpus
-        else offer.gpu
-        if offer.num_gpus == 1
-        else f"{offer.num_gpus} \N{MULTIPLICATION SIGN} {offer.gpu}"
-    )
-    where = "" if offer.platform == "local" else f", {offer.region}, {offer.mode}"
-    return f"{offer.platform}, {gpu}{where}"
 
 
 def _short(order: str) -> Html:

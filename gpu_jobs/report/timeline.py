@@ -83,24 +83,35 @@ def draw(lives: Sequence[Life], attempts: Sequence[Attempted] | None) -> Html:
     return fill(
         '<svg class="timeline" width="100%" height="{height}" role="img" aria-label="Timeline of GPU workers">\n'
         "{axis}\n{lanes}\n</svg>",
-        height=_AXIS_PX + len(shown) * _LANE_PX,
-        axis=_axis(axis, _AXIS_PX + len(shown) * _LANE_PX),
+        height=height(len(lives)),
+        axis=_axis(axis, height(len(lives))),
         lanes=join(lanes),
     )
 
 
+def height(num_lives: int) -> int:
+    """Pixels that `draw` takes."""
+    return _AXIS_PX + min(num_lives, MAX_LANES) * _LANE_PX
+
+
 def legend(lives: Sequence[Life], attempts: Sequence[Attempted] | None) -> Html:
     """What the colours mean, those that occur."""
-    names = dict(KINDS) if attempts is not None else {**KINDS, "committed": "working"}
-    for name in ("starting", "model_load"):
-        if not any(life.heartbeat.seconds.get(name) for life in lives):
-            del names[name]
-    if all(one.end in _GOOD_ENDS for one in attempts or ()):
-        del names["ended"]
     entries = (
-        fill('<span><i class="swatch {kind}"></i>{name}</span>', kind=kind, name=name) for kind, name in names.items()
+        fill('<span><i class="swatch {kind}"></i>{name}</span>', kind=kind, name=name)
+        for kind, name in names(lives, attempts).items()
     )
     return fill('<p class="legend">{entries}</p>', entries=join(entries, " "))
+
+
+def names(lives: Sequence[Life], attempts: Sequence[Attempted] | None) -> dict[str, str]:
+    """Kinds of bars that occur, and what they are."""
+    found = dict(KINDS) if attempts is not None else {**KINDS, "committed": "working"}
+    for name in ("starting", "model_load"):
+        if not any(life.heartbeat.seconds.get(name) for life in lives):
+            del found[name]
+    if all(one.end in _GOOD_ENDS for one in attempts or ()):
+        del found["ended"]
+    return found
 
 
 def _bars(life: Life, attempts: Sequence[Attempted]) -> Iterator[Bar]:

@@ -13,7 +13,7 @@ from gpu_jobs.workloads.base import Item, Params, Row, Workload
 
 
 class NoopParams(Params):
-    """What a campaign may set of the workload `noop`."""
+    """What the items pretend to be."""
 
     sleep_s: float = Field(default=0, ge=0, title="Seconds per item", description="How long each item pretends to take")
     rows_per_item: int = Field(default=1, ge=0, title="Rows per item", description="How many rows each item gives")

@@ -26,7 +26,7 @@ _LABELS = pl.List(pl.Struct({"label": pl.String, "score": pl.Float32}))
 
 
 class VideoParams(Params):
-    """What a campaign may set of the workload `video`."""
+    """What to look for in the videos, and how closely."""
 
     analyses: list[Literal["shots", "frames"]] = Field(
         default=["shots", "frames"],

@@ -3,12 +3,14 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from prefect.client.schemas.objects import State
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
-from small_flows import NoopCampaign, small
+from real_prefect import ZOMBIE_AFTER_S, Prefect, free_port, gpu_workers
+from small_flows import NoopCampaign, in_sections, small
 
 HERE = Path(__file__).parent
 Start = Callable[..., State]
@@ -53,6 +55,48 @@ def start(prefect_api, tmp_path, items) -> Start:
     """Run the small flow over the 40 items, but for what is asked otherwise, to its final state."""
 
     def started(model: type[NoopCampaign] = NoopCampaign, **asked) -> State:
-        return small(model(**{"dataset": items, "store_root": str(tmp_path / "store"), **asked}), return_state=True)
+        wanted = in_sections(**{"dataset": items, "store_root": str(tmp_path / "store"), **asked})
+        return small(model(**wanted), return_state=True)
+
+    return started
+
+
+@pytest.fixture(scope="session")
+def real_prefect(tmp_path_factory) -> Iterator[Prefect]:
+    """A server on loopback, set up and with everything deployed, for all tests that need a real one."""
+    prefect = Prefect(tmp_path_factory.mktemp("prefect"), free_port())
+    prefect.copy_project()
+    try:
+        prefect.start_server()
+        prefect.run("flows.setup", "--zombie-after-s", str(ZOMBIE_AFTER_S))
+        prefect.run("prefect", "--no-prompt", "deploy", "--all")
+        prefect.run("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "slow.yaml")
+        yield prefect
+    finally:
+        prefect.close()
+
+
+@pytest.fixture
+def served(real_prefect) -> Iterator[Prefect]:
+    """The same, for one test, which leaves no Prefect worker and no GPU worker behind."""
+    with temporary_settings({PREFECT_API_URL: real_prefect.url}):
+        yield real_prefect
+    real_prefect.stop_workers()
+    for process in gpu_workers(real_prefect.clone / "fanfold-store"):
+        process.kill()
+
+
+@pytest.fixture
+def slowly(served, items) -> Callable[..., UUID]:
+    """Start the slow deployment: 40 items in two chunks, two GPU workers."""
+
+    def started(*, name: str, sleep_s: float = 1.0) -> UUID:
+        campaign = {
+            "dataset": items,
+            "name": name,
+            "params": {"sleep_s": sleep_s},
+            "advanced": {"chunk_weight": 20, "part_s": 1, "lease_timeout_s": 5},
+        }
+        return served.start("slow/slow", campaign=campaign)
 
     return started

@@ -9,6 +9,7 @@ def a_job(**changed) -> JobStatus:
             "order": "ff-1",
             "platform": "local",
             "gpu": "cpu",
+            "machine": "no GPU",
             "workers": 2,
             "workers_alive": 2,
             "items_done": 0,

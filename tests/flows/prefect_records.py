@@ -15,6 +15,8 @@ from prefect.client.schemas.filters import (
     TaskRunFilterName,
 )
 from prefect.client.schemas.objects import Artifact, State, TaskRun
+from prefect.events import Event
+from prefect.events.filters import EventFilter, EventNameFilter, EventRelatedFilter
 
 
 def flow_run_id(state: State) -> UUID:
@@ -51,5 +53,21 @@ def task_runs_of_flow(flow: str, *, name: str) -> list[TaskRun]:
                 task_run_filter=TaskRunFilter(name=TaskRunFilterName(any_=[name])),
             )
             if any(run.state and run.state.is_final() for run in found) or time.monotonic() > give_up_at:
+                return found
+            time.sleep(0.3)
+
+
+def events_of(state: State, last: str) -> list[Event]:
+    """Our events of a flow run, once the one named `last` has arrived: they travel on their own."""
+    give_up_at = time.monotonic() + 60
+    run = f"prefect.flow-run.{flow_run_id(state)}"
+    wanted = EventFilter(event=EventNameFilter(prefix=["fanfold."]), related=EventRelatedFilter(id=[run]))
+    with get_client(sync_client=True) as client:
+        while True:
+            answer = client.request(
+                "POST", "/events/filter", json={"filter": wanted.model_dump(mode="json"), "limit": 50}
+            )
+            found = [Event.model_validate(each) for each in answer.json()["events"]]
+            if any(each.event == last for each in found) or time.monotonic() > give_up_at:
                 return found
             time.sleep(0.3)

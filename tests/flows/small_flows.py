@@ -2,13 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from prefect import flow
 from pydantic import Field
 
-from flows.campaign import CampaignParameters, CampaignSummary, follow_jobs, run_campaign
+from flows.campaign import CampaignParameters, CampaignSummary, run_campaign
 from flows.command_line import main
+from flows.parameters import Advanced, Limits, Where
+from flows.stopping import campaign_flow
 from gpu_jobs.workloads.base import Params
 from gpu_jobs.workloads.noop import Noop, NoopParams
 
@@ -51,12 +52,25 @@ class UnknownCampaign(CampaignParameters):
     workload = "no-such"
 
 
-@flow(name="small", task_runner=follow_jobs())
+def in_sections(**asked: Any) -> dict[str, Any]:
+    """Parameters named without their sections, as a short test likes to name them, in their sections."""
+    sections: dict[str, Any] = {}
+    for name, value in asked.items():
+        for section, model in (("where", Where), ("limits", Limits), ("advanced", Advanced)):
+            if name in model.model_fields:
+                sections.setdefault(section, {})[name] = value
+                break
+        else:
+            sections[name] = value
+    return sections
+
+
+@campaign_flow("small")
 def small(campaign: NoopCampaign | GatedCampaign | UnknownCampaign) -> CampaignSummary:
     return run_campaign(campaign)
 
 
-@flow(name="noop", task_runner=follow_jobs())
+@campaign_flow("noop")
 def noop(campaign: NoopCampaign) -> CampaignSummary:
     return run_campaign(campaign)
 

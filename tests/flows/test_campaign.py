@@ -1,11 +1,12 @@
 """Campaigns as flows, on real GPU worker processes of this machine."""
 
 import contextvars
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from prefect_records import artifacts_of, task_runs_of
+from prefect_records import artifacts_of, events_of, task_runs_of
 from small_flows import GatedCampaign, NoopCampaign, UnknownCampaign
 
 from flows.display import Display
@@ -18,7 +19,7 @@ TASKS_BESIDE_JOBS = 3
 
 
 def test_a_campaign_completes_with_one_task_run_per_gpu_job(start):
-    """Two GPU workers do 16 chunks; Prefect sees one GPU job, three artifacts and the counts."""
+    """Two GPU workers do 16 chunks; Prefect sees one GPU job, three artifacts, the counts and three events."""
     state = start(max_workers=2)
 
     assert state.message == "every item is settled: 40 committed, 0 quarantined"
@@ -35,7 +36,19 @@ def test_a_campaign_completes_with_one_task_run_per_gpu_job(start):
     found = {artifact.key: artifact for artifact in artifacts_of(state)}
     assert set(found) == {f"{name}-progress", f"{name}-gpu-jobs", f"{name}-summary"}
     assert found[f"{name}-progress"].data == 100
-    assert "| committed | 40 |" in found[f"{name}-summary"].data
+    page = found[f"{name}-summary"].data
+    assert "| committed | 40 |" in page
+    assert "| working on items |" in page
+    assert "(data:image/svg+xml;base64," in page
+    events = events_of(state, "fanfold.campaign.closed")
+    assert sorted(each.event.removeprefix("fanfold.") for each in events) == [
+        "campaign.closed",
+        "gpu_job.ended",
+        "gpu_job.started",
+    ]
+    assert {each.resource.id for each in events} == {f"fanfold.campaign.{name}"}
+    (row,) = json.loads(found[f"{name}-gpu-jobs"].data)
+    assert (row["GPU job"], row["platform"], row["items"], row["status"]) == (orders[0], "local", 40, "succeeded")
 
 
 def test_a_complete_campaign_has_nothing_to_do(start):

@@ -52,7 +52,7 @@ def test_help_is_quick_and_light(tmp_path):
     ("arguments", "line"),
     [
         (["--budget-usd", "-1"], "refused: budget_usd: it is -1.0; it cannot be negative\n"),
-        (["--max-workers", "many"], "refused: max_workers: Input should be a valid integer"),
+        (["--max-workers", "many"], "refused: limits.max_workers: Input should be a valid integer"),
         (["--params.sleep-s", "-1"], "refused: params.sleep_s: "),
         (["--platforms", "modal"], "refused: store_root: './fanfold-store' is a folder of this machine"),
     ],

@@ -60,3 +60,31 @@ def test_a_waiting_task_run_ends_when_the_loop_leaves():
 
     assert [end.name for end in ends] == ["Cancelled"]
     assert ends[0].message == "the flow run was interrupted"
+
+
+def test_a_log_is_followed_while_the_gpu_job_runs():
+    """New lines of the log's end come every ten seconds, each once; its last words come with the end."""
+    now = 0.0
+    follower = Follower(clock=lambda: now)
+    for second in range(31):
+        now = float(second)
+        follower.tell(a_job(log="".join(f"line {number}\n" for number in range(max(0, second - 20), second))))
+    follower.tell(a_job(status="succeeded", log="line 29\nline 30\nthe end"))
+    texts = []
+    with disable_run_logger(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.gpu_job.get_run_logger", lambda: Told(texts))
+        gpu_job.fn("ff-1", follower)
+
+    logs = [text.removeprefix("from its log:\n").splitlines() for text in texts if text.startswith("from its log")]
+    assert [line for lines in logs for line in lines] == [*(f"line {number}" for number in range(31)), "the end"]
+    assert len(logs) == 4
+
+
+class Told:
+    """A logger that only remembers."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self._texts = texts
+
+    def info(self, text: str, *values: object) -> None:
+        self._texts.append(text % values)

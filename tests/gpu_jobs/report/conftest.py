@@ -190,7 +190,7 @@ def _instant(at):
 
 
 def read_page(campaign, manifest):
-    uri = write_report(campaign, manifest)
+    uri = write_report(campaign, manifest).uri
     assert uri == f"{campaign.store.uri}/report.html"
     return Page(campaign.store.get("report.html").decode())
 

@@ -1,0 +1,59 @@
+"""The timeline as a picture that stands alone, for pages that show no SVG of others, as in Prefect's UI. Pure."""
+
+import base64
+
+from gpu_jobs.report import timeline
+from gpu_jobs.report.facts import Facts
+from gpu_jobs.report.markup import Html, fill, join
+from gpu_jobs.report.style import LIGHT, TIMELINE
+
+MAX_BARS = 500
+"""With more attempts each lane is a bar of sums: the picture travels as text inside of a page."""
+_WIDTH_PX, _MARGIN_PX, _LEGEND_PX = 1100, 24, 40
+_LEGEND_STEP_PX = 215
+
+
+def timeline_uri(facts: Facts) -> str:
+    """A `data:` address of the picture; "" if there is nothing to draw."""
+    if not facts.lives:
+        return ""
+    picture = draw(facts).encode()
+    return f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}"
+
+
+def draw(facts: Facts) -> Html:
+    """The lanes and what their colours mean, on a light ground of their own."""
+    attempts = facts.attempts if facts.attempts and len(facts.attempts) <= MAX_BARS else None
+    lanes = timeline.draw(facts.lives, attempts)
+    height = timeline.height(len(facts.lives)) + 2 * _MARGIN_PX + _LEGEND_PX
+    names = timeline.names(facts.lives, attempts)
+    return fill(
+        '<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+        'font-family="system-ui, sans-serif">\n<style>{css}</style>\n'
+        '<rect width="100%" height="100%" rx="6" fill="var(--page)"/>\n'
+        '<svg x="{margin}" y="{margin}" width="{inner}">{lanes}</svg>\n{legend}\n</svg>',
+        width=_WIDTH_PX,
+        height=height,
+        css=Html(LIGHT + TIMELINE),
+        margin=_MARGIN_PX,
+        inner=_WIDTH_PX - 2 * _MARGIN_PX,
+        lanes=lanes,
+        legend=_legend(names, height - _MARGIN_PX),
+    )
+
+
+def _legend(names: dict[str, str], y: int) -> Html:
+    entries = (
+        fill(
+            '<g class="timeline"><rect class="{kind}" x="{x}" y="{top}" width="12" height="12"/>'
+            '<text x="{text_x}" y="{y}">{name}</text></g>',
+            kind=kind,
+            name=name,
+            x=_MARGIN_PX + number * _LEGEND_STEP_PX,
+            text_x=_MARGIN_PX + number * _LEGEND_STEP_PX + 18,
+            top=y - 10,
+            y=y,
+        )
+        for number, (kind, name) in enumerate(names.items())
+    )
+    return join(entries)

@@ -1,0 +1,99 @@
+"""The outcome of a campaign as one Markdown page: counts, dollars and where they went, timeline, places."""
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import polars as pl
+
+from gpu_jobs.campaign import Campaign
+from gpu_jobs.collect import Manifest, OutputFile
+from gpu_jobs.observe import Progress
+from gpu_jobs.report import Report
+
+_MAX_LISTED = 20
+_CLASSES = {
+    "starting": "starting the GPU worker's code",
+    "model_load": "loading the model",
+    "working": "working on items",
+    "idle": "waiting for items",
+    "unseen": "before a first or after a last sign of life",
+}
+_PAID_WORK = "working"
+
+
+def summary(campaign: Campaign, progress: Progress, manifest: Manifest, report: Report | None, outcome: str) -> str:
+    """`report`: None if it could not be written."""
+    uri = campaign.store.uri
+    kind = "Outputs" if manifest.is_complete else "Outputs so far (a partial result)"
+    return "\n".join(
+        [
+            f"**{outcome}**",
+            "",
+            *_table(("campaign", place(uri)), _facts(uri, progress, manifest, report)),
+            "",
+            *_cost(campaign.cost_by_class()),
+            *(["### Timeline", "", f"![one lane for each GPU worker]({report.timeline})", ""] if report else []),
+            f"### {kind}",
+            "",
+            *_outputs(uri, manifest.outputs),
+            "",
+            f"Made by {', '.join(f'{package} {version}' for package, version in manifest.versions.items())}.",
+        ]
+    )
+
+
+def place(uri: str) -> str:
+    """A link where a browser can follow it."""
+    if not uri.startswith("gs://"):
+        return f"`{uri}`"
+    path = uri.removeprefix("gs://")
+    is_object = PurePosixPath(path).suffix in (".html", ".parquet", ".json")
+    host = "storage.cloud.google.com" if is_object else "console.cloud.google.com/storage/browser"
+    return f"[{uri}](https://{host}/{path})"
+
+
+def _facts(uri: str, progress: Progress, manifest: Manifest, report: Report | None) -> list[tuple[str, str]]:
+    return [
+        ("report", place(report.uri) if report else "not written"),
+        ("workload", manifest.workload),
+        ("dataset", manifest.dataset),
+        ("items", f"{manifest.num_items:,}"),
+        ("committed", f"{manifest.num_committed:,}"),
+        ("quarantined", f"{manifest.num_quarantined:,}: {place(f'{uri}/{manifest.quarantine.key}')}"),
+        ("open", f"{manifest.num_open:,}"),
+        ("spent", f"${progress.spent_usd:.2f}, an estimate"),
+        ("GPU jobs of this flow run", str(len(progress.jobs))),
+    ]
+
+
+def _cost(by_class: pl.DataFrame) -> list[str]:
+    """Where GPU worker seconds and dollars went; all but work on items is waste."""
+    if not by_class["seconds"].sum():
+        return []
+    work = by_class.filter(pl.col("class") == _PAID_WORK)
+    wasted = 1 - work["share"].item()
+    rows = [
+        (_CLASSES[row["class"]], f"{row['seconds']:,.1f}", f"{row['share']:.0%}", f"${row['usd']:.2f}")
+        for row in by_class.iter_rows(named=True)
+    ]
+    total = ("**all**", f"{by_class['seconds'].sum():,.1f}", "100%", f"${by_class['usd'].sum():.2f}")
+    said = f"Over all flow runs of the campaign, {wasted:.0%} of the GPU worker seconds did not go into items."
+    header = ("GPU workers were", "seconds", "share", "dollars")
+    return ["### Cost and waste", "", said, "", *_table(header, [*rows, total]), ""]
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [_line(header), _line(["-"] * len(header)), *map(_line, rows)]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def _outputs(uri: str, files: Sequence[OutputFile]) -> list[str]:
+    listed = [
+        f"- {place(f'{uri}/{file.key}')}: {file.num_rows:,} rows, {file.num_bytes / 1e6:.1f} MB"
+        for file in files[:_MAX_LISTED]
+    ]
+    more = len(files) - _MAX_LISTED
+    return [*listed, *([f"- and {more} more"] if more > 0 else [])]
