@@ -1,8 +1,8 @@
 """End what nobody owns: GPU jobs under a store root whose order is not open, or has expired.
 
 It looks at the platforms first and at the journals second, so that an order written in between is not mistaken for
-none. It touches only GPU jobs whose name begins with this root's hash. A store that cannot be read is an error, never
-"nothing to do".
+none. It touches only GPU jobs whose name begins with this root's hash, and reads only journals of campaigns that have
+some. A store that cannot be read is an error, never "nothing to do".
 """
 
 import time
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from gpu_jobs.background import Background
+from gpu_jobs.errors import StoreError
 from gpu_jobs.jobs import Handle, Observation
 from gpu_jobs.journal import Journal, JournalState, Ordered
 from gpu_jobs.loop import order_prefix, root_prefix
@@ -37,6 +38,17 @@ class Orphan:
     """It was seen to be over; always False in a dry run."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Living:
+    """GPU jobs under a store root that their platforms list, and the journals of their campaigns."""
+
+    handles: Sequence[tuple[Platform, Handle]]
+    campaigns: Mapping[str, str]
+    """Where a campaign is, by the prefix of its orders' names."""
+    states: Mapping[str, JournalState]
+    """By the same."""
+
+
 def reap(
     store_root: str, platforms: Sequence[Platform], now: datetime, *, is_dry_run: bool = False, wait_s: float = 20.0
 ) -> list[Orphan]:
@@ -45,22 +57,50 @@ def reap(
     Raises:
         StoreError: the root or a journal cannot be read; nothing was ended.
     """
-    root = open_store(store_root)
     with Background() as background:
-        owned = {
-            platform.name: list(background.run(platform.list_owned(root_prefix(root.uri)))) for platform in platforms
-        }
-        journals = {order_prefix(f"{root.uri}/{name}"): f"{root.uri}/{name}" for name in campaign_names(root)}
-        states = {prefix: Journal(open_store(uri)).read() for prefix, uri in journals.items()}
+        living = _look(store_root, platforms, background)
         found = []
-        for platform in platforms:
-            for handle in owned[platform.name]:
-                prefix = handle.order.rpartition("-")[0]
-                state = states.get(prefix, JournalState())
-                if why := reason_to_end(state, handle.order, now):
-                    is_over = not is_dry_run and _end(background, platform, handle, wait_s)
-                    found.append(_orphan(handle, journals.get(prefix, ""), state, why, now, has_ended=is_over))
+        for platform, handle in living.handles:
+            prefix = _campaign_prefix(handle)
+            state = living.states.get(prefix, JournalState())
+            if why := reason_to_end(state, handle.order, now):
+                is_over = not is_dry_run and _end(background, platform, handle, wait_s)
+                found.append(_orphan(handle, living.campaigns.get(prefix, ""), state, why, now, has_ended=is_over))
     return found
+
+
+def openers(store_root: str, platforms: Sequence[Platform]) -> dict[str, str]:
+    """Who has opened the campaigns under a root that have living GPU jobs and are not closed: opener by campaign.
+
+    Raises:
+        StoreError: as `reap`.
+    """
+    with Background() as background:
+        living = _look(store_root, platforms, background)
+    return {
+        living.campaigns[prefix]: state.opened.opener
+        for prefix, state in living.states.items()
+        if state.opened and not state.closed
+    }
+
+
+def _look(store_root: str, platforms: Sequence[Platform], background: Background) -> _Living:
+    root = open_store(store_root)
+    prefix = root_prefix(root.uri)
+    handles = [(platform, handle) for platform in platforms for handle in background.run(platform.list_owned(prefix))]
+    named = {order_prefix(f"{root.uri}/{name}"): f"{root.uri}/{name}" for name in campaign_names(root)}
+    if handles and not named:
+        raise StoreError(
+            f"{root.uri} holds no campaign, but {len(handles)} GPU jobs carry its name: is it the right one?"
+        )
+    alive = {_campaign_prefix(handle) for _, handle in handles}
+    campaigns = {each: uri for each, uri in named.items() if each in alive}
+    states = {each: Journal(open_store(uri)).read() for each, uri in campaigns.items()}
+    return _Living(handles=handles, campaigns=campaigns, states=states)
+
+
+def _campaign_prefix(handle: Handle) -> str:
+    return handle.order.rpartition("-")[0]
 
 
 def reason_to_end(state: JournalState, order: str, now: datetime) -> str:

@@ -1,0 +1,94 @@
+"""End what nobody owns and put right what Prefect believes: the net under cancelled, crashed and lost flow runs.
+
+python -m flows.reap_orphans --store-root gs://bucket/prefix --dry-run true
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.states import Completed, Failed
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import CliApp
+
+from flows.lost_runs import put_states_right
+from gpu_jobs.errors import FanfoldError, StoreError
+from gpu_jobs.platforms import ADAPTERS, open_platform
+from gpu_jobs.reap import Orphan, reap
+from tasks.orphans import emit_orphans, show_orphans
+from tasks.outcome import end_in
+
+
+class ReapOrphans(BaseModel):
+    """Where to look for GPU jobs that nobody owns, and whether to end them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    store_root: str = Field(
+        default="./fanfold-store", title="Store", description="Folder or gs://bucket/prefix that holds campaigns"
+    )
+    platforms: list[Literal["local", "cloud_run", "modal", "runpod"]] = Field(
+        default=["local"],
+        title="Platforms",
+        description="All on which GPU jobs of this store may run. local: this machine",
+        min_length=1,
+        json_schema_extra={"items": {"type": "string", "enum": [*ADAPTERS]}},
+    )
+    dry_run: bool = Field(default=False, title="Dry run", description="Only tell what would be ended")
+    cancelling_minutes: float = Field(
+        default=5,
+        gt=0,
+        title="Cancelling, minutes",
+        description="A flow run that is Cancelling for longer has lost its Prefect worker, and is ended from here",
+    )
+
+
+@flow(name="reap-orphans")
+def reap_orphans(reaper: ReapOrphans) -> list[Orphan]:
+    """Stop campaigns whose flow run is over, end GPU jobs that no campaign owns, put the states of flow runs right.
+
+    It fails, which is an alarm, if a store or a platform cannot be read: nothing is known of it then.
+    """
+    problems: list[str] = []
+    found: list[Orphan] = []
+    for name in reaper.platforms:
+        with _noted(problems, name):
+            platform = open_platform(name)
+            if not reaper.dry_run:
+                put_states_right(reaper.store_root, [platform], timedelta(minutes=reaper.cancelling_minutes))
+            found += reap(reaper.store_root, [platform], datetime.now(UTC), is_dry_run=reaper.dry_run)
+    show_orphans(found)
+    emit_orphans(found)
+    return end_in(_outcome(found, problems, is_dry_run=reaper.dry_run))
+
+
+@contextmanager
+def _noted(problems: list[str], platform: str) -> Iterator[None]:
+    """Go on with the next platform; the flow run fails at its end."""
+    try:
+        yield
+    except (FanfoldError, OSError, KeyError) as error:
+        kind = "the store cannot be read" if isinstance(error, StoreError) else f"{platform} cannot be searched"
+        get_run_logger().error("%s: %s", kind, error)
+        problems.append(f"{kind}: {error}")
+
+
+def _outcome(found: Sequence[Orphan], problems: Sequence[str], *, is_dry_run: bool) -> State[list[Orphan]]:
+    ended = sum(orphan.has_ended for orphan in found)
+    usd = sum(orphan.usd or 0.0 for orphan in found)
+    said = f"{len(found)} orphans found, {'none ended: a dry run' if is_dry_run else f'{ended} ended'}, cost ${usd:.2f}"
+    left = [orphan.order for orphan in found if not (orphan.has_ended or is_dry_run)]
+    trouble = [*problems, *([f"not seen to end: {', '.join(left)}"] if left else [])]
+    if trouble:
+        return Failed(message="; ".join([*trouble, said]), data=StoreError("; ".join(trouble)))
+    return Completed(message=said if found else "no orphans", data=list(found))
+
+
+if __name__ == "__main__":
+    reap_orphans(CliApp.run(ReapOrphans))
+    sys.exit(0)

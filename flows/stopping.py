@@ -1,0 +1,74 @@
+"""How a flow run of a campaign ends when it does not end by itself: cancelled, crashed, timed out, interrupted.
+
+The flow's own process stops the GPU jobs if it can. The hooks here do what it could not, in a process of their own if
+need be, and say in Prefect what became of the campaign. What even they miss, `reap_orphans` finds.
+"""
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import Flow, flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.logging.loggers import flow_run_logger
+
+from flows.campaign import follow_jobs
+from gpu_jobs.campaign import Campaign
+from tasks.flow_runs import campaign_of, say_in_state, show_stopped
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def campaign_flow(name: str, *, timeout_seconds: float | None = None) -> Callable[[Callable[_P, _R]], Flow[_P, _R]]:
+    """Decorate a flow that runs a campaign: it follows its GPU jobs, and stops them however it ends.
+
+    No retries: resuming is the ledger's business.
+    """
+    return flow(
+        name=name,
+        task_runner=follow_jobs(),
+        timeout_seconds=timeout_seconds,
+        on_cancellation=[stop_campaign],
+        on_crashed=[stop_campaign],
+        on_failure=[stop_campaign],
+    )
+
+
+def stop_campaign(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Stop the campaign of a flow run that was interrupted, and say so in Prefect. May run twice, and anywhere."""
+    with get_client(sync_client=True) as client:
+        uri = campaign_of(client.read_flow_run(flow_run.id))  # the one handed over may be from before it was labelled
+        sentence = uri and stop_and_tell(uri, str(flow_run.id), because=_cause(state))
+        if not sentence:
+            return
+        flow_run_logger(flow_run, flow).info(sentence)
+        show_stopped(client, flow_run.id, uri, sentence)
+        say_in_state(client, flow_run.id, sentence)
+
+
+def stop_and_tell(uri: str, opener: str, *, because: str) -> str:
+    """Stop a campaign unless another flow run has it; tell in a sentence what is known then, "" if it needs none."""
+    campaign = Campaign.open(uri)
+    before = campaign.journal.read()
+    if before.opened is None or before.opened.opener != opener:
+        return ""
+    was_interrupted = before.closed is None or before.closed.reason.startswith(("interrupted", "flow run"))
+    if not was_interrupted and not before.live_orders:
+        return ""  # it had ended by itself
+    left = campaign.stop(f"flow run {because}", opener=opener)
+    return _sentence(campaign, left)
+
+
+def _sentence(campaign: Campaign, left: list[str]) -> str:
+    progress = campaign.status()
+    done = progress.num_items - progress.items_left
+    end = f"NOT seen to end: {', '.join(left)}; reap-orphans will try again" if left else "all GPU jobs have ended"
+    return (
+        f"{end}; {done} of {progress.num_items} items are settled, and what was finished is kept; "
+        "start the flow again with the same dataset and parameters to resume"
+    )
+
+
+def _cause(state: State[Any]) -> str:
+    return "cancelled" if state.is_cancelling() else str(state.name).lower()

@@ -1,0 +1,120 @@
+"""What Prefect knows of a flow run, for those who come from outside: which campaign it works on, how it ended."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterEndTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.concurrency.sync import concurrency
+from prefect.context import FlowRunContext
+from prefect.exceptions import ObjectNotFound
+from prefect.logging import get_run_logger
+from prefect.runtime import deployment, flow_run
+from prefect.states import Cancelled
+
+from gpu_jobs.campaign import Campaign
+
+CAMPAIGN_LABEL = "fanfold.campaign"
+"""Label of a flow run: where the campaign is that it has opened or is about to open."""
+PREFECTS_WORDS = "Flow run was cancelled successfully."
+"""Prefect writes them over whatever a cancelled flow run has said itself."""
+_PAGE = 200
+
+
+def label_flow_run(campaign: Campaign) -> None:
+    """Write on this flow run which campaign it is about to open; whoever must stop it finds it by that."""
+    if flow_run.id:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run_labels(UUID(flow_run.id), {CAMPAIGN_LABEL: campaign.store.uri})
+
+
+def campaign_of(run: FlowRun) -> str:
+    """Where the campaign of a flow run is; "" if it has none."""
+    return str(run.labels.get(CAMPAIGN_LABEL, ""))
+
+
+def limit_name(platform: str) -> str:
+    """Prefect's global concurrency limit on flow runs that use a platform at once."""
+    return f"fanfold-{platform}"
+
+
+@contextmanager
+def platform_slots(platforms: Sequence[str]) -> Iterator[None]:
+    """Hold one slot of each platform's limit. Only flow runs of deployments queue; a person's own process does not.
+
+    Raises:
+        ConcurrencySlotAcquisitionError: a limit does not exist; `python -m flows.setup` makes them.
+    """
+    if not deployment.id:
+        yield
+        return
+    names = sorted({limit_name(platform) for platform in platforms})
+    get_run_logger().info("waiting for a slot of %s", ", ".join(names))
+    with concurrency(names, strict=True, raise_on_lease_renewal_failure=False):  # the journal guards the rest
+        yield
+
+
+def leave_if_suspended() -> None:
+    """Raise Prefect's own signal if somebody has suspended this flow run: it ends here, and starts again on resume."""
+    if context := FlowRunContext.get():
+        context.flow_run_suspension_request.raise_if_requested()
+
+
+def find_flow_run(client: SyncPrefectClient, opener: str) -> FlowRun | None:
+    """The flow run that has opened a campaign; None if it was none, or another server's."""
+    try:
+        return client.read_flow_run(UUID(opener))
+    except (ValueError, ObjectNotFound):
+        return None
+
+
+def runs_in(client: SyncPrefectClient, state: StateType, *, ended_after: datetime | None = None) -> list[FlowRun]:
+    """All flow runs of ours in a state, however many there are."""
+    found: list[FlowRun] = []
+    wanted = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])),
+        end_time=FlowRunFilterEndTime(after_=ended_after) if ended_after else None,
+    )
+    while page := client.read_flow_runs(flow_run_filter=wanted, limit=_PAGE, offset=len(found)):
+        found += page
+    return [run for run in found if campaign_of(run)]
+
+
+def say_in_state(client: SyncPrefectClient, run_id: UUID, sentence: str) -> None:
+    """Add a sentence to the message of a flow run's last state."""
+    state = client.read_flow_run(run_id).state
+    if state is None or not state.is_final() or sentence in (state.message or ""):
+        return
+    said = State(type=state.type, name=state.name, message=f"{state.message}; {sentence}", data=state.data)
+    client.set_flow_run_state(run_id, said, force=True)
+
+
+def force_cancelled(client: SyncPrefectClient, run_id: UUID, sentence: str) -> None:
+    """End a flow run as cancelled, whatever Prefect's rules say of it."""
+    client.set_flow_run_state(run_id, Cancelled(message=sentence), force=True)
+
+
+def show_stopped(client: SyncPrefectClient, run_id: UUID, campaign: str, sentence: str) -> None:
+    """The same for the eye, on the flow run's page: Prefect writes its own message over that of a cancelled one."""
+    name = campaign.rpartition("/")[2]
+    artifact = ArtifactCreate(
+        key=f"{name}-stopped",
+        type="markdown",
+        data=sentence,
+        description=f"How {name} was stopped",
+        flow_run_id=run_id,
+    )
+    try:
+        client.create_artifact(artifact)
+    except httpx.HTTPError as error:
+        get_run_logger().warning("Prefect did not take the artifact 'stopped': %s", error)

@@ -1,0 +1,92 @@
+"""All deployments on a real server with a real process worker."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.deployments import run_deployment
+from real_prefect import POOL, Prefect, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def test_setup_may_be_repeated(served: Prefect):
+    """The second time it finds everything there and changes nothing but a limit that is named."""
+    again = served.run("flows.setup")
+
+    assert "made" not in again
+    assert f"work pool {POOL}: there" in again
+    assert "limit fanfold-local: there, 2 flow runs at once" in again
+    assert "automation fanfold-zombies: there" in again
+    assert "history: flow runs are kept for ever" in again
+    changed = served.run("flows.setup", "--limits", '{"local": 3}')
+    assert "limit fanfold-local: changed from 2 to 3" in changed
+    served.run("flows.setup", "--limits", '{"local": 2}')
+
+
+def test_every_deployment_runs_with_its_default_parameters(served: Prefect):
+    """Deployed from a clean clone, each completes at once and shows artifacts; the nightly example sleeps."""
+    served.start_worker()
+    with served.client() as client:
+        found = {f"{d.name}": d for d in client.read_deployments() if d.name != "slow"}
+    assert set(found) == {"video-analysis", "reap-orphans"}
+    assert [schedule.active for schedule in found["video-analysis"].schedules] == [False]
+    assert [schedule.active for schedule in found["reap-orphans"].schedules] == [True]
+
+    for name in ("reap-orphans/reap-orphans", "video-analysis/video-analysis"):
+        run = run_deployment(name, timeout=400, poll_interval=1, as_subflow=False)
+
+        state = served.state(run.id)
+        assert state.is_completed(), state
+        assert artifacts(served, run.id), name
+
+
+def test_a_schedule_fires(served: Prefect):
+    """The reaper's own schedule makes flow runs ahead of time; one that comes every few seconds runs by itself."""
+    served.start_worker()
+    with served.client() as client:
+        reaper = client.read_deployment_by_name("reap-orphans/reap-orphans")
+        wait_for(lambda: scheduled(served, reaper.id), 60, "the scheduler plans the reaper")
+        often = IntervalSchedule(interval=timedelta(seconds=30), anchor_date=datetime.now(UTC))
+        client.create_deployment_schedules(reaper.id, [(often, True)])
+
+    def has_run():
+        with served.client() as client:
+            runs = client.read_flow_runs()
+        return [r for r in runs if r.auto_scheduled and r.state and r.state.is_completed()]
+
+    (first, *_) = wait_for(has_run, 150, "a scheduled flow run completes")
+    assert first.deployment_id == reaper.id
+
+
+def test_two_runs_of_one_deployment_respect_its_limit(served: Prefect, slowly):
+    """The limit is 1: the second waits until the first is over, then runs."""
+    served.start_worker()
+    first, second = slowly(name="limit-a", sleep_s=0.3), slowly(name="limit-b", sleep_s=0.0)
+    most = 0
+    give_up_at = time.monotonic() + 200
+    while not all(served.state(run).is_final() for run in (first, second)):
+        most = max(most, [served.state(run).is_running() for run in (first, second)].count(True))
+        assert time.monotonic() < give_up_at
+        time.sleep(0.5)
+
+    assert most == 1
+    assert served.state(first).is_completed()
+    assert served.state(second).is_completed()
+    assert "AwaitingConcurrencySlot" in served.history(first) + served.history(second)
+
+
+def artifacts(served: Prefect, run) -> list:
+    with served.client() as client:
+        found = client.request("POST", "/artifacts/filter", json={"artifacts": {"flow_run_id": {"any_": [str(run)]}}})
+    return found.json()
+
+
+def scheduled(served: Prefect, deployment) -> list:
+    with served.client() as client:
+        return [
+            run
+            for run in client.read_flow_runs()
+            if run.deployment_id == deployment and run.state and run.state.is_scheduled()
+        ]
