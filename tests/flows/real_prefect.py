@@ -72,7 +72,7 @@ class Prefect:
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "PREFECT_WORKER_QUERY_SECONDS": "2",
             "PREFECT_LOGGING_EXTRA_LOGGERS": "gpu_jobs",
-            "PYTHONPATH": str(self.clone),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(self.clone), os.environ.get("PYTHONPATH", "")])),
             "FANFOLD_LOG_DIR": str(self.folder / "logs"),
             "HF_HUB_OFFLINE": "1",
         }
