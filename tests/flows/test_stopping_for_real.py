@@ -32,10 +32,14 @@ def at_work(served, root, slowly):
         served.start_worker()
         run = slowly(name=name)
         wait_for(lambda: len(gpu_workers(root)) == 2, 120, "two GPU workers run")
-        wait_for(lambda: len({key.split(".")[0] for key in parts(root / name)}) == 2, 60, "both have finished something")
+        wait_for(lambda: len(chunks_with_parts(root / name)) == 2, 60, "both have finished something")
         return run
 
     return started
+
+
+def chunks_with_parts(folder: Path) -> set[str]:
+    return {key.split(".")[0] for key in parts(folder)}
 
 
 def parts(folder: Path) -> list[str]:
