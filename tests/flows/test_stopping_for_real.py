@@ -115,7 +115,7 @@ def test_a_killed_flow_is_swept_by_its_prefect_worker(served, root, at_work, slo
 
 
 def test_a_dead_prefect_worker_and_flow_leave_nothing_for_long(served, root, at_work, slowly):
-    """SIGKILL to both: the zombie automation finds the flow run, the reaper its GPU workers; a new flow run resumes."""
+    """SIGKILL to both: the zombie automation finds the flow run; its GPU workers finish what is open, and leave."""
     run = at_work("zombie")
     kill_all(served, run)
     assert served.state(run).is_running()
@@ -125,7 +125,6 @@ def test_a_dead_prefect_worker_and_flow_leave_nothing_for_long(served, root, at_
     reap(served)
 
     assert not gpu_workers(root)
-    assert "all GPU jobs have ended" in served.state(run).message
     finish(served, slowly, root / "zombie")
 
 
@@ -133,7 +132,6 @@ def test_a_redeployed_prefect_worker_leaves_nothing_for_long(served, root, at_wo
     """SIGTERM to the Prefect worker ends its flow without a word; whatever it leaves is found as above."""
     run = at_work("redeployed")
     end(served.workers.pop(), signal.SIGTERM)
-    print(f"after SIGTERM: {served.state(run)!r}, {len(gpu_workers(root))} GPU workers")
 
     served.wait_until(run, "Crashed", "Cancelled", within_s=150)
     reap(served)
