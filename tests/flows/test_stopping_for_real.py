@@ -6,7 +6,6 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from prefect.client.schemas.objects import StateType
 from prefect.deployments import run_deployment
 from prefect.states import Cancelling, Suspended
 from real_prefect import Prefect, end, gpu_workers, wait_for
@@ -138,26 +137,6 @@ def test_a_redeployed_prefect_worker_leaves_nothing_for_long(served, root, at_wo
 
     assert not gpu_workers(root)
     finish(served, slowly, root / "redeployed")
-
-
-def test_a_cancel_while_the_prefect_worker_is_dead_is_carried_out_by_the_reaper(served, root, at_work, slowly):
-    """The flow's process goes on, Cancelling for ever: the reaper ends its campaign and calls it Cancelled."""
-    run = at_work("orphaned")
-    served.workers.pop().kill()
-    served.set_state(run, Cancelling())
-    time.sleep(10)
-    assert served.state(run).name == "Cancelling"
-
-    reap(served, cancelling_minutes=0.1)
-
-    assert not gpu_workers(root)
-    state = served.state(run)
-    assert state.type is StateType.CANCELLED
-    assert "without its Prefect worker" in state.message
-    assert "all GPU jobs have ended" in state.message
-    wait_for(lambda: not served.processes_of(run), 60, "the flow's process sees it and ends")
-    assert served.state(run).type is StateType.CANCELLED
-    finish(served, slowly, root / "orphaned")
 
 
 def kill_all(served: Prefect, run: UUID) -> None:
