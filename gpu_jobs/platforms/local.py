@@ -35,7 +35,7 @@ class LocalPlatform:
     """Implements `Platform`. A handle's id is the pid and start time of each process, joined by commas."""
 
     name = "local"
-    find_lag_s = 0.0
+    find_lag_s = 1.0  # a process that has just been made may not show its command line yet
 
     def __init__(self, log_dir: Path | None = None) -> None:
         self._log_dir = log_dir or default_log_dir()
