@@ -16,7 +16,7 @@ from prefect.states import Completed, Failed
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import CliApp
 
-from flows.lost_runs import put_states_right
+from flows.lost_runs import Patience, put_states_right
 from gpu_jobs.errors import FanfoldError, StoreError
 from gpu_jobs.platforms import ADAPTERS, open_platform
 from gpu_jobs.reap import Orphan, reap
@@ -46,6 +46,18 @@ class ReapOrphans(BaseModel):
         title="Cancelling, minutes",
         description="A flow run that is Cancelling for longer has lost its Prefect worker, and is ended from here",
     )
+    silent_minutes: float = Field(
+        default=10,
+        gt=0,
+        title="Silent, minutes",
+        description="A flow run that is Running without a heartbeat for longer has lost its process, and is Crashed",
+    )
+
+    @property
+    def patience(self) -> Patience:
+        return Patience(
+            cancelling=timedelta(minutes=self.cancelling_minutes), silent=timedelta(minutes=self.silent_minutes)
+        )
 
 
 @flow(name="reap-orphans")
@@ -60,7 +72,7 @@ def reap_orphans(reaper: ReapOrphans) -> list[Orphan]:
         with _noted(problems, name):
             platform = open_platform(name)
             if not reaper.dry_run:
-                put_states_right(reaper.store_root, [platform], timedelta(minutes=reaper.cancelling_minutes))
+                put_states_right(reaper.store_root, [platform], reaper.patience)
             found += reap(reaper.store_root, [platform], datetime.now(UTC), is_dry_run=reaper.dry_run)
     show_orphans(found)
     emit_orphans(found)

@@ -14,8 +14,10 @@ from prefect.logging.loggers import flow_run_logger
 
 from flows.campaign import follow_jobs
 from gpu_jobs.campaign import Campaign
+from gpu_jobs.errors import CampaignError
 from tasks.flow_runs import campaign_of, say_in_state, show_stopped
 
+HOW_TO_RESUME = "start the flow again with the same dataset and parameters to resume"
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -49,7 +51,10 @@ def stop_campaign(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) ->
 
 def stop_and_tell(uri: str, opener: str, *, because: str) -> str:
     """Stop a campaign unless another flow run has it; tell in a sentence what is known then, "" if it needs none."""
-    campaign = Campaign.open(uri)
+    try:
+        campaign = Campaign.open(uri)
+    except CampaignError:
+        return ""  # deleted since
     before = campaign.journal.read()
     if before.opened is None or before.opened.opener != opener:
         return ""
@@ -64,10 +69,7 @@ def _sentence(campaign: Campaign, left: list[str]) -> str:
     progress = campaign.status()
     done = progress.num_items - progress.items_left
     end = f"NOT seen to end: {', '.join(left)}; reap-orphans will try again" if left else "all GPU jobs have ended"
-    return (
-        f"{end}; {done} of {progress.num_items} items are settled, and what was finished is kept; "
-        "start the flow again with the same dataset and parameters to resume"
-    )
+    return f"{end}; {done} of {progress.num_items} items are settled, and what was finished is kept; {HOW_TO_RESUME}"
 
 
 def _cause(state: State[Any]) -> str:

@@ -17,18 +17,17 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.concurrency.sync import concurrency
 from prefect.context import FlowRunContext
+from prefect.events.filters import EventFilter, EventNameFilter, EventOrder, EventResourceFilter
 from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 from prefect.runtime import deployment, flow_run
-from prefect.states import Cancelled
 
 from gpu_jobs.campaign import Campaign
 
 CAMPAIGN_LABEL = "fanfold.campaign"
 """Label of a flow run: where the campaign is that it has opened or is about to open."""
-PREFECTS_WORDS = "Flow run was cancelled successfully."
-"""Prefect writes them over whatever a cancelled flow run has said itself."""
 _PAGE = 200
+_LEASE_S = 60
 
 
 def label_flow_run(campaign: Campaign) -> None:
@@ -60,7 +59,8 @@ def platform_slots(platforms: Sequence[str]) -> Iterator[None]:
         return
     names = sorted({limit_name(platform) for platform in platforms})
     get_run_logger().info("waiting for a slot of %s", ", ".join(names))
-    with concurrency(names, strict=True, raise_on_lease_renewal_failure=False):  # the journal guards the rest
+    # A killed flow run's slots come back after `lease_duration`. A lost one is no reason to stop: it only rations.
+    with concurrency(names, strict=True, lease_duration=_LEASE_S, raise_on_lease_renewal_failure=False):
         yield
 
 
@@ -90,6 +90,18 @@ def runs_in(client: SyncPrefectClient, state: StateType, *, ended_after: datetim
     return [run for run in found if campaign_of(run)]
 
 
+def last_heartbeat(client: SyncPrefectClient, run_id: UUID) -> datetime | None:
+    """When a flow run last gave a sign of life to Prefect; None if it never did, which proves nothing."""
+    wanted = EventFilter(
+        event=EventNameFilter(name=["prefect.flow-run.heartbeat"]),
+        resource=EventResourceFilter(id=[f"prefect.flow-run.{run_id}"]),
+        order=EventOrder.DESC,
+    )
+    asked = {"filter": wanted.model_dump(mode="json"), "limit": 1}
+    found = client.request("POST", "/events/filter", json=asked).json()["events"]
+    return datetime.fromisoformat(found[0]["occurred"]) if found else None
+
+
 def say_in_state(client: SyncPrefectClient, run_id: UUID, sentence: str) -> None:
     """Add a sentence to the message of a flow run's last state."""
     state = client.read_flow_run(run_id).state
@@ -99,9 +111,9 @@ def say_in_state(client: SyncPrefectClient, run_id: UUID, sentence: str) -> None
     client.set_flow_run_state(run_id, said, force=True)
 
 
-def force_cancelled(client: SyncPrefectClient, run_id: UUID, sentence: str) -> None:
-    """End a flow run as cancelled, whatever Prefect's rules say of it."""
-    client.set_flow_run_state(run_id, Cancelled(message=sentence), force=True)
+def force_state(client: SyncPrefectClient, run_id: UUID, state: State) -> None:
+    """End a flow run in a state, whatever Prefect's rules say of it."""
+    client.set_flow_run_state(run_id, state, force=True)
 
 
 def show_stopped(client: SyncPrefectClient, run_id: UUID, campaign: str, sentence: str) -> None:

@@ -2,15 +2,21 @@
 
 import os
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
 import pytest
-from prefect.client.schemas.objects import State
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.states import Running
 from prefect.testing.utilities import prefect_test_harness
 from real_prefect import ZOMBIE_AFTER_S, Prefect, free_port, gpu_workers
 from small_flows import NoopCampaign, in_sections, small
+
+from gpu_jobs.campaign import Campaign, open_campaign
+from tasks.flow_runs import CAMPAIGN_LABEL
 
 HERE = Path(__file__).parent
 Start = Callable[..., State]
@@ -59,6 +65,31 @@ def start(prefect_api, tmp_path, items) -> Start:
         return small(model(**wanted), return_state=True)
 
     return started
+
+
+@pytest.fixture
+def lose(prefect_api, tmp_path, items) -> Iterator[Callable[[str], tuple[FlowRun, Campaign]]]:
+    """Leave a flow run behind that is Running, with its campaign at work, as if its process had been killed."""
+    left = []
+
+    def lost(name: str) -> tuple[FlowRun, Campaign]:
+        asked = NoopCampaign(
+            **in_sections(dataset=items, store_root=str(tmp_path / "store"), name=name, params={"sleep_s": 5})
+        )
+        campaign = open_campaign(asked.spec(datetime.now(UTC)), asked.policy)
+        with get_client(sync_client=True) as client:
+            run = client.create_flow_run(small, parameters={"campaign": asked.model_dump(mode="json")})
+            client.set_flow_run_state(run.id, Running(), force=True)
+            client.update_flow_run_labels(run.id, {CAMPAIGN_LABEL: campaign.store.uri})
+        turns = campaign.run(asked.policy, opener=str(run.id))
+        while not any(job.workers_alive for job in next(turns).jobs):
+            pass
+        left.append(turns)
+        return run, campaign
+
+    yield lost
+    for turns in left:
+        turns.close()
 
 
 @pytest.fixture(scope="session")
