@@ -102,7 +102,7 @@ def _staff(view: CampaignView, offers: Sequence[Offer], policy: Policy) -> Decis
         return Decision(actions=(), reason=f"{alive} GPU workers are at work, {policy.max_workers} are allowed")
     offer = min(offers, key=lambda each: each.usd_per_hour)
     num_workers = min(missing, offer.max_workers)
-    cost_usd = worst_case_usd(offer, num_workers, policy.job_hours)
+    cost_usd = worst_case_usd(offer, num_workers, offer.job_hours(policy.job_hours))
     if policy.budget_usd is not None and view.spent_usd + view.reserved_usd + cost_usd > policy.budget_usd:
         left_usd = policy.budget_usd - view.spent_usd - view.reserved_usd
         reason = f"${cost_usd:.2f} for {num_workers} GPU workers exceed the ${left_usd:.2f} left of the budget"

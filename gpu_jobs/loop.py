@@ -24,6 +24,7 @@ from gpu_jobs.platforms.base import Platform, start_once
 
 _STOP_S = 20.0
 """How long to wait for GPU jobs to stop; Prefect kills a cancelled flow after 30 s."""
+_STARTING = Observation(phase=Phase.STARTING)
 
 
 class Loop:
@@ -48,6 +49,7 @@ class Loop:
         self._opener = opener
         self._observer = Observer(ledger, plan, policy)
         self._handles: dict[str, Handle] = {}
+        self._seen: dict[str, Observation] = {}
         self.is_over = False
 
     def open(self) -> None:
@@ -109,13 +111,20 @@ class Loop:
                 if order.name not in self._handles:
                     self._look_up(platform, order, state, seen)
             handles = [self._handles[order.name] for order in orders if order.name in self._handles]
-            found = self._background.run(platform.observe(handles)) if handles else {}
+            try:
+                found = self._background.run(platform.observe(handles)) if handles else {}
+            except (OutcomeUnknownError, NoCapacityError):  # no news, or asked too often: as last seen
+                found = {handle: self._seen.get(handle.order, _STARTING) for handle in handles}
             seen.update({handle.order: observation for handle, observation in found.items()})
+        self._seen = seen
         return seen
 
     def _look_up(self, platform: Platform, order: Order, state: JournalState, seen: dict[str, Observation]) -> None:
         """Find a GPU job whose start we have not seen: a lost reply, or an orchestrator that died."""
-        handle = self._background.run(platform.find(order.name))
+        try:
+            handle = self._background.run(platform.find(order.name))
+        except (OutcomeUnknownError, NoCapacityError):
+            return  # no news: asked again at the next turn
         age_s = (datetime.now(UTC) - state.orders[order.name].at).total_seconds()
         if handle is not None:
             self._handles[order.name] = handle
@@ -158,7 +167,8 @@ class Loop:
 
     def _start_job(self, action: StartJob, state: JournalState) -> None:
         now = datetime.now(UTC)
-        expires_at = now + timedelta(hours=self._policy.job_hours)
+        job_hours = action.offer.job_hours(self._policy.job_hours)
+        expires_at = now + timedelta(hours=job_hours)
         if self._policy.deadline is not None:
             expires_at = min(expires_at, self._policy.deadline)
         order = Order(
@@ -167,7 +177,7 @@ class Loop:
             offer=action.offer,
             num_workers=action.num_workers,
             expires_at=expires_at,
-            reserved_usd=worst_case_usd(action.offer, action.num_workers, self._policy.job_hours),
+            reserved_usd=worst_case_usd(action.offer, action.num_workers, job_hours),
         )
         if not self._journal.append(Ordered(order=order, opener=self._opener, reason=action.reason, at=now), state):
             return  # another entry came first: decide again
@@ -182,7 +192,8 @@ class Loop:
 
     def _stop_job(self, order: str) -> None:
         if handle := self._handles.get(order):
-            self._background.run(self._platform(handle.platform).stop(handle))
+            with suppress(OutcomeUnknownError, NoCapacityError):  # asked again at the next turn
+                self._background.run(self._platform(handle.platform).stop(handle))
 
     def _platform(self, name: str) -> Platform:
         """An adapter; those of earlier openings are opened too, since their GPU jobs may live."""

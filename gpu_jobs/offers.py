@@ -22,6 +22,12 @@ class Offer:
     price_source: str
     max_workers: int
     """GPU workers that one GPU job may have."""
+    max_hours: float | None = None
+    """A GPU job expires at the latest so long after its order, so that its platform never cuts it off; None: any."""
+
+    def job_hours(self, wanted: float) -> float:
+        """How long a GPU job may last here, of what is wanted."""
+        return wanted if self.max_hours is None else min(wanted, self.max_hours)
 
     @property
     def machine(self) -> str:

@@ -59,6 +59,8 @@ class FakePlatform:
         """Calls of `start`, whatever became of them."""
         self.on_start: Callable[[Order], None] = lambda _order: None
         """Called at the beginning of each `start`."""
+        self.num_blind = 0
+        """How many of the next calls of `find`, `observe` and `stop` get no answer."""
         self._faults = list(faults)
         self._offers = list(offers) or [an_offer(platform=name)]
         self._clock = clock or FakeClock()
@@ -83,14 +85,17 @@ class FakePlatform:
         return handle
 
     async def find(self, name: str) -> Handle | None:
+        self._answer()
         return next((job.handle for job in self._listed() if job.order.name == name), None)
 
     async def observe(self, handles: Collection[Handle]) -> Mapping[Handle, Observation]:
+        self._answer()
         known = {job.handle: job for job in self.jobs if not job.is_forgotten}
         return {handle: _observation(known.get(handle)) for handle in handles}
 
     async def stop(self, handle: Handle) -> None:
         """It stops at once."""
+        self._answer()
         for job in self.jobs:
             if job.handle == handle and not job.is_forgotten:
                 job.num_stops += 1
@@ -135,6 +140,11 @@ class FakePlatform:
     def _billed_usd(self, job: FakeJob) -> float:
         ends = [*job.ended_s, *[self._clock()] * job.workers_alive]
         return sum(math.ceil(end - job.started_s) for end in ends) * job.order.offer.usd_per_hour / 3600
+
+    def _answer(self) -> None:
+        if self.num_blind:
+            self.num_blind -= 1
+            raise OutcomeUnknownError("no answer")
 
     def _listed(self) -> list[FakeJob]:
         seen_until_s = self._clock() - self.find_lag_s

@@ -83,7 +83,8 @@ class LocalBench:
         return order
 
     def kill_worker(self, handle):
-        psutil.Process(int(handle.id.split(",")[0].partition("@")[0])).kill()
+        """The first that is alive."""
+        next(filter(None, map(local._alive, handle.id.split(",")))).kill()
 
     def tick(self):
         pass
@@ -123,14 +124,15 @@ def bench(request):
 
 
 class RepliesLost:
-    """A platform whose `start` works and never says so."""
+    """A platform whose `start` works and never says so, which takes a while to notice."""
 
     def __init__(self, platform):
         self.find = platform.find
-        self._start = platform.start
+        self._platform = platform
 
     async def start(self, order):
-        await self._start(order)
+        await self._platform.start(order)
+        await asyncio.sleep(min(1.0, self._platform.find_lag_s))
         raise OutcomeUnknownError("the reply was lost")
 
 
@@ -148,6 +150,14 @@ async def until(bench, handle, holds):
         assert time.monotonic() < give_up_at, observation
         await asyncio.sleep(0.05)
     return observation
+
+
+async def soon(bench, ask, expected):
+    """What `ask` finds is what is expected, at the latest when the platform's listings must show it."""
+    give_up_at = time.monotonic() + bench.platform.find_lag_s
+    while (found := await ask()) != expected:
+        assert time.monotonic() < give_up_at, found
+        await asyncio.sleep(0.02)
 
 
 async def start_running(bench, num_workers=1, name=None):
@@ -178,7 +188,7 @@ async def test_find_by_name_finds_the_same(bench):
     """By the whole name only."""
     handle = await start_running(bench, num_workers=2)
 
-    assert await bench.platform.find(handle.order) == handle
+    await soon(bench, lambda: bench.platform.find(handle.order), handle)
     assert await bench.platform.find(handle.order[:-1]) is None
     assert await bench.platform.find(f"{handle.order}0") is None
 
@@ -231,11 +241,12 @@ async def test_list_owned_lists_what_runs_by_prefix(bench):
     ours = [await start_running(bench, name=f"{mark}-{number}") for number in range(2)]
     other = await start_running(bench, name=f"x{mark}-0")
 
-    listed = await bench.platform.list_owned(mark)
+    async def listed(prefix):
+        return sorted(await bench.platform.list_owned(prefix), key=lambda handle: handle.order)
 
-    assert sorted(listed, key=lambda handle: handle.order) == ours
-    assert await bench.platform.list_owned(f"x{mark}") == [other]
-    assert list(await bench.platform.list_owned(f"{mark}-9")) == []
+    await soon(bench, lambda: listed(mark), ours)
+    await soon(bench, lambda: listed(f"x{mark}"), [other])
+    assert await listed(f"{mark}-9") == []
 
 
 async def test_a_lost_reply_never_starts_it_twice(bench):
@@ -255,8 +266,7 @@ async def test_a_killed_gpu_worker_is_seen(bench):
 
     bench.kill_worker(handle)
     await until(bench, handle, lambda seen: seen.phase is Phase.RUNNING and seen.workers_alive == 1)
-    rest = await bench.platform.find(handle.order)
-    bench.kill_worker(rest)
+    bench.kill_worker(handle)
     observation = await until(bench, handle, lambda seen: seen.phase.is_over)
 
     assert observation.phase is Phase.FAILED
@@ -271,21 +281,15 @@ async def test_offers_are_of_this_platform(bench):
     assert all(offer.usd_per_hour >= 0 and offer.max_workers >= 1 and offer.priced_on for offer in offers)
 
 
-@pytest.fixture
-def local_bench(request):
-    bench = LocalBench(request.getfixturevalue)
-    yield bench
-    bench.close()
-
-
-async def test_a_local_start_that_fails_half_way_leaves_nothing(local_bench):
+async def test_a_local_start_that_fails_half_way_leaves_nothing(request):
     """No capacity means that nothing was started, also if the first of two GPU workers was."""
-    order = local_bench.order(num_workers=2)
-    local_bench.platform.log_path(order.name, 1).mkdir(parents=True)
+    with contextlib.closing(LocalBench(request.getfixturevalue)) as bench:
+        order = bench.order(num_workers=2)
+        bench.platform.log_path(order.name, 1).mkdir(parents=True)
 
-    with pytest.raises(NoCapacityError):
-        await local_bench.platform.start(order)
-    (child,) = (child for identity, child in local._children.items() if identity not in local_bench.before)
+        with pytest.raises(NoCapacityError):
+            await bench.platform.start(order)
+        (child,) = (child for identity, child in local._children.items() if identity not in bench.before)
 
-    assert child.wait(timeout=20) == -signal.SIGKILL
-    assert await local_bench.platform.find(order.name) is None
+        assert child.wait(timeout=20) == -signal.SIGKILL
+        assert await bench.platform.find(order.name) is None

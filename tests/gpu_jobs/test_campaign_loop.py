@@ -95,6 +95,24 @@ def test_an_order_within_the_find_lag_is_not_given_up(new_world):
     assert {progress.jobs[0].status for progress in seen[1:]} == {"pending"}
 
 
+def test_a_platform_that_does_not_answer_for_a_while_costs_nothing(new_world):
+    """No news is not an end: nothing is ordered again, and the work goes on."""
+    world = new_world("reply_lost")
+    blind_after_looks = iter([1, 2, 2])
+
+    def look_away():
+        world.platform.num_blind = next(blind_after_looks, 0)
+        if not world.platform.num_blind:
+            world.work()
+
+    progress = world.run_to_the_end(act=look_away)
+
+    assert progress.is_complete
+    assert (world.platform.num_starts, len(world.platform.jobs)) == (1, 1)
+    (ended,) = (entry for entry in world.entries if isinstance(entry, Ended))
+    assert (ended.reason, ended.items_done) == ("succeeded", 6)
+
+
 def test_no_capacity_ends_the_order_and_another_is_tried(new_world):
     """The order is over for nothing, the next has another name."""
     world = new_world("no_capacity", "rejected")
