@@ -1,6 +1,7 @@
 """The one seam between Fanfold and a GPU cloud: start GPU workers, look, stop."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from gpu_jobs.errors import OutcomeUnknownError
@@ -42,6 +43,17 @@ class Platform(Protocol):
 
     async def list_owned(self, prefix: str) -> Sequence[Handle]:
         """All GPU jobs, also of dead orchestrators, whose order's name starts with `prefix`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that a platform must have before GPU jobs can run on it, as a doctor has found it."""
+
+    name: str
+    is_ok: bool
+    found: str
+    fix: str = ""
+    """What to do about it, with the command or the page, unless it is well."""
 
 
 async def start_once(platform: Platform, order: Order) -> Handle:
