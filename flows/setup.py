@@ -8,12 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import StateType
 from prefect.events import AutomationCore, EventTrigger, Posture
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
+from prefect.workers.process import ProcessWorker
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import CliApp
 
@@ -37,6 +38,11 @@ class Setup(BaseModel):
     limits: dict[str, int] = Field(
         default={}, description="Flow runs that may use a platform at once, such as '{\"modal\": 4}'"
     )
+    secrets: dict[str, str] = Field(
+        default={},
+        description="Environment variables of all flow runs and the Prefect Secret blocks that hold their values, such "
+        'as \'{"RUNPOD_API_KEY": "runpod-key"}\'; those named before stay',
+    )
     zombie_after_s: float = Field(
         default=540, gt=60, description="A flow run without a heartbeat for this long is Crashed; three are due by then"
     )
@@ -47,6 +53,7 @@ def main(setup: Setup) -> list[str]:
     with get_client(sync_client=True) as client:
         return [
             _work_pool(client, setup.work_pool),
+            *_secrets(client, setup.work_pool, setup.secrets),
             *(_limit(client, limit_name(name), setup.limits.get(name), usual) for name, usual in _LIMITS.items()),
             _zombies(client, setup.zombie_after_s),
             _retention(client),
@@ -57,9 +64,22 @@ def _work_pool(client: SyncPrefectClient, name: str) -> str:
     try:
         found = client.read_work_pool(name)
     except ObjectNotFound:
-        client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+        template = ProcessWorker.get_default_base_job_template()
+        client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
         return f"work pool {name}: made, of the type process"
     return f"work pool {name}: there, of the type {found.type}"
+
+
+def _secrets(client: SyncPrefectClient, pool: str, secrets: dict[str, str]) -> list[str]:
+    """Have Prefect workers read blocks at each start. In `prefect.yaml` the same words copy the value at deployment."""
+    if not secrets:
+        return []
+    template = client.read_work_pool(pool).base_job_template
+    environment = template["variables"]["properties"]["env"]
+    added = {variable: f"{{{{ prefect.blocks.secret.{block} }}}}" for variable, block in secrets.items()}
+    environment["default"] = {**environment.get("default", {}), **added}
+    client.update_work_pool(pool, WorkPoolUpdate(base_job_template=template))
+    return [f"secret {variable}: from the block {block}" for variable, block in secrets.items()]
 
 
 def _limit(client: SyncPrefectClient, name: str, asked: int | None, usual: int) -> str:

@@ -16,7 +16,9 @@ from uuid import UUID
 import httpx
 import psutil
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.sorting import FlowRunSort
 
 PROJECT = Path(__file__).parents[2]
 POOL = "fanfold"
@@ -147,6 +149,12 @@ class Prefect:
         with self.client() as client:
             found = client.read_deployment_by_name(deployment)
             return client.create_flow_run_from_deployment(found.id, parameters=parameters).id
+
+    def runs_of(self, deployment: str) -> list[FlowRun]:
+        """Flow runs of a deployment, the oldest first: those that are scheduled ahead may not all be among them."""
+        of_it = DeploymentFilter(name=DeploymentFilterName(any_=[deployment]))
+        with self.client() as client:
+            return client.read_flow_runs(deployment_filter=of_it, sort=FlowRunSort.START_TIME_ASC)
 
     def flow_run(self, run: UUID) -> FlowRun:
         with self.client() as client:

@@ -4,6 +4,8 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from prefect.blocks.system import Secret
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.deployments import run_deployment
 from real_prefect import POOL, Prefect, wait_for
@@ -23,6 +25,27 @@ def test_setup_may_be_repeated(served: Prefect):
     changed = served.run("flows.setup", "--limits", '{"local": 3}')
     assert "limit fanfold-local: changed from 2 to 3" in changed
     served.run("flows.setup", "--limits", '{"local": 2}')
+
+
+def test_a_secret_comes_from_a_block_and_stands_nowhere_else(served: Prefect, slowly):
+    """Flow runs have it in their environment; pool, deployment and flow run only name the block."""
+    secret = "canary-51cc0e9b77"
+    Secret(value=secret).save("fanfold-canary", overwrite=True)
+    said = served.run("flows.setup", "--secrets", '{"RUNPOD_API_KEY": "fanfold-canary"}')
+    assert "secret RUNPOD_API_KEY: from the block fanfold-canary" in said
+    served.start_worker()
+
+    run = slowly(name="secret", sleep_s=0.1)
+
+    wait_for(lambda: served.flow_processes(run), 60, "the flow's process starts")
+    (value,) = {process.environ().get("RUNPOD_API_KEY") for process in served.flow_processes(run)}
+    assert value == secret
+    assert served.wait_until(run, "Completed", "Failed", "Crashed").is_completed()
+    with served.client() as client:
+        pool = client.read_work_pool(POOL)
+        told = [pool, client.read_deployment_by_name("slow/slow"), client.read_flow_run(run)]
+    assert "fanfold-canary" in pool.model_dump_json()
+    assert secret not in "".join(each.model_dump_json() for each in told)
 
 
 def test_every_deployment_runs_with_its_default_parameters(served: Prefect):
@@ -47,17 +70,15 @@ def test_a_schedule_fires(served: Prefect):
     served.start_worker()
     with served.client() as client:
         reaper = client.read_deployment_by_name("reap-orphans/reap-orphans")
-        wait_for(lambda: scheduled(served, reaper.id), 60, "the scheduler plans the reaper")
+        wait_for(lambda: of_schedules(served, StateType.SCHEDULED), 60, "the scheduler plans the reaper")
         often = IntervalSchedule(interval=timedelta(seconds=30), anchor_date=datetime.now(UTC))
-        client.create_deployment_schedules(reaper.id, [(often, True)])
+        (schedule,) = client.create_deployment_schedules(reaper.id, [(often, True)])
 
-    def has_run():
+    try:
+        wait_for(lambda: of_schedules(served, StateType.COMPLETED), 150, "a scheduled flow run completes")
+    finally:
         with served.client() as client:
-            runs = client.read_flow_runs()
-        return [r for r in runs if r.auto_scheduled and r.state and r.state.is_completed()]
-
-    (first, *_) = wait_for(has_run, 150, "a scheduled flow run completes")
-    assert first.deployment_id == reaper.id
+            client.delete_deployment_schedule(reaper.id, schedule.id)
 
 
 def test_two_runs_of_one_deployment_respect_its_limit(served: Prefect, slowly):
@@ -83,10 +104,7 @@ def artifacts(served: Prefect, run) -> list:
     return found.json()
 
 
-def scheduled(served: Prefect, deployment) -> list:
-    with served.client() as client:
-        return [
-            run
-            for run in client.read_flow_runs()
-            if run.deployment_id == deployment and run.state and run.state.is_scheduled()
-        ]
+def of_schedules(served: Prefect, state: StateType) -> list[FlowRun]:
+    """The reaper's flow runs that nobody but a schedule has asked for."""
+    runs = served.runs_of("reap-orphans")
+    return [run for run in runs if run.auto_scheduled and run.state_type is state]
