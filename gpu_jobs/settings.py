@@ -22,9 +22,9 @@ class Settings(BaseSettings):
     cloud_run_gpu: str = ""
     """`nvidia-l4` or `nvidia-rtx-pro-6000`; empty: whichever is cheaper in the region."""
     cloud_run_image: str = ""
-    """Container image with Fanfold, the workload and its packages, as `REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME`."""
+    """Image with Fanfold, the workload and its packages, as `REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME`."""
     cloud_run_service_account: str = ""
-    """E-mail address whose permissions GPU workers have; empty: the project's default one, which may do far too much."""
+    """E-mail address whose permissions GPU workers have; empty: the project's default one, which may do too much."""
     cloud_run_secrets: dict[str, str] = {}
     """Environment variable of GPU workers -> name of a Secret Manager secret, `NAME` or `NAME:VERSION`. JSON."""
     cloud_run_env: dict[str, str] = {}

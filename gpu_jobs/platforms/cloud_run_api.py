@@ -72,10 +72,8 @@ def translate(permission: str, place: str) -> Iterator[None]:
 def _ours(error: Exception, permission: str, place: str) -> Exception:
     text = getattr(error, "message", "") or str(error) or type(error).__name__
     match error:
-        case exceptions.TooManyRequests():
-            return NoCapacityError(f"{place}: {text}")
-        case exceptions.ClientError() if "quota" in text.lower():
-            return NoCapacityError(f"{place}: {text} Ask for more quota, or use another region or GPU type")
+        case exceptions.ClientError() if isinstance(error, exceptions.TooManyRequests) or "quota" in text.lower():
+            return NoCapacityError(f"{place}: {text}; ask for more quota, or use another region or GPU type")
         case exceptions.Unauthorized():
             return RejectedError(f"Google refuses the credentials: {_LOGIN} ({text})")
         case exceptions.Forbidden():
@@ -85,10 +83,7 @@ def _ours(error: Exception, permission: str, place: str) -> Exception:
             )
         case exceptions.NotFound():
             return AbsentError(f"{place}: {text}")
-        case exceptions.Conflict():  # the name is taken, also by ourselves after a lost reply; or a race
-            return OutcomeUnknownError(f"{place}: {text}")
-        case exceptions.Cancelled():
-            return OutcomeUnknownError(f"{place}: {text}")
-        case exceptions.ClientError():
+        case exceptions.ClientError() if not isinstance(error, exceptions.Conflict | exceptions.Cancelled):
             return RejectedError(f"{place}: {text}")
-    return OutcomeUnknownError(f"{place}: no answer ({text})")
+    # a conflict too: the name is taken, also by ourselves after a lost reply
+    return OutcomeUnknownError(f"{place}: no answer that settles it ({text})")

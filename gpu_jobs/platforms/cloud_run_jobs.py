@@ -135,15 +135,11 @@ def _reasons(tasks: Iterable[run_v2.Task]) -> str:
 
 def failure(result: run_v2.TaskAttemptResult) -> str:
     """Why a task failed, in our words; "" if it did not. Its exit code is 0 also after some failures."""
-    code, message = result.status.code, result.status.message.lower()
-    if not code:
-        return ""
-    if "memory limit" in message:
-        return "out of memory"
-    if code == _DEADLINE_EXCEEDED or "configured timeout" in message:
-        return "timed out"
-    if code == _CANCELLED:
-        return "stopped"
+    if result.status.code in _BY_CODE:
+        return _BY_CODE[result.status.code]
+    for text, reason in _BY_MESSAGE.items():
+        if text in result.status.message.lower():
+            return reason
     if signum := result.term_signal or max(0, result.exit_code - 128):
         return f"killed by {_signal_name(signum)}"
     if result.exit_code:
@@ -151,7 +147,8 @@ def failure(result: run_v2.TaskAttemptResult) -> str:
     return f"preempted, or failed by the platform: {result.status.message}"
 
 
-_CANCELLED, _DEADLINE_EXCEEDED = 1, 4
+_BY_CODE = {0: "", 1: "stopped", 4: "timed out"}
+_BY_MESSAGE = {"memory limit": "out of memory", "configured timeout": "timed out"}
 
 
 def _signal_name(signum: int) -> str:

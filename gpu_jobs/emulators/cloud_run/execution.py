@@ -58,7 +58,7 @@ class RunningExecution:
 
     @property
     def is_over(self) -> bool:
-        return run_v2.Execution.pb(self.resource).HasField("completion_time")
+        return bool(self.resource.completion_time)
 
     def reference(self) -> run_v2.ExecutionReference:
         return run_v2.ExecutionReference(name=self.resource.name, create_time=self.resource.create_time)
@@ -194,15 +194,12 @@ class RunningExecution:
             return _CANCELLED
         if is_late:
             return _ended(code_pb2.DEADLINE_EXCEEDED, "The configured timeout was reached.")
-        if fault is not None and fault.kind == "killed":
-            return _ended(code_pb2.INTERNAL, "Internal error.")
-        if fault is not None and fault.kind == "out_of_memory":
-            return _ended(code_pb2.ABORTED, "The configured memory limit was reached.")
-        if code < 0:
-            return _ended(code_pb2.ABORTED, "The container exited with an error.", term_signal=-code)
-        if code:
-            return _ended(code_pb2.ABORTED, "The container exited with an error.", exit_code=code)
-        return _ended(code_pb2.OK, "")
+        if fault is not None and fault.kind in _STRUCK:
+            return _STRUCK[fault.kind]
+        if not code:
+            return _ended(code_pb2.OK, "")
+        message = "The container exited with an error."
+        return _ended(code_pb2.ABORTED, message, exit_code=max(0, code), term_signal=max(0, -code))
 
     async def _spawn(self, task: run_v2.Task, attempt: int) -> asyncio.subprocess.Process:
         container = self._template.containers[0]
@@ -242,6 +239,11 @@ def _ended(code: int, message: str, *, exit_code: int = 0, term_signal: int = 0)
 
 
 _CANCELLED = _ended(code_pb2.CANCELLED, "Cancelled by user.")
+_STRUCK = {
+    "killed": _ended(code_pb2.INTERNAL, "Internal error."),
+    "out_of_memory": _ended(code_pb2.ABORTED, "The configured memory limit was reached."),
+}
+"""By kind of `TaskFault`; the exit code is 0, as others have seen it at the service."""
 
 
 def _signal_group(process: asyncio.subprocess.Process, signum: signal.Signals) -> None:

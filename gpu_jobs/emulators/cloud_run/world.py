@@ -20,7 +20,7 @@ from gpu_jobs.emulators.cloud_run.rules import MAX_JOBS, ApiError, check_job
 from gpu_jobs.emulators.cloud_run.script import Script
 
 _PAGE = 100
-_suffix = random.Random(0)
+_suffix = random.Random(0)  # noqa: S311 - names, no secrets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
