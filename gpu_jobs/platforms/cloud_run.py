@@ -8,7 +8,7 @@ for longer than the call's deadline, the Job resource is deleted, which makes a 
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from google.cloud import run_v2
 from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError, RefusedError, RejectedError
 from gpu_jobs.jobs import Handle, Observation, Order, Phase
 from gpu_jobs.offers import Offer
-from gpu_jobs.platforms.cloud_run_api import AbsentError, Clients, open_clients, translate
+from gpu_jobs.platforms.cloud_run_api import Clients, InactiveError, open_clients, translate
 from gpu_jobs.platforms.cloud_run_jobs import job_resource, observation, offers_in
 from gpu_jobs.settings import Settings
 
@@ -26,6 +26,7 @@ DEADLINE_S = 30.0
 _KEEP_S = 3600.0
 """A finished Job resource that nobody looks at is deleted by the reaper's listing after this long."""
 _MAX_CALLS = 8
+_PAGE = 100
 
 
 class CloudRunPlatform:
@@ -61,7 +62,8 @@ class CloudRunPlatform:
         request = run_v2.CreateJobRequest(parent=self._parent, job_id=order.name, job=job)
         created = await self._call("run.jobs.create", self._clients.jobs.create_job, request)
         try:
-            await self._finished(created, "run.jobs.create")
+            with translate("run.jobs.create", self._parent):
+                await asyncio.wait_for(created.result(), self._deadline_s)
             await self._call("run.jobs.run", self._clients.jobs.run_job, run_v2.RunJobRequest(name=name))
         except (NoCapacityError, RejectedError):
             await self._delete(name)
@@ -89,16 +91,13 @@ class CloudRunPlatform:
             await self._delete(handle.id)
             return
         request = run_v2.CancelExecutionRequest(name=execution)
-        try:
-            await self._call("run.executions.cancel", self._clients.executions.cancel_execution, request)
-        except RejectedError:
-            if not (await self._observe(handle)).phase.is_over:  # what is over cannot be cancelled
-                raise
+        await self._look("run.executions.cancel", self._clients.executions.cancel_execution, request)
 
     async def list_owned(self, prefix: str) -> Sequence[Handle]:
         """Those that live or never ran; Job resources finished for an hour are deleted on the way."""
-        owned = []
-        async for job in self._listed():
+        request = run_v2.ListJobsRequest(parent=self._parent, page_size=_PAGE)
+        owned: list[Handle] = []
+        for job in await self._all("run.jobs.list", self._clients.jobs.list_jobs, request):
             if not job.name.rpartition("/")[2].startswith(prefix):
                 continue
             completed = job.latest_created_execution.completion_time
@@ -120,8 +119,7 @@ class CloudRunPlatform:
             return self._end(handle, Observation(phase=Phase.GONE, reason="its Job resource was deleted"))
         seen = observation(execution, ())
         if seen.phase.is_over:
-            tasks = [task async for task in self._tasks(name)]
-            seen = self._end(handle, observation(execution, tasks))
+            seen = self._end(handle, observation(execution, await self._tasks(name)))
             await self._delete(handle.id)
         return seen
 
@@ -132,7 +130,8 @@ class CloudRunPlatform:
         since = self._not_run_since.setdefault(handle.id, time.monotonic())
         if time.monotonic() - since <= self._deadline_s:
             return Observation(phase=Phase.STARTING)
-        await self._delete(handle.id)
+        delete = run_v2.DeleteJobRequest(name=handle.id)
+        await self._look("run.jobs.delete", self._clients.jobs.delete_job, delete)  # not known to be gone: no news
         return self._end(handle, Observation(phase=Phase.GONE, reason="created, but never run: the request was lost"))
 
     def _end(self, handle: Handle, seen: Observation) -> Observation:
@@ -143,18 +142,16 @@ class CloudRunPlatform:
         """The one execution of a Job resource; None if there is none yet, or no such Job resource."""
         if job_name not in self._executions:
             job = await self._job(job_name)
-            if job is None:
-                return None
-            found = job.latest_created_execution.name or await self._first_execution(job_name)
+            found = job.latest_created_execution.name if job is not None else ""
+            if job is not None and not found:
+                request = run_v2.ListExecutionsRequest(parent=job_name)
+                listed = await self._all("run.executions.list", self._clients.executions.list_executions, request)
+                found = listed[0].name if listed else ""
             if not found:
                 return None
-            self._executions[job_name] = found if "/" in found else f"{job_name}/executions/{found}"
+            short = found.rpartition("/")[2]  # whether the service gives a full name here is not documented
+            self._executions[job_name] = f"{job_name}/executions/{short}"
         return self._executions[job_name]
-
-    async def _first_execution(self, job_name: str) -> str:
-        request = run_v2.ListExecutionsRequest(parent=job_name)
-        pages = await self._look("run.executions.list", self._clients.executions.list_executions, request)
-        return pages.executions[0].name if pages is not None and pages.executions else ""
 
     async def _job(self, name: str) -> run_v2.Job | None:
         job: run_v2.Job | None = await self._look(
@@ -162,25 +159,12 @@ class CloudRunPlatform:
         )
         return job
 
-    async def _listed(self) -> AsyncIterator[run_v2.Job]:
-        request = run_v2.ListJobsRequest(parent=self._parent, page_size=100)
-        while True:
-            page = await self._call("run.jobs.list", self._clients.jobs.list_jobs, request)
-            for job in page.jobs:
-                yield job
-            request.page_token = page.next_page_token
-            if not request.page_token:
-                return
-
-    async def _tasks(self, execution: str) -> AsyncIterator[run_v2.Task]:
-        request = run_v2.ListTasksRequest(parent=execution, page_size=100)
-        while True:
-            page = await self._call("run.tasks.list", self._clients.tasks.list_tasks, request)
-            for task in page.tasks:
-                yield task
-            request.page_token = page.next_page_token
-            if not request.page_token:
-                return
+    async def _tasks(self, execution: str) -> Sequence[run_v2.Task]:
+        request = run_v2.ListTasksRequest(parent=execution, page_size=_PAGE)
+        try:
+            return await self._all("run.tasks.list", self._clients.tasks.list_tasks, request)
+        except InactiveError:  # another orchestrator has seen the end too, and deleted the Job resource
+            return ()
 
     async def _delete(self, name: str) -> None:
         """Silent if it is gone; if it fails, the reaper's listing deletes it later."""
@@ -189,20 +173,20 @@ class CloudRunPlatform:
         except (OutcomeUnknownError, NoCapacityError, RejectedError):
             return
 
-    async def _finished(self, operation: Any, permission: str) -> None:
+    async def _all(self, permission: str, method: Callable[..., Awaitable[Any]], request: Any) -> list[Any]:
+        """As `_call`, with all pages; the deadline holds for each."""
         with translate(permission, self._parent):
-            await operation.result(timeout=self._deadline_s)
+            return [each async for each in await method(request, timeout=self._deadline_s, retry=None)]
 
     async def _call(self, permission: str, method: Callable[..., Awaitable[Any]], request: Any) -> Any:
         with translate(permission, self._parent):
             return await method(request, timeout=self._deadline_s, retry=None)
 
     async def _look(self, permission: str, method: Callable[..., Awaitable[Any]], request: Any) -> Any:
-        """As `_call`, but None for what does not exist."""
+        """As `_call`, but None for what does not exist or is over."""
         try:
-            with translate(permission, self._parent):
-                return await method(request, timeout=self._deadline_s, retry=None)
-        except AbsentError:
+            return await self._call(permission, method, request)
+        except InactiveError:
             return None
 
     @property

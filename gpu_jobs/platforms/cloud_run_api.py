@@ -12,14 +12,15 @@ from google.cloud import run_v2
 from google.cloud.run_v2.services.executions.transports import ExecutionsGrpcAsyncIOTransport
 from google.cloud.run_v2.services.jobs.transports import JobsGrpcAsyncIOTransport
 from google.cloud.run_v2.services.tasks.transports import TasksGrpcAsyncIOTransport
+from google.longrunning import operations_pb2
 
 from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError, RefusedError, RejectedError
 
 _LOGIN = "run `gcloud auth application-default login`, or give a service account"
 
 
-class AbsentError(RejectedError):
-    """What was named does not exist."""
+class InactiveError(RejectedError):
+    """What was named does not exist, or is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +65,17 @@ def translate(permission: str, place: str) -> Iterator[None]:
     try:
         yield
     except (exceptions.GoogleAPICallError, exceptions.RetryError, TimeoutError) as error:
-        raise _ours(error, permission, place) from error
+        raise _ours(_with_class(error), permission, place) from error
     except GoogleAuthError as error:
         raise RejectedError(f"Google refuses the credentials: {_LOGIN} ({error})") from error
+
+
+def _with_class(error: Exception) -> Exception:
+    """The error of a failed long-running operation comes without a class of its own; its code names one."""
+    operation = getattr(error, "response", None)
+    if isinstance(operation, operations_pb2.Operation) and operation.error.code:
+        error = exceptions.from_grpc_status(operation.error.code, operation.error.message)
+    return error
 
 
 def _ours(error: Exception, permission: str, place: str) -> Exception:
@@ -81,8 +90,8 @@ def _ours(error: Exception, permission: str, place: str) -> Exception:
                 f"{place}: permission {permission} is missing, or there is no such project, or its Cloud Run API is "
                 f"off; correct FANFOLD_CLOUD_RUN_PROJECT or grant roles/run.developer ({text})"
             )
-        case exceptions.NotFound():
-            return AbsentError(f"{place}: {text}")
+        case exceptions.NotFound() | exceptions.FailedPrecondition():
+            return InactiveError(f"{place}: {text}")
         case exceptions.ClientError() if not isinstance(error, exceptions.Conflict | exceptions.Cancelled):
             return RejectedError(f"{place}: {text}")
     # a conflict too: the name is taken, also by ourselves after a lost reply

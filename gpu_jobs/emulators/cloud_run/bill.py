@@ -53,3 +53,11 @@ class Bill:
     def num_running(self) -> int:
         """Instances that cost money now."""
         return sum(line.is_running for line in self.lines)
+
+    def told(self) -> str:
+        """In a line for a person."""
+        seconds = sum(line.billed_s for line in self.lines)
+        plural = "" if len(self.lines) == 1 else "s"
+        return (
+            f"{len(self.lines)} instance{plural}, {seconds:.1f} s: ${self.usd:.4f}; running still: {self.num_running}"
+        )

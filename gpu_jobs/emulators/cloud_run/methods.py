@@ -9,6 +9,7 @@ import grpc
 from google.cloud import run_v2
 from google.longrunning import operations_pb2
 
+from gpu_jobs.emulators.cloud_run.operations import failed
 from gpu_jobs.emulators.cloud_run.rules import ApiError
 from gpu_jobs.emulators.cloud_run.world import World
 
@@ -59,6 +60,9 @@ async def answer(world: World, name: str, call: Call, request: Any) -> Any:
     """Do what is asked, or what the script says."""
     fault = world.script.take(name)
     await asyncio.sleep(fault.latency_s)
+    if fault.is_in_operation:
+        parent = "/".join((getattr(request, "parent", "") or request.name).split("/")[:4])
+        return failed(parent, HTTP[fault.status].value[0], fault.message)
     if fault.status:
         raise ApiError(HTTP[fault.status], fault.message)
     reply = call.do(world, request)

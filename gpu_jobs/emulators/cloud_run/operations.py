@@ -22,6 +22,12 @@ def done(resource_name: str, resource: Any) -> operations_pb2.Operation:
     return operation
 
 
+def failed(parent: str, code: int, message: str) -> operations_pb2.Operation:
+    operation = operations_pb2.Operation(name=f"{parent}/operations/{next(_numbers):08d}", done=True)
+    operation.error.code, operation.error.message = code, message
+    return operation
+
+
 def finish(operation: operations_pb2.Operation, resource: Any) -> None:
     """Done; also a cancelled execution's operation ends without an error."""
     operation.metadata.Pack(type(resource).pb(resource))

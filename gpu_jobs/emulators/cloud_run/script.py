@@ -17,6 +17,8 @@ class Fault:
     status: int = 0
     """Answer with this HTTP status, or what it is in gRPC, without doing anything; 0: do as asked."""
     message: str = "a scripted fault"
+    is_in_operation: bool = False
+    """The status is that of the long-running operation, not of the call."""
     reply_is_lost: bool = False
     """Done as asked, then the connection seems to break."""
 

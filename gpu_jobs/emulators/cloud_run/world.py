@@ -75,7 +75,8 @@ class World:
             run_v2.TaskTemplate.pb(job.template.template).timeout.seconds = 600
         run_v2.Job.pb(job).latest_created_execution.SetInParent()
         job.terminal_condition = run_v2.Condition(type_="Ready", state=run_v2.Condition.State.CONDITION_SUCCEEDED)
-        self.jobs[name] = job
+        if not request.validate_only:
+            self.jobs[name] = job
         return self._keep(done(name, job))
 
     def get_job(self, request: run_v2.GetJobRequest) -> run_v2.Job:
