@@ -140,8 +140,9 @@ def failure(result: run_v2.TaskAttemptResult) -> str:
     for text, reason in _BY_MESSAGE.items():
         if text in result.status.message.lower():
             return reason
-    if signum := result.term_signal or max(0, result.exit_code - 128):
-        return f"killed by {_signal_name(signum)}"
+    signum = result.term_signal or result.exit_code - 128
+    if signum in set(signal.Signals):
+        return f"killed by {signal.Signals(signum).name}"
     if result.exit_code:
         return f"exit code {result.exit_code}"
     return f"preempted, or failed by the platform: {result.status.message}"
@@ -149,10 +150,3 @@ def failure(result: run_v2.TaskAttemptResult) -> str:
 
 _BY_CODE = {0: "", 1: "stopped", 4: "timed out"}
 _BY_MESSAGE = {"memory limit": "out of memory", "configured timeout": "timed out"}
-
-
-def _signal_name(signum: int) -> str:
-    try:
-        return signal.Signals(signum).name
-    except ValueError:
-        return f"signal {signum}"
