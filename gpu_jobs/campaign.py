@@ -52,8 +52,8 @@ def check(spec: CampaignSpec, policy: Policy, now: datetime) -> None:
         raise RefusedError(
             "store_root", f"'{spec.store_root}' is a folder of this machine; {remote[0]} cannot reach it"
         )
-    if remote and any(map(is_local, inputs)):
-        raise RefusedError("dataset", f"'{inputs[0]}' is a path of this machine; {remote[0]} cannot reach it")
+    if remote and (here := [each for each in inputs if is_local(each)]):
+        raise RefusedError("dataset", f"'{here[0]}' is a path of this machine; {remote[0]} cannot reach it")
     for name in policy.platforms:
         if name not in ADAPTERS:
             raise RefusedError("platforms", f"'{name}' has no adapter here; use one of {sorted(ADAPTERS)}")

@@ -1,7 +1,7 @@
 """What to do next, decided from what is known. Pure: no clock, no store, no platform."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from gpu_jobs.jobs import Policy
@@ -37,6 +37,8 @@ class CampaignView:
     idle_jobs_in_a_row: int = 0
     last_failure: str = ""
     """Of the newest GPU job that ended without a commit."""
+    refusals: Mapping[str, str] = field(default_factory=dict)
+    """Platforms that refuse our requests as such, and why: asking again fails alike."""
     reserved_usd: float = 0.0
     spent_usd: float = 0.0
     closed: str = ""
@@ -100,13 +102,16 @@ def _staff(view: CampaignView, offers: Sequence[Offer], policy: Policy) -> Decis
     missing = min(policy.max_workers, view.chunks_left) - alive
     if missing <= 0:
         return Decision(actions=(), reason=f"{alive} GPU workers are at work, {policy.max_workers} are allowed")
+    offers = [offer for offer in offers if offer.platform not in view.refusals]
+    if not offers:
+        return _wait_or_close(view, "; ".join(f"{name} refuses: {why}" for name, why in view.refusals.items()))
     offer = min(offers, key=lambda each: each.usd_per_hour)
     num_workers = min(missing, offer.max_workers)
     cost_usd = worst_case_usd(offer, num_workers, offer.job_hours(policy.job_hours))
     if policy.budget_usd is not None and view.spent_usd + view.reserved_usd + cost_usd > policy.budget_usd:
         left_usd = policy.budget_usd - view.spent_usd - view.reserved_usd
         reason = f"${cost_usd:.2f} for {num_workers} GPU workers exceed the ${left_usd:.2f} left of the budget"
-        return Decision(actions=(), reason=reason) if view.jobs else _close(view, reason)
+        return _wait_or_close(view, reason)
     reason = f"{view.chunks_left} chunks are open and {alive} of {policy.max_workers} GPU workers are alive"
     return Decision(actions=(StartJob(offer=offer, num_workers=num_workers, reason=reason),), reason=reason)
 
@@ -123,6 +128,11 @@ def _hopeless(view: CampaignView, policy: Policy, now: datetime) -> str:
     if view.quarantined_items >= _SHARE_FROM_ITEMS and share > policy.max_quarantined_share:
         return f"{share:.0%} of all items are quarantined, {policy.max_quarantined_share:.0%} are allowed"
     return ""
+
+
+def _wait_or_close(view: CampaignView, reason: str) -> Decision:
+    """No more GPU jobs; those that live may finish."""
+    return Decision(actions=(), reason=reason) if view.jobs else _close(view, reason)
 
 
 def _close(view: CampaignView, reason: str) -> Decision:

@@ -8,6 +8,7 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 
@@ -50,6 +51,8 @@ class Loop:
         self._observer = Observer(ledger, plan, policy)
         self._handles: dict[str, Handle] = {}
         self._seen: dict[str, Observation] = {}
+        self._refusals: dict[str, str] = {}
+        """By platform; a new opening asks again, since a setting may have been corrected."""
         self.is_over = False
 
     def open(self) -> None:
@@ -72,7 +75,8 @@ class Loop:
         return self._observer.progress(state, seen, decision.reason)
 
     def _decide(self, state: JournalState, seen: Mapping[str, Observation]) -> Decision:
-        return decide(self._observer.view(state, seen), self._offers, self._policy, datetime.now(UTC))
+        view = replace(self._observer.view(state, seen), refusals=self._refusals)
+        return decide(view, self._offers, self._policy, datetime.now(UTC))
 
     def stop(self, reason: str) -> None:
         """Close the campaign and end its GPU jobs, within the time that an interrupted flow has."""
@@ -185,6 +189,8 @@ class Loop:
             platform = self._platform(action.offer.platform)
             self._handles[order.name] = self._background.run(start_once(platform, order))
         except (NoCapacityError, RejectedError) as error:
+            if isinstance(error, RejectedError):
+                self._refusals[action.offer.platform] = str(error)
             gone = Observation(phase=Phase.GONE, reason=str(error))
             self._end_order(self._journal.read().orders[order.name], gone, "")
         except OutcomeUnknownError:

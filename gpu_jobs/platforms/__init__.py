@@ -4,7 +4,10 @@ import importlib
 
 from gpu_jobs.platforms.base import Platform
 
-ADAPTERS = {"local": "gpu_jobs.platforms.local:LocalPlatform"}
+ADAPTERS = {
+    "local": "gpu_jobs.platforms.local:LocalPlatform",
+    "cloud_run": "gpu_jobs.platforms.cloud_run:CloudRunPlatform",
+}
 
 
 def open_platform(name: str) -> Platform:

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import uuid
+from collections.abc import Mapping
 
 from gpu_jobs import layout
 from gpu_jobs.jobs import Order
@@ -51,9 +52,16 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m gpu_jobs.worker", description="One GPU worker of a campaign.")
     parser.add_argument("campaign", help="where the campaign is: a folder or gs://bucket/prefix")
     parser.add_argument("--order", help="name of the GPU job that this GPU worker belongs to")
-    parser.add_argument("--slot", type=int, default=0, help="its number within the GPU job, from 0")
-    parser.add_argument("--handle", default="", help="what the platform calls it; binds the slot to it")
+    slot, handle = _place(os.environ)
+    parser.add_argument("--slot", type=int, default=slot, help="its number within the GPU job, from 0")
+    parser.add_argument("--handle", default=handle, help="what the platform calls it; binds the slot to it")
     return parser.parse_args()
+
+
+def _place(environ: Mapping[str, str]) -> tuple[int, str]:
+    """Slot and handle as Cloud Run tells them; elsewhere they are arguments."""
+    index, execution = environ.get("CLOUD_RUN_TASK_INDEX", "0"), environ.get("CLOUD_RUN_EXECUTION")
+    return int(index), f"{execution}/{index}" if execution else ""
 
 
 def _order(state: JournalState, name: str | None) -> Order | None:

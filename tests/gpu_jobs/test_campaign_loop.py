@@ -115,15 +115,26 @@ def test_a_platform_that_does_not_answer_for_a_while_costs_nothing(new_world):
 
 def test_no_capacity_ends_the_order_and_another_is_tried(new_world):
     """The order is over for nothing, the next has another name."""
-    world = new_world("no_capacity", "rejected")
+    world = new_world("no_capacity")
 
     progress = world.run_to_the_end()
 
-    ends = [(entry.reason, entry.spent_usd) for entry in world.entries if isinstance(entry, Ended)][:2]
-    assert ends[0] == ("no l4 is free", 0.0)
-    assert "is not a request we understand" in ends[1][0]
+    refused = next(entry for entry in world.entries if isinstance(entry, Ended))
+    assert (refused.reason, refused.spent_usd) == ("no l4 is free", 0.0)
     assert progress.is_complete
-    assert len({entry.order.name for entry in world.entries if isinstance(entry, Ordered)}) == 3
+    assert len({entry.order.name for entry in world.entries if isinstance(entry, Ordered)}) == 2
+
+
+def test_a_platform_that_rejects_our_request_is_asked_once(new_world):
+    """With no other platform the campaign is closed with its words; a resume asks again, since it may be corrected."""
+    world = new_world("rejected")
+
+    progress = world.run_to_the_end()
+
+    assert world.platform.num_starts == 1
+    assert progress.closed.startswith("fake refuses: ")
+    assert "is not a request we understand" in progress.closed
+    assert world.run_to_the_end().is_complete
 
 
 def test_gpu_jobs_that_get_nothing_done_close_the_campaign(new_world):

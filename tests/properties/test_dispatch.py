@@ -213,3 +213,19 @@ def test_why_a_campaign_is_closed(changes, reason):
 
     assert isinstance(action, CloseCampaign)
     assert reason in action.reason
+
+
+@QUICK
+@given(views(), OFFERS, POLICIES, st.booleans())
+def test_a_platform_that_refuses_is_not_asked_again(view, offers, policy, has_another):
+    """Others are used; without any the campaign is closed as soon as nothing runs."""
+    others = [an_offer(platform="other", usd_per_hour=9.0)] if has_another else []
+    view = replace(view, refusals={"fake": "no such project"})
+    asked = [replace(offer, platform="fake") for offer in offers]
+
+    actions = decide(view, asked + others, policy, NOW).actions
+
+    assert all(action.offer in others for action in actions if isinstance(action, StartJob))
+    if not others and view.items_left and not view.jobs and not view.closed:
+        (close,) = actions
+        assert isinstance(close, CloseCampaign)

@@ -1,0 +1,447 @@
+"""The Cloud Run emulator as Google's own clients see it: gRPC and REST, blocking and not."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from datetime import timedelta
+from itertools import pairwise
+
+import grpc
+import psutil
+import pytest
+from google.api_core import exceptions
+from google.api_core.retry import Retry
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import run_v2
+from google.cloud.run_v2.services.executions.transports import ExecutionsGrpcTransport
+from google.cloud.run_v2.services.jobs.transports import JobsGrpcTransport
+from google.cloud.run_v2.services.tasks.transports import TasksGrpcTransport
+from havoc import wait_for
+from pytest_socket import socket_allow_hosts
+
+from gpu_jobs.emulators.cloud_run import CloudRunEmulator, Fault, Image, TaskFault, rehearsal
+from gpu_jobs.platforms.cloud_run_api import open_clients
+from gpu_jobs.settings import Settings
+
+PARENT = "projects/emulated/locations/europe-west4"
+PATIENCE_S = 60.0
+L4 = {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "1"}
+SLOWLY = "import time; time.sleep(60)"
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only():
+    socket_allow_hosts(["127.0.0.1"], allow_unix_socket=True)
+
+
+@pytest.fixture
+def emulator(tmp_path):
+    """One that is impatient, with an image that runs Python code."""
+    image = Image(argv=(sys.executable, "-c"))
+    with CloudRunEmulator({"code": image}, log_dir=tmp_path, stop_grace_s=0.5) as emulator:
+        yield emulator
+    assert emulator.world.bill.num_running == 0, "an instance outlived its emulator"
+
+
+class Client:
+    """Google's blocking clients, over one of the two transports."""
+
+    def __init__(self, emulator, transport):
+        if transport == "grpc":
+            channel = grpc.insecure_channel(emulator.grpc_address)
+            self.jobs = run_v2.JobsClient(transport=JobsGrpcTransport(channel=channel))
+            self.executions = run_v2.ExecutionsClient(transport=ExecutionsGrpcTransport(channel=channel))
+            self.tasks = run_v2.TasksClient(transport=TasksGrpcTransport(channel=channel))
+        else:
+            asked = {
+                "transport": "rest",
+                "credentials": AnonymousCredentials(),
+                "client_options": {"api_endpoint": emulator.rest_url},
+            }
+            self.jobs, self.executions = run_v2.JobsClient(**asked), run_v2.ExecutionsClient(**asked)
+            self.tasks = run_v2.TasksClient(**asked)
+
+    def create(self, name="job", **asked):
+        request = run_v2.CreateJobRequest(parent=PARENT, job_id=name, job=a_job(**asked))
+        return self.jobs.create_job(request, timeout=10).result(timeout=PATIENCE_S, polling=Retry(initial=0.05))
+
+    def run(self, name="job", **overrides):
+        request = run_v2.RunJobRequest(
+            name=f"{PARENT}/jobs/{name}", overrides=run_v2.RunJobRequest.Overrides(**overrides)
+        )
+        return self.jobs.run_job(request, timeout=10).metadata.name
+
+    def until(self, execution, holds):
+        give_up_at = time.monotonic() + PATIENCE_S
+        while not holds(seen := self.executions.get_execution(name=execution, timeout=10)):
+            assert time.monotonic() < give_up_at, seen
+            time.sleep(0.05)
+        return seen
+
+    def until_over(self, execution):
+        return self.until(execution, lambda seen: seen.completion_time)
+
+    def tasks_of(self, execution):
+        return list(self.tasks.list_tasks(parent=execution, timeout=10))
+
+
+def a_job(code="pass", *, task_count=1, limits=None, gpu="", parallelism=0, labels=None, image="code", **task):
+    container = run_v2.Container(
+        image=image,
+        args=[code],
+        resources=run_v2.ResourceRequirements(limits=limits or {}),
+        env=task.pop("env", ()),
+    )
+    node = {"node_selector": run_v2.NodeSelector(accelerator=gpu)} if gpu else {}
+    template = run_v2.TaskTemplate(containers=[container], **node, **{"max_retries": 0, **task})
+    execution = run_v2.ExecutionTemplate(task_count=task_count, parallelism=parallelism, template=template)
+    return run_v2.Job(template=execution, labels=labels or {})
+
+
+@pytest.fixture
+def client(emulator):
+    """Over gRPC, where the transport does not matter."""
+    return Client(emulator, "grpc")
+
+
+@pytest.fixture(params=["grpc", "rest"])
+def either(request, emulator):
+    """Over each transport."""
+    return Client(emulator, request.param)
+
+
+def test_a_job_is_created_run_looked_at_and_deleted(either, emulator, tmp_path):
+    """The path of every GPU job; each task is a process that knows its place."""
+    code = "import os; open(f\"{os.environ['OUT']}/{os.environ['CLOUD_RUN_TASK_INDEX']}\", 'w').write(repr(os.environ))"
+    created = either.create(code=code, task_count=3, env=[run_v2.EnvVar(name="OUT", value=str(tmp_path))])
+    assert (created.name, created.latest_created_execution.name) == (f"{PARENT}/jobs/job", "")
+
+    name = either.run()
+    seen = either.until_over(name)
+    tasks = either.tasks_of(name)
+    job = either.jobs.get_job(name=created.name, timeout=10)
+
+    assert (seen.succeeded_count, seen.failed_count, seen.running_count) == (3, 0, 0)
+    assert [(task.index, task.last_attempt_result.status.code) for task in tasks] == [(0, 0), (1, 0), (2, 0)]
+    assert job.latest_created_execution.name == name
+    assert job.latest_created_execution.completion_time
+    assert [each.name for each in either.jobs.list_jobs(parent=PARENT, timeout=10)] == [job.name]
+    assert [each.name for each in either.executions.list_executions(parent=job.name, timeout=10)] == [name]
+    for index in range(3):
+        told = (tmp_path / str(index)).read_text()
+        assert "'CLOUD_RUN_JOB': 'job'" in told
+        assert f"'CLOUD_RUN_EXECUTION': '{name.rpartition('/')[2]}'" in told
+        assert "'CLOUD_RUN_TASK_COUNT': '3'" in told
+    either.jobs.delete_job(name=job.name, timeout=10).result(timeout=PATIENCE_S)
+    with pytest.raises(exceptions.NotFound, match="Resource 'job' of kind 'JOB' in region 'europe-west4' in project"):
+        either.jobs.get_job(name=job.name, timeout=10)
+
+
+async def test_the_asynchronous_clients_are_answered_too(emulator):
+    """Those that the adapter uses."""
+    clients = open_clients(emulator.grpc_address)
+    request = run_v2.CreateJobRequest(parent=PARENT, job_id="job", job=a_job())
+
+    created = await (await clients.jobs.create_job(request, timeout=10)).result(timeout=PATIENCE_S)
+    running = await clients.jobs.run_job(name=created.name, timeout=10)
+    give_up_at = time.monotonic() + PATIENCE_S
+    while not (seen := await clients.executions.get_execution(name=running.metadata.name, timeout=10)).completion_time:
+        assert time.monotonic() < give_up_at, seen
+        await asyncio.sleep(0.05)
+
+    assert seen.succeeded_count == 1
+    assert [task.index async for task in await clients.tasks.list_tasks(parent=seen.name, timeout=10)] == [0]
+
+
+def test_a_second_job_of_a_name_is_refused(either):
+    """gRPC says AlreadyExists, REST its parent."""
+    either.create()
+
+    with pytest.raises(exceptions.Conflict):
+        either.create()
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "words"),
+    [
+        ("Upper", {}, "not a valid name"),
+        ("1st", {}, "not a valid name"),
+        ("x" * 64, {}, "not a valid name"),
+        ("job", {"task_count": 10_001}, "task_count"),
+        ("job", {"max_retries": 11}, "max_retries"),
+        ("job", {"labels": {"a": "Not a label"}}, "labels"),
+        ("job", {"image": ""}, "image"),
+        ("job", {"env": [run_v2.EnvVar(name="CLOUD_RUN_JOB", value="mine")]}, "reserved"),
+        ("job", {"env": [run_v2.EnvVar(name=f"A{n}", value="") for n in range(1001)]}, "at most 1000"),
+        ("job", {"gpu": "nvidia-l4"}, "together"),
+        ("job", {"limits": L4}, "together"),
+        ("job", {"gpu": "nvidia-l4", "limits": {**L4, "nvidia.com/gpu": "2"}}, "must be 1"),
+        ("job", {"gpu": "nvidia-l4", "limits": {**L4, "cpu": "2"}}, "at least 4 CPU"),
+        ("job", {"gpu": "nvidia-l4", "limits": {**L4, "memory": "8Gi"}}, "16Gi memory"),
+        ("job", {"gpu": "nvidia-rtx-pro-6000", "limits": L4}, "at least 20 CPU"),
+        ("job", {"gpu": "nvidia-h100", "limits": L4}, "unknown type"),
+        ("job", {"gpu": "nvidia-l4", "limits": L4, "timeout": timedelta(seconds=3601)}, "at most 3600"),
+        ("job", {"timeout": timedelta(days=8)}, "at most 604800"),
+    ],
+)
+def test_what_the_service_refuses_is_refused(client, emulator, name, asked, words):
+    """As an invalid argument that names it; nothing is created."""
+    with pytest.raises(exceptions.InvalidArgument, match=words):
+        client.create(name, **asked)
+
+    assert emulator.world.jobs == {}
+
+
+def test_a_region_without_the_gpu_type_is_refused(client):
+    """By the region."""
+    job = a_job(gpu="nvidia-l4", limits=L4)
+
+    with pytest.raises(exceptions.InvalidArgument, match="nvidia-l4 is not available in region us-central1"):
+        client.jobs.create_job(
+            run_v2.CreateJobRequest(parent="projects/emulated/locations/us-central1", job_id="job", job=job), timeout=10
+        )
+
+
+def test_another_project_or_a_missing_permission_is_denied(either, emulator):
+    """By the name of the permission."""
+    request = run_v2.CreateJobRequest(parent="projects/others/locations/europe-west4", job_id="job", job=a_job())
+    with pytest.raises(exceptions.Forbidden, match=r"'run.jobs.create' denied on resource 'projects/others'"):
+        either.jobs.create_job(request, timeout=10)
+    emulator.world.denied.add("run.jobs.run")
+    either.create()
+    with pytest.raises(exceptions.Forbidden, match=r"run.jobs.run"):
+        either.run()
+
+
+def test_without_quota_a_gpu_job_is_refused_and_with_little_its_tasks_wait(client, emulator):
+    """The quota counts GPUs at once."""
+    emulator.world.gpu_quota.update({"nvidia-l4": 1, "nvidia-rtx-pro-6000": 0})
+    big = {"cpu": "20", "memory": "80Gi", "nvidia.com/gpu": "1"}
+    with pytest.raises(exceptions.FailedPrecondition, match="quota"):
+        client.create("big", gpu="nvidia-rtx-pro-6000", limits=big)
+    client.create(code="import time; time.sleep(0.3)", gpu="nvidia-l4", limits=L4, task_count=3)
+
+    assert client.until_over(client.run()).succeeded_count == 3
+
+    lines = sorted(emulator.world.bill.lines, key=lambda line: line.began_s)
+    assert [first.ended_s <= second.began_s for first, second in pairwise(lines)] == [True, True]
+
+
+def test_a_task_is_retried_as_often_as_asked(client, tmp_path):
+    """It knows its attempt; the others of its execution run on."""
+    code = "import os; raise SystemExit(os.environ['CLOUD_RUN_TASK_INDEX'] == '0' and 7)"
+    client.create(code=code, task_count=2, max_retries=2)
+
+    name = client.run()
+    seen, tasks = client.until_over(name), client.tasks_of(name)
+
+    assert (seen.succeeded_count, seen.failed_count, seen.retried_count) == (1, 1, 1)
+    assert (tasks[0].retried, tasks[0].last_attempt_result.exit_code) == (2, 7)
+    assert tasks[0].last_attempt_result.status.message == "The container exited with an error."
+    (condition,) = seen.conditions
+    assert condition.message.startswith(f"Task {name.rpartition('/')[2]}-task0 failed with exit code: 7")
+
+
+def test_a_task_that_is_too_slow_is_ended_with_exit_code_zero(client):
+    """Only its status says that it failed."""
+    client.create(code=SLOWLY, timeout=timedelta(seconds=1))
+
+    name = client.run()
+    seen, (task,) = client.until_over(name), client.tasks_of(name)
+
+    assert seen.failed_count == 1
+    assert (task.last_attempt_result.exit_code, task.last_attempt_result.status.code) == (0, 4)
+
+
+def test_a_cancelled_execution_ends_its_operation_without_an_error(client, tmp_path):
+    """Its tasks hear SIGTERM; one that does not listen is killed after the grace, with its children."""
+    code = (
+        "import os, pathlib, signal, subprocess, time;"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "child = subprocess.Popen(['sleep', '60']);"
+        f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(child.pid));"
+        "time.sleep(60)"
+    )
+    client.create(code=code)
+    operation = client.jobs.run_job(name=f"{PARENT}/jobs/job", timeout=10)
+    name = operation.metadata.name
+    wait_for(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text())
+
+    client.executions.cancel_execution(name=name, timeout=10)
+    seen = client.until_over(name)
+
+    assert operation.result(timeout=PATIENCE_S, polling=Retry(initial=0.05)).cancelled_count == 1
+    assert (seen.cancelled_count, seen.succeeded_count, seen.failed_count) == (1, 0, 0)
+    (condition,) = seen.conditions
+    assert condition.execution_reason == run_v2.Condition.ExecutionReason.CANCELLED
+    child = int((tmp_path / "pid").read_text())
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    with pytest.raises(exceptions.FailedPrecondition):
+        client.executions.cancel_execution(name=name, timeout=10)
+
+
+def test_deleting_a_job_ends_what_runs_of_it(client, emulator):
+    """And its bill."""
+    client.create(code=SLOWLY)
+    client.until(client.run(), lambda seen: seen.running_count)
+
+    client.jobs.delete_job(name=f"{PARENT}/jobs/job", timeout=10)
+    wait_for(lambda: not emulator.world.bill.num_running)
+
+    (line,) = emulator.world.bill.lines
+    assert line.ended_s is not None
+
+
+def test_overrides_replace_arguments_and_merge_the_environment(client, tmp_path):
+    """Of one run; the job keeps its own."""
+    code = f"import os; open({str(tmp_path / 'told')!r}, 'a').write(os.environ['A'] + os.environ['B'] + ';')"
+    client.create(env=[run_v2.EnvVar(name="A", value="a"), run_v2.EnvVar(name="B", value="b")])
+    changed = run_v2.RunJobRequest.Overrides.ContainerOverride(args=[code], env=[run_v2.EnvVar(name="B", value="2")])
+
+    seen = client.until_over(client.run(container_overrides=[changed], task_count=2))
+
+    assert seen.succeeded_count == 2
+    assert (tmp_path / "told").read_text() == "a2;a2;"
+
+
+def test_no_more_tasks_than_allowed_run_at_once(client, emulator):
+    """In the order of their indices."""
+    client.create(code="import time; time.sleep(0.2)", task_count=4, parallelism=1)
+
+    client.until_over(client.run())
+
+    lines = emulator.world.bill.lines
+    assert [line.task.rpartition("-task")[2] for line in lines] == ["0", "1", "2", "3"]
+    assert all(first.ended_s <= second.began_s for first, second in pairwise(lines))
+
+
+def test_an_instance_is_billed_for_its_whole_life_in_steps_of_100_ms(client, emulator):
+    """CPU, memory and GPU."""
+    client.create(code="import time; time.sleep(0.25)", gpu="nvidia-l4", limits=L4)
+
+    client.until_over(client.run())
+
+    bill = emulator.world.bill
+    (line,) = bill.lines
+    lasted_s = line.ended_s - line.began_s
+    assert lasted_s <= line.billed_s < lasted_s + 0.1 + 1e-9
+    assert round(line.billed_s * 10, 6).is_integer()
+    assert bill.usd == pytest.approx(line.billed_s * (4 * 0.000018 + 16 * 0.000002 + 0.67 / 3600))
+    assert f"${bill.usd:.4f}" in bill.told()
+
+
+@pytest.mark.parametrize(("status", "error"), [(503, exceptions.ServiceUnavailable), (429, exceptions.TooManyRequests)])
+def test_a_call_can_be_refused_on_its_turn(either, emulator, status, error):
+    """The first goes well, the second does not, and nothing is done; the third goes well."""
+    either.create()
+    emulator.world.script.faults.append(Fault(method="RunJob", status=status, after_calls=1))
+
+    either.run()
+    with pytest.raises(error):
+        either.run()
+    either.run()
+
+    assert emulator.world.num_started == 2
+
+
+def test_a_reply_can_be_lost_after_the_deed(either, emulator):
+    """The client hears of a broken connection; the job was run."""
+    either.create()
+    emulator.world.script.faults.append(Fault(method="RunJob", reply_is_lost=True))
+
+    with pytest.raises((exceptions.GoogleAPICallError, OSError)):
+        either.run()
+
+    assert emulator.world.num_started == 1
+
+
+def test_a_call_can_be_so_slow_that_its_deadline_passes(client, emulator):
+    """A caller that has gone is not served."""
+    client.create()
+    emulator.world.script.faults.append(Fault(method="RunJob", latency_s=30.0))
+
+    with pytest.raises(exceptions.DeadlineExceeded):
+        client.jobs.run_job(name=f"{PARENT}/jobs/job", timeout=0.3)
+
+    assert emulator.world.num_started == 0
+
+
+def test_an_operation_can_fail(either, emulator):
+    """The call goes well, its operation does not."""
+    fault = Fault(method="CreateJob", status=429, message="no quota", is_in_operation=True)
+    emulator.world.script.faults.append(fault)
+
+    with pytest.raises(exceptions.GoogleAPICallError, match="no quota"):
+        either.create()
+
+    assert emulator.world.jobs == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "message"),
+    [
+        ("killed", 13, "Internal error."),
+        ("out_of_memory", 10, "The configured memory limit was reached."),
+        ("crashed", 10, "The container exited with an error."),
+    ],
+)
+def test_a_task_can_be_struck(client, emulator, kind, code, message):
+    """By a fault of the infrastructure, of memory, or of its own."""
+    emulator.world.script.task_faults.append(TaskFault(kind=kind, after_s=0.1))
+    client.create(code=SLOWLY)
+
+    name = client.run()
+    seen, (task,) = client.until_over(name), client.tasks_of(name)
+
+    assert seen.failed_count == 1
+    status = task.last_attempt_result.status
+    assert (status.code, status.message) == (code, message)
+    assert task.last_attempt_result.term_signal == (signal.SIGKILL if kind == "crashed" else 0)
+
+
+def test_a_maintenance_pauses_a_task_and_ends_nothing(client, emulator, tmp_path):
+    """SIGTSTP, and later SIGCONT."""
+    code = (
+        "import pathlib, signal, time; told = [];"
+        "signal.signal(signal.SIGTSTP, lambda *_: told.append('stop'));"
+        "signal.signal(signal.SIGCONT, lambda *_: told.append('go on'));"
+        f"pathlib.Path({str(tmp_path / 'ready')!r}).touch();"
+        "any(time.sleep(0.05) for _ in iter(lambda: 'go on' in told, True));"
+        "raise SystemExit(told != ['stop', 'go on'])"
+    )
+    client.create(code=code)
+    name = client.run()
+    wait_for((tmp_path / "ready").exists)
+
+    emulator.strike("job", 0, TaskFault(kind="maintenance", pause_s=0.1))
+
+    assert client.until_over(name).succeeded_count == 1
+
+
+def test_a_start_can_take_long(client, emulator):
+    """Until then nothing runs and nothing is billed; a cancel meanwhile ends it unbilled."""
+    emulator.world.start_latency_s = 0.5
+    client.create(code=SLOWLY)
+    name = client.run()
+
+    assert client.executions.get_execution(name=name, timeout=10).running_count == 0
+    client.executions.cancel_execution(name=name, timeout=10)
+
+    assert client.until_over(name).cancelled_count == 1
+    assert emulator.world.bill.lines == []
+
+
+def test_a_rehearsal_leads_the_adapter_to_it(tmp_path, monkeypatch):
+    """All settings that it needs, and a bill for a person."""
+    with rehearsal(tmp_path) as running:
+        for name, value in running.environ.items():
+            monkeypatch.setenv(name, value)
+        settings = Settings()
+        told = running.bill()
+
+    assert (settings.cloud_run_project, settings.cloud_run_image) == ("emulated", "fanfold")
+    assert settings.cloud_run_emulator.startswith("127.0.0.1:")
+    assert "$0.0000" in told
+    assert os.listdir(tmp_path) == []
