@@ -9,6 +9,11 @@ ADAPTERS = {
     "cloud_run": "gpu_jobs.platforms.cloud_run:CloudRunPlatform",
 }
 
+DOCTORS = {
+    "cloud_run": "gpu_jobs.platforms.cloud_run_doctor:checks",
+}
+"""What says whether a platform can be used: a function of the store root that yields `Check`s."""
+
 
 def open_platform(name: str) -> Platform:
     """Import and open one adapter, a key of `ADAPTERS`; its vendor's package is imported here, not before."""
