@@ -66,12 +66,13 @@ def rehearse(command: Sequence[str], platforms: Collection[str], *, folder: Path
         for name in (name for name in EMULATORS if name in platforms):
             running[name] = stack.enter_context(_open(name, folder.absolute() / name))
             os.environ.update(running[name].environ)
-        _say(f"rehearsing with {', '.join(running)}; buckets and logs stay in {folder}")
+        _say(f"rehearsing with {', '.join(running)}; all of it is kept in {folder}")
         for source in uploads:
             _say(f"{source} is {_upload(source)}")
         code = _run(command)
+        _say("what it would have cost, at the speed of this machine:")
         for name, rehearsal in running.items():
-            _say(f"{name}: {rehearsal.bill()}")
+            _say(f"  {name}: {rehearsal.bill()}")
     return code
 
 

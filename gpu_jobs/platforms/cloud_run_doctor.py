@@ -9,6 +9,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import google.auth
@@ -118,7 +119,7 @@ def _told_by_google(settings: Settings, session: requests.Session) -> Iterator[C
     yield _check("permissions", lambda: _permissions(settings, session))
     yield _check("services", lambda: _services(settings, session))
     for offer in offers_in(settings.cloud_run_region, settings.cloud_run_gpu):
-        yield _check(f"quota of {offer.gpu}", lambda gpu=offer.gpu: _quota(settings, session, gpu))
+        yield _check(f"quota of {offer.gpu}", partial(_quota, settings, session, offer.gpu))
     if re.match(r"[a-z0-9-]+-docker\.pkg\.dev/", settings.cloud_run_image):
         yield _check("image", lambda: _image(settings, session))
     yield _check("service account", lambda: _service_account(settings, session))

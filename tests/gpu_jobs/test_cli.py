@@ -52,7 +52,7 @@ def test_a_command_is_led_to_the_bucket_and_its_exit_code_is_the_rehearsals(tmp_
     ended = run(sys.executable, "-c", f"{PUT.format('one')}; raise SystemExit(5)", cwd=tmp_path)
 
     assert ended.returncode == 5
-    assert ended.stdout.splitlines()[0] == "rehearsing with gcs; buckets and logs stay in fanfold-rehearsal"
+    assert ended.stdout.splitlines()[0] == "rehearsing with gcs; all of it is kept in fanfold-rehearsal"
     assert "True" in ended.stdout
     assert "gcs: 1 writes and listings, 0 reads: $0.0000" in ended.stdout
 

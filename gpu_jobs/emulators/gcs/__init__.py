@@ -36,9 +36,13 @@ _DIE_WITH_PARENT = 'exec 3<&0; { read -r _ <&3 || kill -9 $$; } & exec "$@" </de
 @contextmanager
 def rehearsal(folder: Path) -> Iterator[Rehearsal]:
     """The bucket `rehearsal`, whose objects stay in `folder`, under `objects/rehearsal/`, as plain files."""
-    with GcsEmulator(folder / "objects") as gcs:
+    objects = folder / "objects"
+    with GcsEmulator(objects) as gcs:
         gcs.make_bucket("rehearsal")
-        yield Rehearsal(environ={"STORAGE_EMULATOR_HOST": gcs.url}, bill=lambda: bill(gcs.requests))
+        yield Rehearsal(
+            environ={"STORAGE_EMULATOR_HOST": gcs.url},
+            bill=lambda: f"{bill(gcs.requests)}\n  gs://rehearsal stays here as the folder {objects / 'rehearsal'}",
+        )
 
 
 def bill(requests: Sequence[str]) -> str:
