@@ -1,13 +1,12 @@
 """The command `fanfold`: what is not a flow. Each subcommand is one entry of `main`'s parser and one function."""
 
 import argparse
-import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from gpu_jobs.errors import FanfoldError
-from gpu_jobs.platforms import DOCTORS
+from gpu_jobs.platforms import DOCTORS, checks
 from gpu_jobs.rehearse import EMULATORS, installed, rehearse
 
 _FAILED, _REFUSED, _INTERRUPTED = 1, 2, 130
@@ -27,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fanfold", description=__doc__.partition(":")[0])
+    parser = argparse.ArgumentParser(
+        prog="fanfold", description="What is not a flow; those are started by python -m flows.NAME."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_rehearse(commands.add_parser("rehearse", help="run a command against emulated clouds on this machine"))
     _add_doctor(commands.add_parser("doctor", help="check what a platform needs, before anything is started"))
@@ -77,9 +78,8 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
 
 
 def _doctor(platform: str, store: str) -> int:
-    module, _, function = DOCTORS[platform].partition(":")
     is_well = True
-    for check in getattr(importlib.import_module(module), function)(store):
+    for check in checks(platform, store):
         is_well &= check.is_ok
         told = f"{'ok     ' if check.is_ok else 'MISSING'} {check.name}: {check.found}"
         sys.stdout.write(f"{told.rstrip('.')}. {check.fix}\n" if check.fix else f"{told}\n")

@@ -158,3 +158,22 @@ def test_a_doctor_says_a_line_for_each_check_and_fails_if_one_does(monkeypatch, 
         "MISSING settings: FANFOLD_CLOUD_RUN_PROJECT is not set. Run `export FANFOLD_CLOUD_RUN_PROJECT=…`",
         "MISSING store: 'here' is a folder of this machine. Give gs://bucket/prefix",
     ]
+
+
+@pytest.mark.parametrize(
+    ("package", "command", "told"),
+    [
+        ("google.cloud.run_v2", ["doctor", "cloud_run", "--store", "gs://b/p"], "pip install 'fanfold[cloud-run]'"),
+        ("google.cloud.storage", ["rehearse", "--platforms", "gcs", "--upload", ".", "--", "true"], "'fanfold[gcs]'"),
+    ],
+)
+def test_a_vendors_package_that_is_missing_is_told_with_its_extra(tmp_path, package, command, told):
+    program = f"import sys; sys.modules['{package}'] = None; from gpu_jobs.cli import main; sys.exit(main({command}))"
+
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert ended.returncode == 1
+    assert told in ended.stderr
+    assert "Traceback" not in ended.stderr
