@@ -22,8 +22,10 @@ def open_store(uri: str) -> Store:
     if is_local(uri):
         return LocalStore(Path(uri.removeprefix("file://")).expanduser(), fsync=Settings().store_fsync)
     if uri.startswith("gs://"):
-        from gpu_jobs.store.gcs import GcsStore  # half a second of import that local stores need not pay
-
+        try:
+            from gpu_jobs.store.gcs import GcsStore  # half a second of import that local stores need not pay
+        except ImportError as error:
+            raise RefusedError("store", f"'{uri}' needs pip install 'fanfold[gcs]' ({error})") from error
         return GcsStore(uri)
     raise RefusedError("store", f"'{uri}' is neither a folder nor gs://bucket/prefix")
 

@@ -217,7 +217,9 @@ class RunningExecution:
             "CLOUD_RUN_TASK_ATTEMPT": str(attempt),
         }
         argv = [*image.argv, *container.command, *container.args]
-        with (self._world.log_dir / f"{short}.{task.index}.{attempt}.log").open("wb") as log:
+        logs = self._world.log_dir / short
+        logs.mkdir(exist_ok=True)
+        with (logs / f"task{task.index}-attempt{attempt}.log").open("wb") as log:
             return await asyncio.create_subprocess_exec(
                 "/bin/sh", "-c", _DIE_WITH_PARENT, "task", *argv,
                 stdin=asyncio.subprocess.PIPE, stdout=log, stderr=log, env=env, start_new_session=True,
