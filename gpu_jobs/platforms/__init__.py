@@ -4,7 +4,10 @@ import importlib
 
 from gpu_jobs.platforms.base import Platform
 
-ADAPTERS = {"local": "gpu_jobs.platforms.local:LocalPlatform"}
+ADAPTERS = {
+    "local": "gpu_jobs.platforms.local:LocalPlatform",
+    "modal": "gpu_jobs.platforms.modal:ModalPlatform",
+}
 
 
 def open_platform(name: str) -> Platform:
