@@ -33,3 +33,29 @@ class Settings(BaseSettings):
     """Bucket with model weights, mounted read-only at `/weights`; empty: none."""
     cloud_run_emulator: str = ""
     """`127.0.0.1:PORT` of the emulator, over gRPC, in place of the service. Loopback only: no credentials, no TLS."""
+    modal_app: str = "fanfold"
+    """Name of the Modal app that GPU jobs run in; these settings are read by the orchestrator and by `deploy`."""
+    modal_gpus: tuple[str, ...] = ("L4",)
+    """GPUs to offer, as a JSON list: "L4", "A100-80GB:4", or fallbacks in order, "H100,A100-80GB"; "cpu" for none."""
+    modal_packages: tuple[str, ...] = ()
+    """What pip installs into the image besides Fanfold's own packages. JSON."""
+    modal_sources: tuple[str, ...] = ()
+    """Python packages of yours, importable here, that containers get as source: your workload. JSON."""
+    modal_env: dict[str, str] = {}
+    """Environment variables of the image; never secrets. JSON."""
+    modal_secrets: tuple[str, ...] = ()
+    """Names of Modal secrets whose keys become environment variables; `SERVICE_ACCOUNT_JSON` opens the bucket. JSON."""
+    modal_weights_volume: str = ""
+    """Modal volume with model weights, mounted at `/weights`; empty: none."""
+    modal_region: str = ""
+    """Empty: anywhere; a region costs more per hour."""
+    modal_min_containers: int = 0
+    """Containers kept warm, and paid for, all the time."""
+    modal_max_containers: int = 20
+    """Of each GPU choice at once: the limit of what can be spent per hour."""
+    modal_scaledown_s: int = 60
+    """How long a container waits, paid for, for the next GPU job."""
+    modal_deploys: bool = True
+    """Deploy at first use what is not deployed, or was from other code; off: say so and start nothing."""
+    modal_emulator: str = ""
+    """`http://127.0.0.1:PORT` of the emulator, which MODAL_SERVER_URL must name too. Loopback only."""

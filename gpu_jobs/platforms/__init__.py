@@ -10,6 +10,7 @@ from gpu_jobs.platforms.base import Check, Platform
 ADAPTERS = {
     "local": "gpu_jobs.platforms.local:LocalPlatform",
     "cloud_run": "gpu_jobs.platforms.cloud_run:CloudRunPlatform",
+    "modal": "gpu_jobs.platforms.modal:ModalPlatform",
 }
 
 DOCTORS = {

@@ -9,6 +9,7 @@ import time
 import psutil
 import pytest
 from cloud_run_bench import CloudRunBench
+from modal_bench import ModalBench
 
 from gpu_jobs.campaign import open_campaign
 from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError
@@ -115,6 +116,7 @@ BENCHES = {
     "fake": FakeBench,
     "local": LocalBench,
     "cloud_run": CloudRunBench,
+    "modal": ModalBench,
 }
 
 

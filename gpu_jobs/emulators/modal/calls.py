@@ -1,0 +1,98 @@
+"""Function calls as clients see them: spawn, look, cancel."""
+
+import asyncio
+import base64
+import json
+import time
+from typing import Any
+
+from google.protobuf.empty_pb2 import Empty
+from modal_proto import api_pb2
+
+from gpu_jobs.emulators.modal.pool import definition_of
+from gpu_jobs.emulators.modal.pools import Pools
+from gpu_jobs.emulators.modal.records import Call, Input, Records, new_id
+from gpu_jobs.emulators.modal.rpc import made
+
+_POLL_S = 55.0
+
+
+class Calls:
+    """One input a call: `.spawn()` and `.remote()`, not `.map()`."""
+
+    def __init__(self, records: Records, pools: Pools) -> None:
+        self._records = records
+        self._pools = pools
+
+    async def function_map(self, request: Any, _: Any) -> Any:
+        function = self._records.function(request.function_id)
+        call = Call(id=new_id("fc"), function=function, invocation=request.function_call_invocation_type)
+        self._records.calls[call.id] = call
+        accepted = [self._put(call, item) for item in request.pipelined_inputs]
+        return made(
+            api_pb2.FunctionMapResponse,
+            function_call_id=call.id,
+            pipelined_inputs=accepted,
+            retry_policy=definition_of(function).retry_policy,
+            function_call_jwt=_jwt({"call": call.id}),
+        )
+
+    async def function_put_inputs(self, request: Any, _: Any) -> Any:
+        call = self._records.call(request.function_call_id)
+        return made(api_pb2.FunctionPutInputsResponse, inputs=[self._put(call, item) for item in request.inputs])
+
+    def _put(self, call: Call, item: Any) -> Any:
+        one = Input(id=new_id("in"), call=call, index=item.idx, payload=item.input)
+        call.inputs.append(one)
+        self._records.inputs[one.id] = one
+        self._pools.of(call.function).put(one)
+        return made(
+            api_pb2.FunctionPutInputsResponseItem,
+            idx=item.idx,
+            input_id=one.id,
+            input_jwt=_jwt({"idx": item.idx, "input": one.id}),
+        )
+
+    async def function_get_outputs(self, request: Any, _: Any) -> Any:
+        """No outputs and nothing unfinished: expired."""
+        call = self._records.call(request.function_call_id)
+        wait_until = time.monotonic() + min(request.timeout, _POLL_S)
+        while not (found := self._outputs(call)) and call.num_unfinished and time.monotonic() < wait_until:
+            await call.news.wait(wait_until - time.monotonic())
+        return made(
+            api_pb2.FunctionGetOutputsResponse,
+            idxs=[each.idx for each in found],
+            outputs=found,
+            last_entry_id=str(len(found)),
+            num_unfinished_inputs=call.num_unfinished,
+        )
+
+    def _outputs(self, call: Call) -> list[Any]:
+        return [] if call.is_expired else [each.result for each in call.inputs if each.result is not None]
+
+    async def function_call_cancel(self, request: Any, _: Any) -> Any:
+        call = self._records.call(request.function_call_id)
+        for one in call.inputs:
+            self._pools.of(call.function).cancel(one, must_terminate=request.terminate_containers)
+        await asyncio.sleep(0)
+        return Empty()
+
+    async def function_get_current_stats(self, request: Any, _: Any) -> Any:
+        pool = self._pools.of(self._records.function(request.function_id))
+        return made(
+            api_pb2.FunctionStats,
+            backlog=len(pool.queue),
+            num_total_tasks=len(pool.containers),
+            num_running_inputs=sum(len(each.held) for each in pool.containers),
+        )
+
+    async def function_call_list(self, request: Any, _: Any) -> Any:
+        calls = [each for each in self._records.calls.values() if each.function.id == request.function_id]
+        infos = [made(api_pb2.FunctionCallInfo, function_call_id=each.id) for each in calls]
+        return made(api_pb2.FunctionCallListResponse, function_calls=infos)
+
+
+def _jwt(claims: dict[str, Any]) -> str:
+    """Three parts, unsigned: the client reads the one in the middle."""
+    parts = [json.dumps(each).encode() for each in ({"alg": "none"}, claims, "")]
+    return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)

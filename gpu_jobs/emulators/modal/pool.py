@@ -1,0 +1,187 @@
+"""The containers of one function variant and the inputs that wait for them."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from modal_proto import api_pb2
+
+from gpu_jobs.emulators.modal.records import FunctionRecord, Input, News
+from gpu_jobs.emulators.modal.rpc import made
+
+if TYPE_CHECKING:
+    from gpu_jobs.emulators.modal.container import Container
+
+_IDLE_S = 60.0
+_MAX_CONTAINERS = 100
+_MAX_LOSSES = 8
+"""Of one input, to containers that died of themselves."""
+_MAX_BROKEN = 2
+"""Containers in a row that never asked for work."""
+_Status = api_pb2.GenericResult
+
+
+class Pool:
+    """Starts a container while inputs wait and fewer than `max_containers` live; ends one that is idle for too long."""
+
+    def __init__(self, function: FunctionRecord, start: Callable[["Pool"], "Container"]) -> None:
+        self.function = function
+        self._start = start
+        self.queue: deque[Input] = deque()
+        self.containers: set[Container] = set()
+        self.news = News()
+        self._num_broken = 0
+
+    def definition(self) -> Any:
+        return definition_of(self.function)
+
+    @property
+    def idle_s(self) -> float:
+        """How long a container may be idle."""
+        return float(self.definition().task_idle_timeout_secs or _IDLE_S)
+
+    @property
+    def max_late_s(self) -> float:
+        return float(self.definition().timeout_secs or 300)
+
+    def put(self, one: Input, *, is_first: bool = False) -> None:
+        one.container = None
+        (self.queue.appendleft if is_first else self.queue.append)(one)
+        self.news.tell()
+        self.scale()
+
+    def scale(self) -> None:
+        definition = self.definition()
+        usable = [each for each in self.containers if not each.is_retired]
+        missing = len(self.queue) - sum(not each.held for each in usable)
+        missing = max(missing, definition.warm_pool_size - len(usable))
+        room = (definition.concurrency_limit or _MAX_CONTAINERS) - len(self.containers)
+        for _ in range(min(missing, room)):
+            self.containers.add(self._start(self))
+
+    async def take(self, container: "Container") -> Input | None:
+        """The next input for a container; None when it should end."""
+        self._num_broken = 0
+        idle_since = time.monotonic()
+        while not container.is_retired:
+            if self.queue:
+                one = self.queue.popleft()
+                container.hold(one)
+                return one
+            is_spare = len(self.containers) > self.definition().warm_pool_size
+            left_s = idle_since + self.idle_s - time.monotonic()
+            if left_s <= 0 and is_spare:
+                break
+            await self.news.wait(left_s if is_spare else 1.0)
+        container.is_retired = True
+        return None
+
+    def cancel(self, one: Input, *, must_terminate: bool) -> None:
+        if one.result is not None:
+            return
+        one.is_cancelled = True
+        if one.container is None:
+            if one in self.queue:
+                self.queue.remove(one)
+            self.finish(one, _Status.GENERIC_STATUS_TERMINATED, "Function call was cancelled")
+        else:
+            one.container.cancel(one)
+            if must_terminate:
+                one.container.terminate()
+
+    def settle(self, one: Input, result: Any, data_format: int = 0) -> None:
+        """Take in what a container says of an input; exceptions and timeouts are tried again as the policy says."""
+        if one.timer is not None:
+            one.timer.cancel()
+        if one.result is not None:
+            return
+        if one.is_late and result.status == _Status.GENERIC_STATUS_TERMINATED:
+            seconds = self.max_late_s
+            result = api_pb2.GenericResult(
+                status=_Status.GENERIC_STATUS_TIMEOUT, exception=f"Task's current input hit its timeout of {seconds:g}s"
+            )
+        may_retry = not one.is_cancelled and result.status in (
+            _Status.GENERIC_STATUS_FAILURE,
+            _Status.GENERIC_STATUS_TIMEOUT,
+        )
+        policy = self.definition().retry_policy
+        if may_retry and one.num_retries < policy.retries:
+            one.num_retries += 1
+            one.is_late = False
+            one.container = None
+            asyncio.get_running_loop().call_later(policy.initial_delay_ms / 1000, self.put, one)
+            return
+        one.container = None
+        one.result = made(
+            api_pb2.FunctionGetOutputsItem,
+            result=result,
+            idx=one.index,
+            input_id=one.id,
+            data_format=data_format,
+            output_created_at=time.time(),
+        )
+        one.call.news.tell()
+
+    def finish(self, one: Input, status: "_Status.GenericStatus.ValueType", words: str) -> None:
+        self.settle(one, api_pb2.GenericResult(status=status, exception=words))
+
+    def lost(self, container: "Container") -> None:
+        """A container is gone. Its exit code tells nothing; what it still held does."""
+        self.containers.discard(container)
+        for one in list(container.held.values()):
+            self._take_back(one, container)
+        if container.line.ready_s is None and not container.is_retired:
+            self._note_broken(container)
+        if not container.is_closing:
+            self.scale()
+
+    def _take_back(self, one: Input, container: "Container") -> None:
+        if one.timer is not None:
+            one.timer.cancel()
+        if one.is_cancelled:
+            self.finish(one, _Status.GENERIC_STATUS_TERMINATED, "Function call was cancelled")
+        elif one.is_late:
+            self.finish(one, _Status.GENERIC_STATUS_TERMINATED, "")
+        else:
+            one.num_losses += not container.is_preempted
+            if one.num_losses < _MAX_LOSSES:
+                self.put(one, is_first=True)
+            else:
+                words = f"Task exited {one.num_losses} times before it returned a result"
+                self.finish(one, _Status.GENERIC_STATUS_INTERNAL_FAILURE, words)
+
+    def _note_broken(self, container: "Container") -> None:
+        """It never asked for work: its code does not import, or it died before."""
+        self._num_broken += 1
+        if self._num_broken < _MAX_BROKEN:
+            return
+        self._num_broken = 0
+        result = container.task_result or api_pb2.GenericResult(
+            status=_Status.GENERIC_STATUS_INTERNAL_FAILURE, exception="Task exited before it asked for work"
+        )
+        while self.queue:
+            one = self.queue.popleft()
+            one.num_retries = self.definition().retry_policy.retries
+            self.settle(one, result)
+
+
+def definition_of(function: FunctionRecord) -> Any:
+    """What its containers run: its definition with the options of the variant."""
+    definition = api_pb2.Function()
+    definition.CopyFrom(function.definition)
+    options = function.options
+    if options is None:
+        return definition
+    if options.HasField("resources"):
+        definition.resources.CopyFrom(options.resources)
+    if options.HasField("retry_policy"):
+        definition.retry_policy.CopyFrom(options.retry_policy)
+    for name in ("timeout_secs", "concurrency_limit", "task_idle_timeout_secs", "warm_pool_size"):
+        if options.HasField(name):
+            setattr(definition, name, getattr(options, name))
+    if options.replace_secret_ids:
+        del definition.secret_ids[:]
+    definition.secret_ids.extend(options.secret_ids)
+    return definition

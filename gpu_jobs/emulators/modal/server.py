@@ -1,0 +1,137 @@
+"""The emulator: a thread with an event loop, and the handles that tests pull."""
+
+import asyncio
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Self, TypeVar
+
+from gpu_jobs.emulators.modal.apps import Apps, Parts
+from gpu_jobs.emulators.modal.blobs import Blobs
+from gpu_jobs.emulators.modal.calls import Calls
+from gpu_jobs.emulators.modal.container import Container
+from gpu_jobs.emulators.modal.container_calls import ContainerCalls
+from gpu_jobs.emulators.modal.dicts import Dicts
+from gpu_jobs.emulators.modal.pools import Pools
+from gpu_jobs.emulators.modal.records import Records
+from gpu_jobs.emulators.modal.rpc import Gateway, Listener
+from gpu_jobs.emulators.modal.script import Script
+
+HOST = "127.0.0.1"
+GRACE_S = 30.0
+_TOKEN = ("ak-emulated", "as-emulated")
+_PATIENCE_S = 30.0
+ResultT = TypeVar("ResultT")
+
+
+class ModalEmulator:
+    """A context; serves from entering it until leaving it, when every container is dead.
+
+    Args:
+        folder: each container's files and log stay here.
+        environ: what every container gets besides, as if it were of the image.
+        grace_s: from a cancellation at a timeout to SIGINT, and from SIGINT to SIGKILL.
+    """
+
+    def __init__(
+        self, folder: Path | None = None, *, environ: Mapping[str, str] | None = None, grace_s: float = GRACE_S
+    ) -> None:
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="fanfold-modal-"))
+        self.records = Records()
+        self.script = Script()
+        self._environ, self._grace_s = dict(environ or {}), grace_s
+        self.url = ""
+        self._running: Future[asyncio.AbstractEventLoop] = Future()
+        self._over = asyncio.Event()
+        self._thread = threading.Thread(target=self._main, name="modal-emulator", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._running.result(_PATIENCE_S)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.result().call_soon_threadsafe(self._over.set)
+        self._thread.join(_PATIENCE_S)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What leads the real client here."""
+        return {
+            "MODAL_SERVER_URL": self.url,
+            "MODAL_TOKEN_ID": _TOKEN[0],
+            "MODAL_TOKEN_SECRET": _TOKEN[1],
+            "MODAL_CONFIG_PATH": str(self.folder / "no-config"),
+            "MODAL_DISABLE_API_PROXY": "1",
+            "FANFOLD_MODAL_EMULATOR": self.url,
+        }
+
+    @property
+    def bill(self) -> str:
+        return str(self.pools.bill)
+
+    @property
+    def calls(self) -> list[str]:
+        """Names of all RPCs of clients, in order."""
+        return self._gateway.calls
+
+    def do(self, act: Callable[[], ResultT]) -> ResultT:
+        """Call something in the emulator's own thread."""
+
+        async def now() -> ResultT:
+            return act()
+
+        return asyncio.run_coroutine_threadsafe(now(), self._running.result()).result(_PATIENCE_S)
+
+    def container_of(self, call_id: str) -> Container | None:
+        """The one that has a call's input in hand."""
+        return self.do(lambda: next((each.container for each in self.records.call(call_id).inputs), None))
+
+    def containers(self) -> list[Container]:
+        return self.do(self.pools.containers)
+
+    def preempt(self, container: Container) -> None:
+        self.do(container.preempt)
+
+    def unfinished(self) -> list[str]:
+        """Ids of the calls that have no result yet."""
+        return self.do(lambda: [call_id for call_id, call in self.records.calls.items() if call.num_unfinished])
+
+    def cancel_all(self) -> None:
+        """As a person could by hand; what runs gets the chance to settle."""
+
+        def now() -> None:
+            for call in self.records.calls.values():
+                for one in call.inputs:
+                    self.pools.of(call.function).cancel(one, must_terminate=False)
+
+        self.do(now)
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._run())
+        except BaseException as error:
+            if not self._running.done():
+                self._running.set_exception(error)
+            raise
+
+    async def _run(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.pools = Pools(self.records, folder=self.folder, environ=self._environ, grace_s=self._grace_s)
+        blobs = Blobs(self.records)
+        apps = Apps(self.records, self.pools.redeployed, self.pools.stopped)
+        services = [
+            apps, Parts(self.records), Calls(self.records, self.pools), Dicts(), blobs, ContainerCalls()
+        ]  # fmt: skip
+        self._gateway = self.pools.gateway = Gateway(services, self.script, _TOKEN)
+        await blobs.start(HOST)
+        server = Listener(self._gateway.facing(None))
+        await server.start(HOST, 0)
+        self.url = f"http://{HOST}:{server.port}"
+        self._running.set_result(asyncio.get_running_loop())
+        await self._over.wait()
+        await self.pools.close()
+        await server.stop()
+        await blobs.stop()

@@ -1,0 +1,1 @@
+"""What GPU workers run in on the platforms that rent containers."""

@@ -1,0 +1,86 @@
+"""Modal's client, and its errors turned into ours."""
+
+import ipaddress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import modal
+from modal import exception
+from modal.config import config
+
+from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError, PlatformError, RefusedError, RejectedError
+from gpu_jobs.settings import Settings
+
+_LOGIN = "run `modal token new`, or set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET"
+
+
+class AbsentError(RejectedError):
+    """What was named does not exist."""
+
+
+async def open_client(settings: Settings) -> modal.Client:
+    """A client of the service, or of the emulator if the settings name one.
+
+    Raises:
+        RefusedError: the emulator is meant, but Modal's own variable leads elsewhere: nothing may reach the real cloud.
+        RejectedError: there is no token.
+    """
+    emulator = settings.modal_emulator
+    if emulator:
+        _require_loopback(emulator)
+        if config["server_url"] != emulator:
+            raise RefusedError("MODAL_SERVER_URL", f"must be {emulator}, as FANFOLD_MODAL_EMULATOR")
+    with translate("opening Modal"):
+        if not config["token_id"]:
+            raise exception.AuthError("token missing")
+        client: modal.Client = await modal.Client.from_credentials.aio(config["token_id"], config["token_secret"])
+        return client
+
+
+def _require_loopback(url: str) -> None:
+    parts = urlsplit(url)
+    try:
+        is_loopback = parts.scheme == "http" and ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise RefusedError("FANFOLD_MODAL_EMULATOR", f"'{url}' is not http://127.0.0.1:PORT")
+
+
+@contextmanager
+def translate(what: str) -> Iterator[None]:
+    """Turn the client's errors into ours; the one place that does."""
+    try:
+        yield
+    except (exception.Error, OSError, TimeoutError) as error:
+        raise _ours(error, what) from error
+
+
+def _ours(error: Exception, what: str) -> Exception:
+    text = f"{what}: {str(error) or type(error).__name__}"
+    for kinds, ours, words in _MEANINGS:
+        if isinstance(error, kinds):
+            return ours(f"{words} ({text})" if words else text)
+    return RejectedError(text)
+
+
+_MEANINGS: tuple[tuple[type | tuple[type, ...], type[PlatformError], str], ...] = (
+    (exception.AuthError, RejectedError, f"Modal refuses the token: {_LOGIN}"),
+    (exception.PermissionDeniedError, RejectedError, "Modal's token may not do this; ask for a role in the workspace"),
+    (exception.NotFoundError, AbsentError, ""),
+    (exception.ResourceExhaustedError, NoCapacityError, ""),
+    (
+        (
+            exception.ServiceError,
+            exception.InternalError,
+            exception.ConflictError,
+            exception.ConnectionError,
+            exception.ClientClosed,
+            OSError,
+        ),
+        OutcomeUnknownError,
+        "",
+    ),
+)
+"""The first that matches; anything else is our own mistake."""
