@@ -4,7 +4,10 @@ import importlib
 
 from gpu_jobs.platforms.base import Platform
 
-ADAPTERS = {"local": "gpu_jobs.platforms.local:LocalPlatform"}
+ADAPTERS = {
+    "local": "gpu_jobs.platforms.local:LocalPlatform",
+    "runpod": "gpu_jobs.platforms.runpod:RunPodPlatform",
+}
 
 
 def open_platform(name: str) -> Platform:

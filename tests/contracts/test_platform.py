@@ -8,6 +8,7 @@ import time
 
 import psutil
 import pytest
+from runpod_bench import RunPodBench
 
 from gpu_jobs.campaign import open_campaign
 from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError
@@ -113,6 +114,7 @@ class LocalBench:
 BENCHES = {
     "fake": FakeBench,
     "local": LocalBench,
+    "runpod": RunPodBench,
 }
 
 

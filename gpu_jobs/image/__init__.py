@@ -1,0 +1,1 @@
+"""What a platform starts first in its container; each of them ends in `gpu_jobs.worker`."""
