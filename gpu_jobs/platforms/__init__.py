@@ -11,6 +11,7 @@ ADAPTERS = {
     "local": "gpu_jobs.platforms.local:LocalPlatform",
     "cloud_run": "gpu_jobs.platforms.cloud_run:CloudRunPlatform",
     "modal": "gpu_jobs.platforms.modal:ModalPlatform",
+    "runpod": "gpu_jobs.platforms.runpod:RunPodPlatform",
 }
 
 DOCTORS = {

@@ -1,5 +1,6 @@
 """GPU use through NVML, in a thread of the supervisor; without a driver it says so and goes on."""
 
+import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -27,13 +28,13 @@ class NoGpu:
 
 
 class NvmlSampler:
-    """Reads the first GPU: the mean of its utilisation so far (a kernel ran, NVML's coarse meaning), and its memory."""
+    """Reads the first GPU that CUDA may use: its memory, and its mean utilisation so far (NVML: a kernel ran)."""
 
     device = "cuda:0"
 
     def __init__(self, nvml: Any) -> None:
         self._nvml = nvml
-        self._handle = nvml.nvmlDeviceGetHandleByIndex(0)
+        self._handle = _visible_gpu(nvml)
         self._uses: list[int] = []
 
     def read(self) -> str:
@@ -51,6 +52,14 @@ class NvmlSampler:
             return reading()
         except self._nvml.NVMLError as error:
             return f"unavailable: {error}"
+
+
+def _visible_gpu(nvml: Any) -> Any:
+    """NVML numbers all GPUs of the machine, whatever CUDA was told to see."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0]
+    if first.startswith("GPU-"):
+        return nvml.nvmlDeviceGetHandleByUUID(first)
+    return nvml.nvmlDeviceGetHandleByIndex(int(first) if first.isdigit() else 0)
 
 
 def open_sampler() -> Sampler:

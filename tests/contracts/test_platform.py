@@ -10,6 +10,7 @@ import psutil
 import pytest
 from cloud_run_bench import CloudRunBench
 from modal_bench import ModalBench
+from runpod_bench import RunPodBench
 
 from gpu_jobs.campaign import open_campaign
 from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError
@@ -117,6 +118,7 @@ BENCHES = {
     "local": LocalBench,
     "cloud_run": CloudRunBench,
     "modal": ModalBench,
+    "runpod": RunPodBench,
 }
 
 

@@ -1,0 +1,15 @@
+"""RunPod on loopback: REST v2 for pods, and real containers, as processes of this machine.
+
+It does what RunPod documents, and what users report where RunPod is silent: a command that ends is started again while
+the pod reads RUNNING; a stopped pod bills its volume at twice the rate; a pod's own key may end its pod or not
+(`pod_key_may`). Scripted: stock, refusals, lost replies, list lag, pages, quota, a container that never comes up.
+
+Left out: GraphQL, templates, clusters, spot, ports, the logs of a pod, images (a container runs what is installed
+here), file systems of its own (each container sees this machine's) and GPUs.
+"""
+
+from gpu_jobs.emulators.runpod.script import Fault
+from gpu_jobs.emulators.runpod.server import RunPodEmulator
+from gpu_jobs.emulators.runpod.world import Image
+
+__all__ = ["Fault", "Image", "RunPodEmulator"]

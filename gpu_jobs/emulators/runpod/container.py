@@ -1,0 +1,60 @@
+"""A container: a real process, in a PID namespace of its own where the system allows it."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+_NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+@cache
+def has_namespaces() -> bool:
+    """Processes may be put into PID namespaces here, as root in most places; else a process group stands in."""
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run([*_NAMESPACE, "true"], check=False, capture_output=True).returncode == 0
+
+
+class Container:
+    """One start of a command. Its process 1 gets SIGTERM by Docker's rules: without a handler it is ignored."""
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str], log: Path) -> None:
+        self._argv = argv
+        self._env = env
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def run(self) -> int:
+        """Run to its end; when this process dies, so does all that runs in it."""
+        bound = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
+        argv = [*bound, *(_NAMESPACE if has_namespaces() else ()), *self._argv]
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(self._env), start_new_session=True
+            )
+        try:
+            return await self._process.wait()
+        finally:
+            self.kill()
+
+    def terminate(self) -> None:
+        """SIGTERM to its process 1."""
+        if self._process is not None:
+            with suppress(psutil.NoSuchProcess):
+                first = psutil.Process(self._process.pid)
+                for process in first.children() if has_namespaces() else [first]:
+                    process.terminate()
+
+    def kill(self) -> None:
+        """All that runs in it is gone: the namespace dies with its process 1, which dies with its parent."""
+        if self._process is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)

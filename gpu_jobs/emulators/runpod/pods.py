@@ -1,0 +1,142 @@
+"""One emulated pod."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from gpu_jobs.emulators.runpod.bodies import CreatePod
+from gpu_jobs.emulators.runpod.container import Container
+
+if TYPE_CHECKING:
+    from gpu_jobs.emulators.runpod.world import World
+
+Status = Literal["PROVISIONING", "STARTING", "RUNNING", "EXITED", "ERROR", "TERMINATED"]
+GRACE_S = 5.0
+"""Between SIGTERM and SIGKILL; what RunPod grants is not documented."""
+_ACTIONS = {"EXITED": ["start", "terminate"], "RUNNING": ["stop", "restart", "terminate"]}
+
+
+class Pod:
+    """Billed from its creation on; its command is started again whenever it ends."""
+
+    def __init__(self, world: "World", pod_id: str, body: CreatePod, data_center: str, usd_per_hour: float) -> None:
+        self.id = pod_id
+        self.body = body
+        self.data_center = data_center
+        self.created_at = time.time()
+        self.status: Status = "PROVISIONING"
+        self.num_boots = 0
+        self._world = world
+        self._usd_per_hour = usd_per_hour
+        self._line = world.bill.begin(body.name, usd_per_hour, body.disk)
+        self._booted_at = 0.0
+        self._container: Container | None = None
+        self._life = asyncio.create_task(self._live())
+
+    async def stop(self) -> None:
+        """Stop its container, and keep the pod; what it holds on disk is billed on."""
+        await self._end_as("EXITED")
+
+    async def fail(self) -> None:
+        """As `stop`, by the platform's fault."""
+        await self._end_as("ERROR")
+
+    async def terminate(self) -> None:
+        is_halted = self.status in ("EXITED", "ERROR")
+        if not is_halted:
+            await self._end_as("TERMINATED")
+        self.status = "TERMINATED"
+        self._line.ended_at = self._line.ended_at or time.time()
+
+    async def _end_as(self, status: Status) -> None:
+        if self.status not in ("PROVISIONING", "STARTING", "RUNNING"):
+            return
+        self.status = status
+        await self._halt()
+        volume_gb = self.body.mounts.persistent.size if self.body.mounts.persistent else 0
+        if self.is_terminated:
+            self._line.ended_at = time.time()
+        else:
+            self._line = self._world.bill.stop(self._line, volume_gb)
+
+    @property
+    def is_terminated(self) -> bool:
+        return self.status == "TERMINATED"
+
+    def crash(self) -> None:
+        """Kill its container from outside, as a host without memory does; it is started again."""
+        if self._container is not None:
+            self._container.kill()
+
+    async def _halt(self) -> None:
+        if self._container is not None:
+            self._container.terminate()
+            await asyncio.wait([self._life], timeout=self._world.grace_s)
+            self._container.kill()
+        else:
+            self._life.cancel()
+        await asyncio.wait([self._life])
+
+    async def _live(self) -> None:
+        if self._world.is_provisioning_stuck:
+            await asyncio.Event().wait()
+        await asyncio.sleep(self._world.provision_s)
+        self.status = "STARTING"
+        if self.body.image not in self._world.images:  # the pull is tried again for ever
+            await asyncio.Event().wait()
+        await asyncio.sleep(self._world.pull_s)
+        while self.status in ("STARTING", "RUNNING"):
+            self.status = "RUNNING"
+            self._booted_at = time.time()
+            self.num_boots += 1
+            image = self._world.images[self.body.image]
+            log = self._world.log_dir / f"{self.body.name}.{self.id}.log"
+            command = [*self.body.entrypoint, *(self.body.cmd or self.body.args.split())]
+            self._container = Container([*image.argv, *command], self._environment(), log)
+            await self._container.run()
+            await asyncio.sleep(self._world.restart_s)
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "HOME": "/root",
+            **self._world.images[self.body.image].env,
+            **self._world.resolved(self.body.env),
+            "RUNPOD_POD_ID": self.id,
+            "RUNPOD_API_KEY": self._world.pod_key(self.id),
+            "RUNPOD_GPU_COUNT": str(self.body.gpu.count),
+            "RUNPOD_CPU_COUNT": str(2 * self.body.gpu.count),
+            "RUNPOD_DC_ID": self.data_center,
+            "RUNPOD_POD_HOSTNAME": f"{self.id}-emulated",
+        }
+
+    @property
+    def resource(self) -> dict[str, Any]:
+        """As REST v2 shows it."""
+        is_up = self.status == "RUNNING" and self._container is not None
+        uptime = int(time.time() - self._booted_at)
+        return {
+            "id": self.id,
+            "name": self.body.name,
+            "status": self.status,
+            "actions": _ACTIONS.get(self.status, ["terminate"]),
+            "image": self.body.image,
+            "args": self.body.args,
+            "disk": self.body.disk,
+            "env": self.body.env,
+            "ports": self.body.ports,
+            "mounts": self.body.mounts.model_dump(by_alias=True),
+            "registry": self.body.registry,
+            "gpu": {"id": self.body.gpu.id, "count": self.body.gpu.count},
+            "cloud": self.body.cloud,
+            "dataCenterId": self.data_center,
+            "cudaVersion": "12.8",
+            "ssh": {"proxy": None, "direct": None},
+            "template": None,
+            "cost": 0.0 if self.status == "EXITED" else self._usd_per_hour,
+            "locked": False,
+            "globalNetworking": None,
+            "runtime": {"uptime": uptime, "gpus": [], "ports": []} if is_up else None,
+            "createdAt": datetime.fromtimestamp(self.created_at, UTC).isoformat(),
+            "startedAt": datetime.fromtimestamp(self._booted_at, UTC).isoformat() if is_up else None,
+        }

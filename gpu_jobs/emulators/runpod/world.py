@@ -1,0 +1,179 @@
+"""The emulated account: what it owns, and what each method does to it. All in one event loop, so without locks."""
+
+import asyncio
+import itertools
+import re
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gpu_jobs.emulators.runpod.bill import Bill
+from gpu_jobs.emulators.runpod.bodies import CreatePod, PodAction
+from gpu_jobs.emulators.runpod.pods import GRACE_S, Pod
+from gpu_jobs.emulators.runpod.script import Script
+
+PRICES = {"NVIDIA L4": 0.39, "NVIDIA A40": 0.44, "NVIDIA A100 80GB PCIe": 1.79, "NVIDIA A100-SXM4-80GB": 1.89}
+"""Dollars an hour of one GPU in the secure cloud; the community cloud costs two thirds."""
+MAX_GPUS = 8
+NO_INSTANCES = (
+    "There are no longer any instances available with the requested specifications. Please refresh and try again."
+)
+_SECRET = re.compile(r"\{\{ *RUNPOD_SECRET_(\w+) *\}\}")
+
+
+class ApiError(Exception):
+    """Answered with `status`, in the form of RFC 9457."""
+
+    def __init__(self, status: int, detail: str, errors: Sequence[str] = ()) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.errors = errors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """What a container of an image would add to the command and environment that it is started with."""
+
+    argv: Sequence[str] = ()
+    """Stands before the command; "python" as its first word is found on the image's PATH."""
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class World:
+    """All that the account owns, and the knobs that tests turn."""
+
+    images: dict[str, Image]
+    key: str = "emulated"
+    stock: dict[tuple[str, str], int] = field(default_factory=dict)
+    """GPUs free by type and data centre; a type without any entry is never short."""
+    data_centers: Sequence[str] = ("EU-RO-1", "US-KS-2")
+    secrets: dict[str, str] = field(default_factory=dict)
+    volumes: dict[str, str] = field(default_factory=dict)
+    """Data centre of each network volume."""
+    balance_usd: float = 100.0
+    quota_per_minute: int | None = 60
+    list_lag_s: float = 0.0
+    page_size: int = 100
+    pod_key_may: set[str] = field(default_factory=lambda: {"stop", "terminate"})
+    """What a pod may do to itself with its own key; reports of users contradict each other."""
+    is_provisioning_stuck: bool = False
+    provision_s: float = 0.0
+    pull_s: float = 0.0
+    restart_s: float = 0.2
+    grace_s: float = GRACE_S
+    script: Script = field(default_factory=Script)
+    bill: Bill = field(default_factory=Bill)
+    pods: dict[str, Pod] = field(default_factory=dict)
+    log_dir: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="fanfold-runpod-")))
+    _ids: "itertools.count[int]" = field(default_factory=itertools.count)
+    _asked_at: list[float] = field(default_factory=list)
+
+    def authorise(self, header: str, action: str, pod_id: str) -> None:
+        """The account's key may do all, a pod's own what `pod_key_may` says."""
+        key = header.removeprefix("Bearer ")
+        if key == self.key:
+            return
+        if key not in {self.pod_key(each) for each in self.pods}:
+            raise ApiError(401, "Invalid API key")
+        if key != self.pod_key(pod_id) or action not in self.pod_key_may:
+            raise ApiError(403, "This API key may not do that")
+
+    def pod_key(self, pod_id: str) -> str:
+        return f"key-of-{pod_id}"
+
+    def count_request(self) -> None:
+        """Raise the 429 of the account's quota."""
+        now = time.monotonic()
+        self._asked_at = [at for at in self._asked_at if now - at < 60]  # noqa: PLR2004 - a minute
+        if self.quota_per_minute is not None and len(self._asked_at) >= self.quota_per_minute:
+            raise ApiError(429, "Too many requests")
+        self._asked_at.append(now)
+
+    @property
+    def retry_after_s(self) -> float:
+        """Until the oldest request of the last minute no longer counts."""
+        return max(1.0, 60.0 - (time.monotonic() - self._asked_at[0])) if self._asked_at else 1.0
+
+    def create_pod(self, body: CreatePod) -> dict[str, Any]:
+        if body.gpu.id not in PRICES or body.gpu.count > MAX_GPUS:
+            raise ApiError(400, f"{body.gpu.count} x {body.gpu.id} is not offered")
+        usd_per_hour = PRICES[body.gpu.id] * body.gpu.count * (1 if body.cloud == "SECURE" else 2 / 3)
+        if self.balance_usd - self.bill.usd < usd_per_hour:
+            raise ApiError(402, "Your balance is too low to start this pod: an hour of it must be left")
+        data_center = self._place(body)
+        pod = Pod(self, f"pod{next(self._ids):05d}", body, data_center, usd_per_hour)
+        self.pods[pod.id] = pod
+        return pod.resource
+
+    def list_pods(self, cursor: str) -> dict[str, Any]:
+        seen_until = time.time() - self.list_lag_s
+        found = [pod.resource for pod in self.pods.values() if pod.created_at <= seen_until]
+        return self.page("pods", [each for each in found if each["status"] != "TERMINATED"], cursor)
+
+    def page(self, name: str, found: Sequence[Mapping[str, Any]], cursor: str) -> dict[str, Any]:
+        start = int(cursor or 0)
+        end = start + self.page_size
+        has_next = end < len(found)
+        pagination = {"hasNextPage": has_next, "nextCursor": str(end) if has_next else None}
+        return {name: found[start:end], "pagination": pagination}
+
+    def get_pod(self, pod_id: str) -> dict[str, Any]:
+        return self._pod(pod_id).resource
+
+    async def act(self, pod_id: str, body: PodAction) -> dict[str, Any]:
+        pod = self._pod(pod_id)
+        if body.action not in pod.resource["actions"]:
+            raise ApiError(409, f"A pod that is {pod.status} cannot {body.action}")
+        match body.action:
+            case "stop":
+                asyncio.create_task(pod.stop())  # noqa: RUF006 - ends by itself
+            case "terminate":
+                self.delete_pod(pod_id)
+            case "restart":
+                pod.crash()
+            case "start":
+                raise ApiError(400, "There are not enough free GPUs on the host machine to start this pod.")
+        return pod.resource
+
+    def delete_pod(self, pod_id: str) -> None:
+        pod = self._pod(pod_id)
+        self._free(pod)
+        asyncio.create_task(pod.terminate())  # noqa: RUF006 - ends by itself
+
+    async def close(self) -> None:
+        self.grace_s = 0.5
+        await asyncio.gather(*(pod.terminate() for pod in self.pods.values()))
+
+    def resolved(self, env: Mapping[str, str]) -> dict[str, str]:
+        """With secrets in place of the references to them; an unknown one stays as it is."""
+        return {
+            name: _SECRET.sub(lambda found: self.secrets.get(found[1], found[0]), value) for name, value in env.items()
+        }
+
+    def _place(self, body: CreatePod) -> str:
+        wanted = body.data_center_ids or list(self.data_centers)
+        for mount in body.mounts.network:
+            if self.volumes.get(mount.volume_id) not in wanted:
+                raise ApiError(400, f"Network volume {mount.volume_id} is not in {', '.join(wanted)}")
+            wanted = [self.volumes[mount.volume_id]]
+        if not any(gpu == body.gpu.id for gpu, _ in self.stock):
+            return wanted[0]
+        for data_center in wanted:
+            if self.stock.get((body.gpu.id, data_center), 0) >= body.gpu.count:
+                self.stock[body.gpu.id, data_center] -= body.gpu.count
+                return data_center
+        raise ApiError(400, NO_INSTANCES)
+
+    def _free(self, pod: Pod) -> None:
+        place = (pod.body.gpu.id, pod.data_center)
+        if place in self.stock:
+            self.stock[place] += pod.body.gpu.count
+
+    def _pod(self, pod_id: str) -> Pod:
+        if pod_id not in self.pods or self.pods[pod_id].status == "TERMINATED":
+            raise ApiError(404, f"pod {pod_id} not found")
+        return self.pods[pod_id]

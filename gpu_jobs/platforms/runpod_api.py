@@ -1,0 +1,152 @@
+"""RunPod's REST API, version 2: one account, its errors turned into ours, and one shared listing.
+
+An account may ask 60 times a minute. So all campaigns of this process share one listing, pods and endpoints are never
+asked for one by one, and after a 429 nobody asks until `Retry-After` is over.
+"""
+
+import ipaddress
+import time
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import httpx
+
+from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError, PlatformError, RefusedError, RejectedError
+from gpu_jobs.settings import Settings
+
+DEADLINE_S = 30.0
+"""Of one call."""
+_API = "https://api.runpod.io"
+_QUEUE = "https://api.runpod.ai"
+_PATIENCE_S = 10.0
+"""After a 429 without a usable `Retry-After`."""
+_KEYS = "https://console.runpod.io/user/settings"
+
+Kind = Literal["pods", "serverless"]
+_LISTS: Mapping[Kind, str] = {"pods": "pods", "serverless": "endpoints"}
+"""Path of a listing, and the field of its reply that holds it."""
+
+
+class AbsentError(RejectedError):
+    """What was named does not exist."""
+
+
+class Account:
+    """What one API key may see and do. Raises only errors of `gpu_jobs.errors`."""
+
+    def __init__(self, api_url: str, queue_url: str, key: str, *, deadline_s: float = DEADLINE_S) -> None:
+        self.api_url = api_url
+        self._queue_url = queue_url
+        self._headers = {"Authorization": f"Bearer {key}"}
+        self._deadline_s = deadline_s
+        self._closed_until = 0.0
+        self._listed: dict[Kind, tuple[float, list[dict[str, Any]]]] = {}
+
+    async def listing(self, kind: Kind, *, max_age_s: float = 0.0) -> list[dict[str, Any]]:
+        """All pods or endpoints of the account, at most so old."""
+        at, listed = self._listed.get(kind, (float("-inf"), []))
+        if time.monotonic() - at < max_age_s:
+            return listed
+        asked_at, cursor = time.monotonic(), ""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = await self.call("GET", f"/v2/{kind}{f'?cursor={cursor}' if cursor else ''}")
+            try:
+                found += page[_LISTS[kind]]
+                pagination = page.get("pagination") or {}
+            except (KeyError, TypeError, AttributeError) as error:
+                raise OutcomeUnknownError(f"RunPod's list of {kind} cannot be read: {error!r}") from error
+            cursor = str(pagination["nextCursor"]) if pagination.get("hasNextPage") else ""
+            if not cursor:
+                self._listed[kind] = (asked_at, found)
+                return found
+
+    async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Ask the management API; what changes anything makes the listings old."""
+        if method != "GET":
+            self._listed.clear()
+        return await self._send(method, f"{self.api_url}{path}", body)
+
+    async def ask_queue(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Ask the queue of a serverless endpoint; `path` begins with the endpoint's id."""
+        return await self._send(method, f"{self._queue_url}/v2/{path}", body)
+
+    async def _send(self, method: str, url: str, body: Mapping[str, Any] | None) -> Any:
+        if (left_s := self._closed_until - time.monotonic()) > 0:
+            raise NoCapacityError(f"RunPod's rate limit: no more calls for {left_s:.0f} s")
+        try:
+            async with httpx.AsyncClient(timeout=self._deadline_s, headers=self._headers) as client:
+                reply = await client.request(method, url, json=body)
+        except httpx.HTTPError as error:
+            raise OutcomeUnknownError(f"RunPod does not answer {method} {url}: {type(error).__name__}") from error
+        if reply.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            self._closed_until = time.monotonic() + _seconds(reply.headers.get("retry-after"))
+        if reply.is_error:
+            raise _ours(reply)
+        try:
+            return reply.json() if reply.content else None
+        except ValueError as error:
+            raise OutcomeUnknownError(f"RunPod answers {method} {url} with no JSON: {reply.text[:100]}") from error
+
+
+@cache
+def _shared(api_url: str, queue_url: str, key: str, deadline_s: float) -> Account:
+    return Account(api_url, queue_url, key, deadline_s=deadline_s)
+
+
+def open_account(settings: Settings, *, deadline_s: float = DEADLINE_S) -> Account:
+    """The account of the settings, the same one for all who ask in this process.
+
+    Raises:
+        RefusedError: there is no key, or the emulator is not on this machine.
+    """
+    key = settings.runpod_api_key.get_secret_value()
+    if not key:
+        raise RefusedError("RUNPOD_API_KEY", f"is not set; make a key at {_KEYS}")
+    if not settings.runpod_emulator:
+        return _shared(_API, _QUEUE, key, deadline_s)
+    _require_loopback(settings.runpod_emulator)
+    return _shared(settings.runpod_emulator, f"{settings.runpod_emulator}/ai", key, deadline_s)
+
+
+def _require_loopback(url: str) -> None:
+    try:
+        is_loopback = ipaddress.ip_address(urlsplit(url).hostname or "").is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise RefusedError("FANFOLD_RUNPOD_EMULATOR", f"'{url}' is not http://127.0.0.1:PORT")
+
+
+def _seconds(header: str | None) -> float:
+    try:
+        return float(header or "")
+    except ValueError:
+        return _PATIENCE_S
+
+
+def _ours(reply: httpx.Response) -> PlatformError:
+    """Our error for a reply that is one; RunPod's errors are RFC 9457, but a proxy's may be HTML."""
+    told = _told(reply)
+    match reply.status_code:
+        case 400 | 429:  # no capacity and bad combinations have the same status, and no code of their own
+            return NoCapacityError(f"RunPod: {told}")
+        case 401:
+            return RejectedError(f"RunPod refuses the API key; make another at {_KEYS} ({told})")
+        case 402:
+            return RejectedError(f"RunPod: the balance is used up; add credit, then run the campaign again ({told})")
+        case 404:
+            return AbsentError(f"RunPod: {told}")
+        case status if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+            return OutcomeUnknownError(f"RunPod fails with {status}: {told}")
+    return RejectedError(f"RunPod: {told}")
+
+
+def _told(reply: httpx.Response) -> str:
+    try:
+        body = reply.json()
+        return "; ".join([f"{body['detail']} [{reply.status_code}]", *body.get("errors", ())])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{reply.text.strip()[:200] or reply.reason_phrase} [{reply.status_code}]"
