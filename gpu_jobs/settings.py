@@ -14,3 +14,7 @@ class Settings(BaseSettings):
     """Where the platform `local` keeps its GPU workers' logs; empty: a folder of this user under the temporary one."""
     model_cache: str = "~/.cache/fanfold"
     """Folder for downloaded inputs and prepared model weights."""
+    model_dirs: str = ""
+    """Folders that hold models as `<model id>/`, joined as in PATH: in the image, on a volume, a mounted bucket."""
+    trusted_models: str = ""
+    """Models whose own Python code may run here, as a campaign names them, joined by commas; empty: none."""
