@@ -52,8 +52,10 @@ class BatchSize:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on a GPU or beside it; torch and its kin say so in words."""
-    return isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate" in str(error)
+    """Whether memory ran out, on a GPU or beside it; torch may or may not be loaded here."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    words = str(error).lower()
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "out of memory" in words or "can't allocate" in words
 
 
 def free_memory() -> None:
