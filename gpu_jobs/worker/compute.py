@@ -11,7 +11,7 @@ import textwrap
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
@@ -27,16 +27,17 @@ from gpu_jobs.failures import Cause
 from gpu_jobs.items import ItemsReader
 from gpu_jobs.ledger import Plan
 from gpu_jobs.store import open_store
-from gpu_jobs.worker.messages import Assign, Cut, Done, Failed, Ready
+from gpu_jobs.worker.messages import Assign, Cut, Done, Failed, Learned, Ready
 from gpu_jobs.workloads import load_workload
 from gpu_jobs.workloads.base import Item, Workload
+from gpu_jobs.workloads.batches import is_out_of_memory
 
 _MAX_DETAIL = 500
 _TRANSIENT = (StoreUnavailableError, ConnectionError, TimeoutError)
 
 
-def run(pipe: Connection, campaign_uri: str, plan: Plan, device: str) -> None:
-    """Entry point of the process."""
+def run(pipe: Connection, campaign_uri: str, plan: Plan, device: str, learned: Mapping[str, int]) -> None:
+    """Entry point of the process. `learned`: batch size that others have found out, by the fact `device`."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)  # the supervisor alone decides when we stop
     threading.Thread(target=_die_with_parent, daemon=True).start()
@@ -50,6 +51,9 @@ def run(pipe: Connection, campaign_uri: str, plan: Plan, device: str) -> None:
     except Exception as error:  # noqa: BLE001 - a user's setup may raise anything
         pipe.send(Failed(Cause.MODEL, describe(error)))
         return
+    known_size = learned.get(workload.facts.get("device", ""))
+    if workload.batch_size and known_size:
+        workload.batch_size.start_at(known_size)
     pipe.send(Ready(time.monotonic() - began, device))
     try:
         _Pipeline(pipe, workload, ItemsReader(open_store(campaign_uri), plan)).run()
@@ -88,6 +92,7 @@ class _Pipeline:
         self._items = items
         self._schema = rows.schema(workload.columns)
         self._micro_batch = workload.micro_batch
+        self._told: Learned | None = None
         self._queue: deque[Iterator[_Pending]] = deque()
         self._pending: deque[_Pending] = deque()
         self._stops: dict[int, int] = {}
@@ -97,10 +102,18 @@ class _Pipeline:
     def run(self) -> None:
         """Work until the supervisor closes the pipe (EOFError)."""
         while True:
+            self._tell_what_is_learned()
             self._hear()
             self._prefetch()
             if self._pending:
                 self._infer_next()
+
+    def _tell_what_is_learned(self) -> None:
+        size = self._workload.batch_size
+        learned = Learned(dict(self._workload.facts), size.value if size and size.is_settled else 0)
+        if learned != self._told:
+            self._pipe.send(learned)
+            self._told = learned
 
     def _hear(self) -> None:
         """Take in all commands; wait for one if there is nothing else to do."""
@@ -182,7 +195,7 @@ class _Pipeline:
             raise
         except Exception as error:  # noqa: BLE001 - a user's infer may raise anything
             if len(inputs) > 1:
-                if _is_out_of_memory(error):
+                if is_out_of_memory(error):
                     self._micro_batch = max(1, len(inputs) // 2)
                 middle = len(inputs) // 2
                 return [*self._infer(inputs[:middle]), *self._infer(inputs[middle:])]
@@ -196,7 +209,3 @@ class _Pipeline:
             raise
         except Exception as error:  # noqa: BLE001 - as above
             return ItemError(describe(error))
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or "out of memory" in str(error).lower()

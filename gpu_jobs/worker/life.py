@@ -10,7 +10,7 @@ from gpu_jobs.ledger import Heartbeat
 from gpu_jobs.worker.gpu import Sampler
 from gpu_jobs.worker.heartbeat import Rate
 from gpu_jobs.worker.holding import Hands
-from gpu_jobs.worker.messages import Done
+from gpu_jobs.worker.messages import Done, Learned
 
 Status = Literal["starting", "working", "idle", "over"]
 _STUCK_S = 60.0
@@ -32,6 +32,8 @@ class Life:
         self._reason = ""
         self._ticked_at = self._lap_at = time.monotonic()
         self._device = ""
+        self._facts: dict[str, str] = {}
+        self._batch_size = 0
         self.items_done = 0
         self.items_failed = 0
         self.infer_s = 0.0
@@ -57,6 +59,9 @@ class Life:
         self.items_done += done.range.num_items
         self.items_failed += done.num_failed
         self.infer_s += done.busy_s
+
+    def learned(self, learned: Learned) -> None:
+        self._facts, self._batch_size = learned.facts, learned.batch_size
 
     def lap(self) -> float:
         """Seconds since the last call."""
@@ -86,4 +91,6 @@ class Life:
             seconds={name: round(value, 3) for name, value in self._seconds.items()}
             | {"infer": round(self.infer_s, 3)},
             gpu=self._sampler.read(),
+            facts=self._facts,
+            batch_size=self._batch_size,
         )

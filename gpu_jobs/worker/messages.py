@@ -39,6 +39,14 @@ class Done(NamedTuple):
     """Time inside `infer`."""
 
 
+class Learned(NamedTuple):
+    """Compute → supervisor, when it changes: what the outputs may depend on, and what the device likes."""
+
+    facts: dict[str, str]
+    batch_size: int
+    """0: not known yet."""
+
+
 class Failed(NamedTuple):
     """Compute → supervisor: the process gives up, and no item is to blame."""
 

@@ -2,7 +2,7 @@
 
 import multiprocessing
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -15,9 +15,12 @@ _SPAWN = multiprocessing.get_context("spawn")
 class ComputeProcess:
     """One started compute process and its pipe."""
 
-    def __init__(self, campaign_uri: str, plan: Plan, device: str) -> None:
+    def __init__(self, campaign_uri: str, plan: Plan, device: str, learned: Mapping[str, int]) -> None:
+        """`learned`: batch size that others have found out, by device."""
         self.pipe, theirs = _SPAWN.Pipe()
-        self._process = _SPAWN.Process(target=compute.run, args=(theirs, campaign_uri, plan, device), name="compute")
+        self._process = _SPAWN.Process(
+            target=compute.run, args=(theirs, campaign_uri, plan, device, dict(learned)), name="compute"
+        )
         self._process.start()
         theirs.close()
 

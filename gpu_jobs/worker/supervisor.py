@@ -20,7 +20,7 @@ from gpu_jobs.worker.holding import Hands, Settler, Work, clip
 from gpu_jobs.worker.leaser import Leaser
 from gpu_jobs.worker.leasing import LeaseFinder
 from gpu_jobs.worker.life import Life, Status
-from gpu_jobs.worker.messages import Assign, Cut, Done, Failed, Ready
+from gpu_jobs.worker.messages import Assign, Cut, Done, Failed, Learned, Ready
 from gpu_jobs.worker.process import ComputeProcess
 
 _TICK_S = 0.5
@@ -124,7 +124,8 @@ class Supervisor:
     def _start_compute(self) -> None:
         self._is_ready = False
         self._heard_at = time.monotonic()
-        self._compute = ComputeProcess(self._ledger.store.uri, self._plan, self._sampler.device)
+        learned = self._ledger.learned_batch_sizes()
+        self._compute = ComputeProcess(self._ledger.store.uri, self._plan, self._sampler.device, learned)
 
     def _waitables(self) -> list[Connection | int]:
         return [] if self._compute is None else list(self._compute.waitables)
@@ -159,6 +160,8 @@ class Supervisor:
             match message:
                 case Ready(seconds, device):
                     self._on_ready(seconds, device)
+                case Learned():
+                    self._life.learned(message)
                 case Failed(cause, detail):
                     self._bury(cause, detail)
                     return True

@@ -11,6 +11,9 @@ from gpu_jobs.workloads.base import Workload
 
 BUILT_IN = {
     "video": "gpu_jobs.workloads.video:Video",
+    "generate": "gpu_jobs.workloads.generate:Generate",
+    "embed": "gpu_jobs.workloads.encode:Embed",
+    "classify": "gpu_jobs.workloads.encode:Classify",
     "noop": "gpu_jobs.workloads.noop:Noop",
 }
 

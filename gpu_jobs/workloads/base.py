@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from gpu_jobs.dataset import Source
 from gpu_jobs.errors import ItemError
+from gpu_jobs.workloads.batches import BatchSize
 
 Item = Mapping[str, Any]
 """One row of the items table: `item` (unique id), `weight` (cost in any one unit), `fingerprint` (of its input at the
@@ -37,12 +38,18 @@ class Workload(ABC):
     suffixes: ClassVar[tuple[str, ...]] = ()
     """Which files of a folder or prefix are inputs, by lower-case ending; empty: all."""
     micro_batch: int = 1
-    """How many loaded items one `infer` takes at most; `setup` may set it."""
+    """How many loaded items one `infer` takes at most; `setup` may set it. They finish together."""
+    batch_size: BatchSize | None = None
+    """What the workload learns about its device inside `infer`; GPU workers tell one another. `setup` may set it."""
+    num_gpus: int = 1
+    """GPUs that one GPU worker needs, if it runs on any."""
     load_threads: int = 2
 
     def __init__(self, params: Any) -> None:
         """`params`: an instance of `params_model`."""
         self.params = params
+        self.facts: dict[str, str] = {}
+        """What `setup` found out, and rows may depend on: for the manifest."""
 
     def items(self, sources: Iterable[Source]) -> Iterator[Item]:
         """Split: turn inputs into items, in a lasting order. Default: each source is one item of weight 1."""

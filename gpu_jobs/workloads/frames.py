@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpu_jobs.errors import WorkloadImportError
-from gpu_jobs.workloads.batches import Batches
+from gpu_jobs.weights import find_weights
+from gpu_jobs.workloads.batches import Batches, BatchSize
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -51,7 +51,7 @@ class FrameModel:
         self._backbone: Backbone = _EfficientNet(device) if model == DEFAULT_MODEL else _Transformer(model, device)
         self._device = device
         self._top_k = top_k
-        self._batches = Batches(_FRAMES_AT_ONCE[device.partition(":")[0]])
+        self._batches = Batches(BatchSize(_FRAMES_AT_ONCE[device.partition(":")[0]]))
         self.prepare = self._backbone.prepare
 
     def see(self, inputs: Sequence[Pixels]) -> list[Seen]:
@@ -113,9 +113,9 @@ class _Transformer:
             import transformers
         except ImportError as error:
             raise WorkloadImportError(f"frame model '{model}' needs the package transformers: {error}") from error
-        name, _, revision = (model, "", "") if Path(model).is_dir() else model.partition("@")
         auto: Any
-        where: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
+        where: dict[str, Any] = {"trust_remote_code": False}
+        name = find_weights(model).folder
         try:
             config = transformers.AutoConfig.from_pretrained(name, **where)
             classifies = any(one.endswith("ForImageClassification") for one in config.architectures or ())

@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from gpu_jobs.errors import WorkloadImportError
-from gpu_jobs.workloads.batches import Batches
+from gpu_jobs.workloads.batches import Batches, BatchSize
 from gpu_jobs.workloads.video_decode import GRID
 
 WIDTH, HEIGHT = 48, 27
@@ -56,7 +56,7 @@ class ShotDetector:
             self._model = TransNetV2(device=device)
         self._model.eval()
         self._device = device
-        self._batches = Batches(_WINDOWS_AT_ONCE[device.partition(":")[0]])
+        self._batches = Batches(BatchSize(_WINDOWS_AT_ONCE[device.partition(":")[0]]))
 
     def scores(self, segments: Sequence[Frames]) -> list[NDArray[np.float32]]:
         """For each segment (context included) the probability of a transition, frame by frame, context excluded."""

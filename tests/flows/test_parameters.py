@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from datetime import UTC, datetime
+from typing import get_args
 
 import pytest
 from prefect.utilities.callables import parameter_schema
@@ -9,9 +10,12 @@ from prefect.utilities.schema_tools import validation
 from pydantic import BaseModel, ValidationError
 from small_flows import NoopCampaign, in_sections
 
+from flows.batch_inference import BatchInference, batch_inference
 from flows.parameters import Advanced, Limits, Where
 from flows.video_analysis import VideoAnalysis, video_analysis
 from gpu_jobs.jobs import Policy
+from gpu_jobs.workloads.encode import ClassifyParams, EmbedParams
+from gpu_jobs.workloads.generate import GenerateParams
 from gpu_jobs.workloads.video import VideoParams
 
 SCHEMA = parameter_schema(video_analysis).model_dump_for_openapi()
@@ -40,7 +44,10 @@ def test_sections_come_in_the_order_of_a_form():
     assert fields == ["dataset", "params", "where", "limits", "name", "only_new", "advanced"]
 
 
-@pytest.mark.parametrize("model", [VideoAnalysis, VideoParams, Where, Limits, Advanced])
+@pytest.mark.parametrize(
+    "model",
+    [VideoAnalysis, VideoParams, BatchInference, GenerateParams, EmbedParams, ClassifyParams, Where, Limits, Advanced],
+)
 def test_every_field_has_a_title_and_a_description(model):
     """The form explains itself; a box by the docstring of its model."""
     assert model.__doc__
@@ -50,7 +57,10 @@ def test_every_field_has_a_title_and_a_description(model):
 
 
 def is_box(field) -> bool:
-    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    """A section, or a choice of several."""
+    choices = get_args(field.annotation) or (field.annotation,)
+    models = [get_args(each)[0] if get_args(each) else each for each in choices]
+    return all(isinstance(each, type) and issubclass(each, BaseModel) for each in models)
 
 
 @pytest.mark.parametrize(
@@ -127,3 +137,28 @@ def test_a_spec_has_what_determines_the_rows():
 
     assert (spec.dataset, spec.workload, spec.name, spec.scheduled_for) == ("videos/", "video", "day-{date}", NOW)
     assert spec.params["segment_s"] == 7
+
+
+@pytest.mark.parametrize(
+    ("params", "workload"),
+    [({}, "generate"), ({"max_new_tokens": 5}, "generate"), ({"task": "embed"}, "embed"), ({"task": "classify"}, None)],
+)
+def test_the_task_names_the_workload(params, workload):
+    """Who names no task wants answers; a classifier has no default model."""
+    if workload is None:
+        with pytest.raises(ValidationError, match="model"):
+            BatchInference(dataset="x", params=params)
+    else:
+        assert BatchInference(dataset="x", params=params).spec(NOW).workload == workload
+
+
+@pytest.mark.parametrize(
+    "params", [{"task": "generate", "pooling": "mean"}, {"task": "embed", "seed": 1}, {"task": "no"}]
+)
+def test_prefect_refuses_what_a_task_does_not_have(params):
+    """Each task has its own fields: the form shows them as a choice."""
+    schema = parameter_schema(batch_inference).model_dump_for_openapi()
+    validation.validate({"campaign": {"dataset": "x", "params": {"task": "embed"}}}, schema, raise_on_error=True)
+
+    with pytest.raises(validation.ValidationError):
+        validation.validate({"campaign": {"dataset": "x", "params": params}}, schema, raise_on_error=True)

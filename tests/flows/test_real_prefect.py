@@ -53,11 +53,11 @@ def test_every_deployment_runs_with_its_default_parameters(served: Prefect):
     served.start_worker()
     with served.client() as client:
         found = {f"{d.name}": d for d in client.read_deployments() if d.name != "slow"}
-    assert set(found) == {"video-analysis", "reap-orphans"}
+    assert set(found) == {"video-analysis", "batch-inference", "reap-orphans"}
     assert [schedule.active for schedule in found["video-analysis"].schedules] == [False]
     assert [schedule.active for schedule in found["reap-orphans"].schedules] == [True]
 
-    for name in ("reap-orphans/reap-orphans", "video-analysis/video-analysis"):
+    for name in ("reap-orphans/reap-orphans", "video-analysis/video-analysis", "batch-inference/batch-inference"):
         run = run_deployment(name, timeout=400, poll_interval=1, as_subflow=False)
 
         state = served.state(run.id)

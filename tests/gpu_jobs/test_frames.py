@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from gpu_jobs.errors import WorkloadImportError
-from gpu_jobs.workloads.batches import Batches
+from gpu_jobs.workloads.batches import Batches, BatchSize
 from gpu_jobs.workloads.duplicates import near_duplicates
 from gpu_jobs.workloads.frames import FrameModel
 
@@ -61,11 +61,11 @@ def test_out_of_memory_halves_the_batch_for_good():
             raise torch.OutOfMemoryError
         return [2 * each for each in inputs]
 
-    batches = Batches(8)
+    batches = Batches(BatchSize(8))
 
     assert batches.run(double, list(range(7))) == [0, 2, 4, 6, 8, 10, 12]
     assert calls == [7, 4, 2, 2, 2, 1]
-    assert batches.size == 2
+    assert batches.size.value == 2
 
 
 def frames(*found):

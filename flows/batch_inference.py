@@ -1,0 +1,70 @@
+"""Answers, embeddings or classes of any number of texts.
+
+python -m flows.batch_inference --dataset questions.parquet --params.text 'Answer briefly: {question}'
+python -m flows.batch_inference --dataset texts.csv --params.task embed
+"""
+
+import sys
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Field, Tag
+from pydantic.config import JsonDict
+
+from flows.campaign import CampaignParameters, CampaignSummary, run_campaign
+from flows.command_line import main
+from flows.stopping import campaign_flow
+from gpu_jobs.split import CampaignSpec
+from gpu_jobs.workloads.demo_texts import DOCSTRINGS, QUESTIONS, make_demo_texts
+from gpu_jobs.workloads.encode import ClassifyParams, EmbedParams
+from gpu_jobs.workloads.generate import GenerateParams
+
+DEMO = "demo"
+"""As a dataset: real texts that are on every machine with Python, written on first use where the flow runs."""
+_DEMO_TEXTS = Path("demo/texts")
+
+
+def _task(params: Any) -> str:
+    """Which of the tasks a person means; those who name none want answers."""
+    return str(params.get("task", "generate") if isinstance(params, dict) else params.task)
+
+
+TaskParams = Annotated[
+    Annotated[GenerateParams, Tag("generate")]
+    | Annotated[EmbedParams, Tag("embed")]
+    | Annotated[ClassifyParams, Tag("classify")],
+    Discriminator(_task),
+]
+
+
+def _as_choice(schema: JsonDict) -> None:
+    """`anyOf`, which Prefect's form shows as a choice; it does not know `oneOf`."""
+    schema["anyOf"] = schema.pop("oneOf")
+
+
+class BatchInference(CampaignParameters):
+    """Put texts through a language model: one row per text."""
+
+    workload = "generate"
+    params: TaskParams = Field(default=GenerateParams(), title="What to do", json_schema_extra=_as_choice)
+
+    def spec(self, scheduled_for: datetime) -> CampaignSpec:
+        """As for any campaign; the task names the workload, and the demo's texts are written if they are asked for."""
+        spec = replace(super().spec(scheduled_for), workload=self.params.task)
+        if self.dataset != DEMO:
+            return spec
+        make_demo_texts(_DEMO_TEXTS)
+        name = QUESTIONS if self.params.task == "generate" else DOCSTRINGS
+        return replace(spec, dataset=str((_DEMO_TEXTS / name).absolute()))
+
+
+@campaign_flow("batch-inference")
+def batch_inference(campaign: BatchInference) -> CampaignSummary:
+    """Run a model on texts on GPU workers. Started again with the same dataset and parameters, it goes on."""
+    return run_campaign(campaign)
+
+
+if __name__ == "__main__":
+    sys.exit(main(batch_inference, BatchInference))

@@ -1,0 +1,122 @@
+"""Batch inference: a causal language model answers each text."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import polars as pl
+from pydantic import Field
+
+from gpu_jobs.errors import ItemError
+from gpu_jobs.workloads.base import Item, Params, Row
+from gpu_jobs.workloads.engines import open_engine
+from gpu_jobs.workloads.engines.base import Engine, ModelSpec, Request, Result
+from gpu_jobs.workloads.texts import MODEL, TextParams, TextWorkload
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+_WINDOW = {"cpu": 64, "cuda": 2048}
+_DECODE_COST = 10
+"""A token that is generated costs about as much as so many that are read."""
+
+
+class GenerateParams(TextParams):
+    """Answers of a language model."""
+
+    task: Literal["generate"] = Field(default="generate", title="Task", description="A text is answered")
+    model: str = Field(default=DEFAULT_MODEL, title="Model", description=MODEL)
+    system: str = Field(
+        default="", title="System prompt", description="Goes before each text, if the model has a chat template"
+    )
+    max_new_tokens: int = Field(
+        default=128, ge=1, le=32768, title="New tokens", description="An answer ends here at the latest"
+    )
+    temperature: float = Field(
+        default=0, ge=0, le=5, title="Temperature", description="0: always the most likely token; higher: more varied"
+    )
+    top_p: float = Field(
+        default=1, gt=0, le=1, title="Top p", description="Draw only among the likeliest tokens of this probability"
+    )
+    seed: int = Field(
+        default=0, title="Seed", description="Of sampling; each item has its own, so that chunks do not matter"
+    )
+    engine: Literal["auto", "vllm", "transformers"] = Field(
+        default="auto", title="Engine", description="auto: vLLM on a GPU where it is installed, else transformers"
+    )
+
+
+class Generate(TextWorkload):
+    """One answer per text."""
+
+    params: GenerateParams
+    params_model: ClassVar[type[Params]] = GenerateParams
+    columns: ClassVar[Mapping[str, pl.DataType | type[pl.DataType]]] = {
+        "text": pl.String,  # the answer
+        "finish_reason": pl.String,  # "stop": the model ended it; "length": the limit did
+        "prompt_tokens": pl.Int32,
+        "completion_tokens": pl.Int32,
+    }
+
+    load_threads = 1  # tokenizers are not safe in several
+
+    def weight(self, text: str) -> float:
+        return super().weight(text) + _DECODE_COST * self.params.max_new_tokens
+
+    def open_model(self, spec: ModelSpec) -> None:
+        self._engine: Engine = open_engine(self.params.engine, spec)
+        self.facts.update(self._engine.facts)
+        self.batch_size = self._engine.batch_size
+        self.micro_batch = _WINDOW[spec.device.partition(":")[0]]
+
+    def close_model(self) -> None:
+        self._engine.close()
+
+    def load(self, item: Item) -> Request:
+        """Tokenise."""
+        if not item["text"].strip():
+            raise ItemError("the text is empty")
+        tokens = self._prompt(item["text"])
+        longest = self._engine.context_tokens - self.params.max_new_tokens
+        if len(tokens) > longest:
+            raise ItemError(
+                f"the prompt has {len(tokens)} tokens; with an answer of {self.params.max_new_tokens} the model's "
+                f"context of {self._engine.context_tokens} holds {longest}"
+            )
+        return Request(
+            tokens=tokens,
+            max_new_tokens=self.params.max_new_tokens,
+            temperature=self.params.temperature,
+            top_p=self.params.top_p,
+            seed=item_seed(self.params.seed, item["item"]),
+        )
+
+    def answer(self, inputs: Sequence[Request]) -> Sequence[Sequence[Row] | ItemError]:
+        results = self._engine.run(inputs)
+        return [[self._row(request, result)] for request, result in zip(inputs, results, strict=True)]
+
+    def _prompt(self, text: str) -> list[int]:
+        if self._tokenizer.chat_template is None:
+            tokens: list[int] = self._tokenizer(text)["input_ids"]
+            return tokens
+        messages = [{"role": "user", "content": text}]
+        if self.params.system:
+            messages.insert(0, {"role": "system", "content": self.params.system})
+        return chat_tokens(self._tokenizer, messages)
+
+    def _row(self, request: Request, result: Result) -> Row:
+        return {
+            "text": self._tokenizer.decode(result.tokens, skip_special_tokens=True),
+            "finish_reason": result.finish_reason,
+            "prompt_tokens": len(request.tokens),
+            "completion_tokens": len(result.tokens),
+        }
+
+
+def chat_tokens(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    """A conversation as the model was trained to see it, up to where its answer begins."""
+    found = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True)
+    return list(found["input_ids"])
+
+
+def item_seed(seed: int, item: str) -> int:
+    """A seed that only the campaign's seed and the item's id decide."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{item}".encode()).digest()[:6])

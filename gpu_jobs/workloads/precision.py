@@ -1,0 +1,101 @@
+"""In how many bits a model's weights are held: as asked, or the best that the device holds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8", "int4"]
+
+BITS: dict[str, int] = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "int4": 4}
+_ROOM = 0.8
+"""Share of the memory that weights may take; the rest is for activations and the key-value cache."""
+_BF16_CAPABILITY = 8
+"""CUDA compute capability from which a GPU calculates in bf16: Ampere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """What decides how a model is loaded."""
+
+    name: str
+    """For people: "cpu", or the GPU's name."""
+    kind: Literal["cpu", "cuda"]
+    free_bytes: int
+    """Of all GPUs that the model may span."""
+    has_bf16: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A precision, and why in words."""
+
+    precision: str
+    reason: str
+
+
+def choose(asked: Precision, num_params: int, device: Device) -> Choice:
+    """The precision to load `num_params` parameters in. Pure."""
+    if asked != "auto":
+        return Choice(asked, "asked for")
+    plain = "fp32" if device.kind == "cpu" else "bf16" if device.has_bf16 else "fp16"
+    for precision in (plain, "int8", "int4"):
+        size = num_params * BITS[precision] // 8
+        if size <= _ROOM * device.free_bytes:
+            why = "the fastest here" if precision == plain else f"{plain} does not fit"
+            return Choice(precision, f"{why}: {_gib(size)} of {_gib(device.free_bytes)} free on {device.name}")
+    return Choice("int4", f"the smallest there is: {_gib(size)}, though only {_gib(device.free_bytes)} are free")
+
+
+def next_lower(precision: str) -> str:
+    """What to try when memory runs out even for one request; "" at the end of the ladder."""
+    return {"fp32": "int8", "bf16": "int8", "fp16": "int8", "int8": "int4"}.get(precision, "")
+
+
+def look_at(device: str, num_gpus: int) -> Device:
+    """The device as it is now."""
+    import psutil
+    import torch
+
+    if device == "cpu":
+        return Device(name="cpu", kind="cpu", free_bytes=psutil.virtual_memory().available, has_bf16=False)
+    free_bytes = sum(torch.cuda.mem_get_info(index)[0] for index in range(num_gpus))
+    has_bf16 = torch.cuda.get_device_capability(device)[0] >= _BF16_CAPABILITY
+    return Device(name=torch.cuda.get_device_name(device), kind="cuda", free_bytes=free_bytes, has_bf16=has_bf16)
+
+
+def count_params(folder: Path) -> int:
+    """Parameters in a folder's safetensors files, from their headers alone; 0 if it has none."""
+    from safetensors import safe_open
+
+    total = 0
+    opened: Any = safe_open
+    for path in folder.glob("*.safetensors"):
+        with opened(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 - not a mapping
+                size = 1
+                for length in file.get_slice(key).get_shape():
+                    size *= length
+                total += size
+    return total
+
+
+def load_arguments(precision: str, device: str, num_gpus: int) -> dict[str, Any]:
+    """What transformers' `from_pretrained` is to be told. int8 and int4 (nf4) are computed by bitsandbytes."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    arguments: dict[str, Any] = {"device_map": "auto" if num_gpus > 1 else {"": device}}
+    if BITS[precision] > BITS["int8"]:
+        kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+        return arguments | {"dtype": kinds[precision]}
+    config: Any = BitsAndBytesConfig
+    compute = torch.float32 if device == "cpu" else torch.float16
+    if precision == "int8":
+        quantization = config(load_in_8bit=True)
+    else:
+        quantization = config(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
+    return arguments | {"quantization_config": quantization, "dtype": compute}
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:.1f} GiB"

@@ -1,0 +1,159 @@
+"""What all workloads on texts share: which model, how a table's row becomes a text, and how much a text weighs."""
+
+import hashlib
+import re
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import Field
+
+from gpu_jobs.dataset import Source
+from gpu_jobs.errors import ItemError, RefusedError, WorkloadImportError
+from gpu_jobs.weights import find_weights, is_code_trusted
+from gpu_jobs.workloads.base import Item, Params, Row, Workload
+from gpu_jobs.workloads.batches import free_memory, is_out_of_memory
+from gpu_jobs.workloads.engines.base import ModelSpec
+from gpu_jobs.workloads.precision import Precision, look_at, next_lower
+
+_COLUMN = re.compile(r"\{(\w+)\}")
+_BYTES_PER_TOKEN = 4
+
+
+MODEL = (
+    "Hugging Face id, id@revision, folder, gs://bucket/prefix, or a package: smollm2-135m-instruct, all-minilm-l6-v2"
+)
+
+
+class TextParams(Params):
+    """Which model reads which text."""
+
+    model: str = Field(title="Model", description=MODEL)
+    text: str = Field(
+        default="{text}",
+        title="Text",
+        description="What the model is given for each row of the table; {name} stands for the column of that name",
+    )
+    precision: Precision = Field(
+        default="auto",
+        title="Precision",
+        description="auto: full on a CPU, 16 bits on a GPU, fewer if the model does not fit. Name one and every GPU "
+        "worker computes alike",
+    )
+    gpus_per_model: int = Field(
+        default=1, ge=1, le=16, title="GPUs per model", description="How many GPUs one copy of the model spans"
+    )
+    trust_remote_code: bool = Field(
+        default=False,
+        title="Trust the model's code",
+        description="Run Python that comes with the model; refused where FANFOLD_TRUSTED_MODELS does not name it",
+    )
+
+
+class TextWorkload(Workload):
+    """Texts of a table through one language model, by windows of consecutive rows that finish together."""
+
+    params: TextParams
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params)
+        self.num_gpus = params.gpus_per_model
+        if params.trust_remote_code and not is_code_trusted(params.model):
+            raise RefusedError(
+                "params.trust_remote_code",
+                f"'{params.model}' is not named in FANFOLD_TRUSTED_MODELS of this machine; its code will not run",
+            )
+
+    def items(self, sources: Iterable[Source]) -> Iterator[Item]:
+        """One per row; its weight is an estimate of its tokens, made without a tokenizer."""
+        columns = _COLUMN.findall(self.params.text)
+        for source in sources:
+            if missing := [name for name in columns if name not in source.columns]:
+                raise RefusedError(
+                    "params.text",
+                    f"row '{source.id}' has no column '{missing[0]}'; the dataset's columns are {[*source.columns]}",
+                )
+            text = fill(self.params.text, source.columns)
+            yield {
+                "item": source.id,
+                "weight": self.weight(text),
+                "fingerprint": source.fingerprint or digest(text),
+                "text": text,
+            }
+
+    def weight(self, text: str) -> float:
+        """Estimated tokens that one text costs."""
+        return 1 + len(text.encode()) / _BYTES_PER_TOKEN
+
+    def setup(self, device: str) -> None:
+        weights = find_weights(self.params.model)
+        self.facts["device"] = look_at(device, self.num_gpus).name
+        self.facts["model"] = f"{self.params.model} ({weights.digest})"
+        self._spec = ModelSpec(
+            name=self.params.model,
+            folder=weights.folder,
+            device=device,
+            precision=self.params.precision,
+            num_gpus=self.num_gpus,
+            trust_remote_code=self.params.trust_remote_code,
+        )
+        self._tokenizer = load_tokenizer(self._spec)
+        self.open_model(self._spec)
+
+    @abstractmethod
+    def open_model(self, spec: ModelSpec) -> None:
+        """Load the model, and say in `facts`, `batch_size` and `micro_batch` what came of it."""
+
+    @abstractmethod
+    def close_model(self) -> None:
+        """Give its memory back."""
+
+    @abstractmethod
+    def answer(self, inputs: Sequence[Any]) -> Sequence[Sequence[Row] | ItemError]:
+        """What `infer` returns, if memory does not run out."""
+
+    def infer(self, inputs: Sequence[Any]) -> Sequence[Sequence[Row] | ItemError]:
+        """The window's rows. If not even one text at a time fits, the model is loaded again with fewer bits."""
+        while True:
+            try:
+                return self.answer(inputs)
+            except (RuntimeError, MemoryError) as error:
+                lower = next_lower(self.facts["precision"].partition(":")[0])
+                if not is_out_of_memory(error) or self.params.precision != "auto" or not lower:
+                    raise
+                reason = f"memory ran out in {self.facts['precision'].partition(':')[0]}, at one text at a time"
+            self._lower(lower, reason)
+
+    def teardown(self) -> None:
+        self.close_model()
+
+    def _lower(self, precision: Any, reason: str) -> None:
+        self.close_model()
+        free_memory()
+        self.open_model(replace(self._spec, precision=precision))
+        self.facts["precision"] = f"{precision}: {reason}"
+
+
+def load_tokenizer(spec: ModelSpec) -> Any:
+    from transformers import AutoTokenizer
+
+    auto: Any = AutoTokenizer
+    try:
+        return auto.from_pretrained(spec.folder, trust_remote_code=spec.trust_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        raise WorkloadImportError(f"model '{spec.name}' has no tokenizer that can be loaded: {error}") from error
+
+
+def fill(template: str, columns: Mapping[str, Any]) -> str:
+    """The template with the row's values; an empty value is an empty string."""
+
+    def value(match: re.Match[str]) -> str:
+        found = columns[match[1]]
+        return "" if found is None else str(found)
+
+    return _COLUMN.sub(value, template)
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
