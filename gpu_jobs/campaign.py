@@ -15,7 +15,7 @@ from gpu_jobs.journal import Journal
 from gpu_jobs.ledger import Ledger, Plan
 from gpu_jobs.loop import Loop
 from gpu_jobs.money import by_class
-from gpu_jobs.observe import COST_COLUMNS, SECONDS, Observer, Progress
+from gpu_jobs.observe import COST_COLUMNS, Observer, Progress
 from gpu_jobs.platforms import ADAPTERS, open_platform
 from gpu_jobs.platforms.base import Platform
 from gpu_jobs.split import CampaignSpec, split
@@ -153,7 +153,7 @@ class Campaign:
 
     def cost_by_class(self) -> pl.DataFrame:
         """The same, added up by what GPU workers spent it on: `class`, `seconds`, `share`, `usd`."""
-        return by_class(self.cost(), SECONDS)
+        return by_class(self.cost())
 
     def _manifest(self) -> Manifest:
         manifest = newest_manifest(self.store)

@@ -1,4 +1,6 @@
-"""How attempts end, and what each end means. Pure: facts in, decision out.
+"""How attempts and GPU jobs end, and what each end means. Pure: facts in, decision out.
+
+Attempts, of one GPU worker at one chunk:
 
 | cause | the item's fault? | counts towards conviction | what follows |
 |---|---|---|---|
@@ -13,8 +15,11 @@
 
 An exception about a batch never ends an attempt: the compute process repeats it item by item, and an item that fails
 alone twice becomes an error row with its exception.
+
+GPU jobs: `TREATMENTS` says for each `Failure` how many are borne and what is done about it.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -57,6 +62,13 @@ class AttemptEnd:
         return self.cause.is_suspicious and self.vouched and not self.advanced
 
 
+def wasted_as(cause: Cause, *, is_convicting: bool) -> str:
+    """The class of the waste ledger for the seconds that an attempt's end threw away."""
+    if is_convicting:
+        return "quarantined"
+    return "retry" if cause.is_suspicious or cause is Cause.TRANSIENT else "preempted"
+
+
 class Verdict(StrEnum):
     WORK = "work"
     HALVE = "halve"
@@ -76,3 +88,83 @@ def judge(ends: Iterable[AttemptEnd], *, inherited: int, items_left: int, max_cr
     if crashes < max_crashes or items_left == 0:
         return Verdict.WORK
     return Verdict.HALVE if items_left > 1 else Verdict.QUARANTINE
+
+
+class Failure(StrEnum):
+    """Why a GPU job, or its start, came to nothing."""
+
+    PREEMPTED = "preempted"
+    NO_CAPACITY = "no capacity"
+    QUOTA = "quota"
+    BALANCE = "balance"
+    REJECTED = "rejected"
+    IMAGE = "image"
+    MODEL_LOAD = "model load"
+    OUT_OF_MEMORY = "out of memory"
+    USER_CODE = "user code"
+    POISON_ITEM = "poison item"
+    TIMEOUT = "timeout"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+
+
+class Remedy(StrEnum):
+    """What is done about a failure."""
+
+    AGAIN = "order again, like any other GPU job"
+    PAUSE = "leave the offer alone for a while, longer each time, and ask for fewer GPU workers"
+    DROP_PLATFORM = "use the platform no more"
+    DROP_OFFER = "use the offer no more"
+    MORE_MEMORY = "halve the micro-batch, lower the precision if that is allowed, then take a larger GPU"
+    BREAKER = "count it in the offer's circuit breaker"
+    SPLIT = "halve the chunk until the item is alone, and quarantine it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Treatment:
+    remedy: Remedy
+    budget: int | None
+    """So many on one offer without a result between are borne before it is given up; None: any number."""
+    is_error: bool = True
+    """Counts towards giving up a campaign that gets nothing done."""
+
+
+TREATMENTS = {
+    Failure.PREEMPTED: Treatment(remedy=Remedy.AGAIN, budget=None, is_error=False),
+    Failure.NO_CAPACITY: Treatment(remedy=Remedy.PAUSE, budget=None, is_error=False),
+    Failure.QUOTA: Treatment(remedy=Remedy.PAUSE, budget=None, is_error=False),
+    Failure.BALANCE: Treatment(remedy=Remedy.DROP_PLATFORM, budget=1),
+    Failure.REJECTED: Treatment(remedy=Remedy.DROP_OFFER, budget=1),
+    Failure.IMAGE: Treatment(remedy=Remedy.BREAKER, budget=2),
+    Failure.MODEL_LOAD: Treatment(remedy=Remedy.BREAKER, budget=2),
+    Failure.OUT_OF_MEMORY: Treatment(remedy=Remedy.MORE_MEMORY, budget=1),
+    Failure.USER_CODE: Treatment(remedy=Remedy.BREAKER, budget=3),
+    Failure.POISON_ITEM: Treatment(remedy=Remedy.SPLIT, budget=None, is_error=False),
+    Failure.TIMEOUT: Treatment(remedy=Remedy.BREAKER, budget=3),
+    Failure.LOST: Treatment(remedy=Remedy.BREAKER, budget=3),
+    Failure.UNKNOWN: Treatment(remedy=Remedy.BREAKER, budget=3),
+}
+"""Budgets of a GPU job's failures. A poison item's is `Policy.max_crashes`; `judge` sees to it, no GPU job ends by it.
+Half of the memory ladder is the GPU worker's own: it halves its micro-batch before its GPU job ever fails of it."""
+
+_WORDS = (
+    (Failure.OUT_OF_MEMORY, r"out of memory|\boom\b|cuda error: out|exit code 137"),
+    (Failure.BALANCE, r"balance|credit|payment|billing|spend limit|\b402\b"),
+    (Failure.QUOTA, r"quota|too many requests|rate limit|limit exceeded|\b429\b"),
+    (
+        Failure.NO_CAPACITY,
+        r"capacity|no longer any|not enough|unavailable|not available|(is|are) free|no more processes|_exhausted",
+    ),
+    (Failure.PREEMPTED, r"preempt|evict|reclaim|interrupted|maintenance"),
+    (Failure.TIMEOUT, r"time.?out|timed out|deadline|expired"),
+    (Failure.IMAGE, r"\bimage\b|modulenotfound|no module|importerror|pull"),
+    (Failure.MODEL_LOAD, r"\bmodel\b|weights"),
+    (Failure.LOST, r"not to be found|forgotten|\bgone\b|no sign of life|unknown"),
+    (Failure.USER_CODE, r"traceback|failed \d+ times without a commit|exit code [1-9]"),
+)
+
+
+def classify(reason: str) -> Failure:
+    """Tell from the words of a platform or a GPU worker why a GPU job failed; the first that fits counts."""
+    told = reason.lower()
+    return next((failure for failure, words in _WORDS if re.search(words, told)), Failure.UNKNOWN)

@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from gpu_jobs import layout
 from gpu_jobs.errors import CampaignClosedError, CampaignError, StoreError, SupersededError
+from gpu_jobs.failures import Failure
 from gpu_jobs.jobs import Order, Policy
 from gpu_jobs.store.base import Store
 
@@ -50,6 +51,8 @@ class Ended:
     spent_usd: float
     at: datetime
     detail: str = ""
+    failure: Failure | None = None
+    """What it failed of; None if it did not, or was stopped by us."""
     kind: Literal["ended"] = "ended"
     version: int = 1
 

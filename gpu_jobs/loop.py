@@ -5,6 +5,7 @@ campaign are safe; the one that opened it last rules, and the other gives way at
 """
 
 import hashlib
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,16 +16,19 @@ from itertools import chain
 from gpu_jobs.background import Background
 from gpu_jobs.dispatch import CloseCampaign, Decision, StartJob, StopJob, decide
 from gpu_jobs.errors import CampaignError, NoCapacityError, OutcomeUnknownError, RejectedError, SupersededError
+from gpu_jobs.failures import Failure, classify
 from gpu_jobs.jobs import Handle, Observation, Order, Phase, Policy
 from gpu_jobs.journal import Closed, Ended, Journal, JournalEntry, JournalState, Opened, Ordered
 from gpu_jobs.ledger import Ledger, Plan
-from gpu_jobs.money import spent_usd, worst_case_usd
+from gpu_jobs.money import worst_case_usd
 from gpu_jobs.observe import Observer, Progress
+from gpu_jobs.offers import stale_prices
 from gpu_jobs.platforms import open_platform
 from gpu_jobs.platforms.base import Platform, start_once
 
 _STOP_S = 20.0
 """How long to wait for GPU jobs to stop; Prefect kills a cancelled flow after 30 s."""
+_LOGGER = logging.getLogger(__name__)
 _STARTING = Observation(phase=Phase.STARTING)
 
 
@@ -56,6 +60,9 @@ class Loop:
         self.is_over = False
 
     def open(self) -> None:
+        """Take the campaign over."""
+        for told in stale_prices(self._offers, datetime.now(UTC).date()):
+            _LOGGER.warning(told)
         self._append(Opened(opener=self._opener, policy=self._policy, at=datetime.now(UTC)))
 
     def turn(self) -> Progress:
@@ -143,7 +150,9 @@ class Loop:
             self._end_order(state.orders[name], observation, because)
         return bool(over)
 
-    def _end_order(self, ordered: Ordered, observation: Observation, because: str) -> None:
+    def _end_order(
+        self, ordered: Ordered, observation: Observation, because: str = "", error: Exception | None = None
+    ) -> None:
         name = ordered.order.name
         now = datetime.now(UTC)
         never_ran = observation.phase is Phase.GONE and not self._observer.has_lived(name)
@@ -152,8 +161,9 @@ class Loop:
             reason=because or observation.reason or observation.phase.value,
             detail=observation.detail,
             items_done=self._observer.items_done_by(name),
-            spent_usd=0.0 if never_ran else spent_usd(ordered.order, ordered.at, now),
+            spent_usd=0.0 if never_ran else self._observer.job_usd(ordered, now),
             at=now,
+            failure=None if because else _failure(observation, error, self._observer.why_over(name)),
         )
         with suppress(CampaignError):  # another flow run has noted it
             self._append(ended)
@@ -181,7 +191,7 @@ class Loop:
             offer=action.offer,
             num_workers=action.num_workers,
             expires_at=expires_at,
-            reserved_usd=worst_case_usd(action.offer, action.num_workers, job_hours),
+            reserved_usd=worst_case_usd(action.offer, action.num_workers, (expires_at - now) / timedelta(hours=1)),
         )
         if not self._journal.append(Ordered(order=order, opener=self._opener, reason=action.reason, at=now), state):
             return  # another entry came first: decide again
@@ -192,7 +202,7 @@ class Loop:
             if isinstance(error, RejectedError):
                 self._refusals[action.offer.platform] = str(error)
             gone = Observation(phase=Phase.GONE, reason=str(error))
-            self._end_order(self._journal.read().orders[order.name], gone, "")
+            self._end_order(self._journal.read().orders[order.name], gone, error=error)
         except OutcomeUnknownError:
             return  # looked up at every turn until its platform must know
 
@@ -206,6 +216,18 @@ class Loop:
         if name not in self._platforms:
             self._platforms[name] = open_platform(name)
         return self._platforms[name]
+
+
+def _failure(seen: Observation, error: Exception | None, told: str) -> Failure | None:
+    """What a GPU job failed of, by the platform's words and its GPU workers' own; None if it did not fail."""
+    if seen.phase in (Phase.SUCCEEDED, Phase.STOPPED):
+        return None
+    guess = classify(f"{told} {seen.reason}")
+    if isinstance(error, NoCapacityError):
+        return guess if guess in (Failure.QUOTA, Failure.BALANCE) else Failure.NO_CAPACITY
+    if isinstance(error, RejectedError):
+        return guess if guess is Failure.BALANCE else Failure.REJECTED
+    return Failure.LOST if seen.phase is Phase.GONE and guess is Failure.UNKNOWN else guess
 
 
 def root_prefix(store_root: str) -> str:

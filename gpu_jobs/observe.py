@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Any
 
 import polars as pl
@@ -12,14 +13,12 @@ from gpu_jobs.dispatch import CampaignView, JobView
 from gpu_jobs.jobs import Observation, Order, Phase, Policy
 from gpu_jobs.journal import Ended, JournalState, Ordered
 from gpu_jobs.ledger import Heartbeat, Ledger, Plan
-from gpu_jobs.money import spent_usd
+from gpu_jobs.money import CLASSES, billed_s, classes_of, usd_for
 from gpu_jobs.survey import Survey
 
 _SURVEY_SHARE = 0.1
 """Of the loop's time that surveys may take: with many chunks they come less often."""
 _MIN_SURVEY_PAUSE_S = 1.0
-SECONDS = ("starting", "model_load", "working", "idle")
-"""Classes into which GPU workers sort the seconds of their lives."""
 COST_COLUMNS: dict[str, Any] = {
     "order": pl.String,
     "platform": pl.String,
@@ -29,8 +28,9 @@ COST_COLUMNS: dict[str, Any] = {
     "items": pl.Int64,
     "usd": pl.Float64,
     "billed_s": pl.Float64,
-    **{f"{name}_s": pl.Float64 for name in SECONDS},
+    **{f"{name}_s": pl.Float64 for name in CLASSES},
 }
+_LIFE = ("starting", "model_load", "working", "idle")
 OVER = ("succeeded", "failed", "cancelled")
 """Statuses of a GPU job of which nothing runs any more."""
 _STARTING = Observation(phase=Phase.STARTING)
@@ -99,6 +99,7 @@ class Observer:
         self._exhausted = ""
         self._over: dict[str, Heartbeat] = {}
         self._beats: list[Heartbeat] = []
+        self._seen_at: dict[str, float] = {}
         self._settled_before: int | None = None
         self._items_done = 0
 
@@ -120,7 +121,8 @@ class Observer:
 
     def _live_beats(self) -> list[Heartbeat]:
         live = []
-        for beat, _ in self._ledger.heartbeats(without=self._over):
+        for beat, at in self._ledger.heartbeats(without=self._over):
+            self._seen_at[beat.boot] = at
             if beat.status == "over":
                 self._over[beat.boot] = beat
             live.append(beat)
@@ -145,7 +147,7 @@ class Observer:
             exhausted_chunk=self._exhausted,
             jobs=[_job_view(order, seen.get(order.name, _STARTING)) for order in live],
             idle_jobs_in_a_row=state.idle_jobs_in_a_row,
-            last_failure=f"{ends[-1].reason} {self._why_over(ends[-1].order)}".strip() if ends else "",
+            last_failure=f"{ends[-1].reason} {self.why_over(ends[-1].order)}".strip() if ends else "",
             reserved_usd=sum(order.reserved_usd for order in live),
             spent_usd=sum(end.spent_usd for end in ends),
             closed=state.closed.reason if state.closed else "",
@@ -159,7 +161,7 @@ class Observer:
         settled = view.num_items - view.items_left
         at_most = view.num_items if view.items_left == 0 else view.num_items - 1
         now = datetime.now(UTC)
-        accrued_usd = sum(spent_usd(order, state.orders[order.name].at, now) for order in state.live_orders)
+        accrued_usd = sum(self.job_usd(state.orders[order.name], now) for order in state.live_orders)
         self._items_done = max(self._items_done, settled, min(computed, at_most))
         return Progress(
             num_items=view.num_items,
@@ -186,8 +188,9 @@ class Observer:
         """What one GPU job has cost and given, by `COST_COLUMNS`."""
         status = self._job_status(ordered, state, self.seen_by_heartbeats(state))
         end = state.ended.get(ordered.order.name)
-        lasted = (end.at if end else datetime.now(UTC)) - ordered.at
-        seconds = {f"{name}_s": round(status.seconds.get(name, 0.0), 3) for name in SECONDS}
+        seconds = self._classes(ordered, end.at if end else datetime.now(UTC), is_over=end is not None)
+        if end and not end.spent_usd and not self.has_lived(ordered.order.name):
+            seconds = dict.fromkeys(CLASSES, 0.0)
         return {
             "order": status.order,
             "platform": status.platform,
@@ -196,9 +199,52 @@ class Observer:
             "status": status.status,
             "items": status.items_done,
             "usd": status.usd,
-            "billed_s": round(ordered.order.num_workers * max(0.0, lasted.total_seconds()), 3),
-            **seconds,
+            "billed_s": sum(seconds.values()),
+            **{f"{name}_s": value for name, value in seconds.items()},
         }
+
+    def job_usd(self, ordered: Ordered, until: datetime) -> float:
+        """What a GPU job has cost up to now or its end, by its offer's rules; never more than its reservation."""
+        lives = self._lives_s(ordered, until)
+        billed = sum(billed_s(ordered.order.offer, lived_s) for _, lived_s in lives)
+        return min(ordered.order.reserved_usd, usd_for(ordered.order.offer, billed))
+
+    def _classes(self, ordered: Ordered, until: datetime, *, is_over: bool) -> dict[str, float]:
+        """Every second that is billed for a GPU job, by class."""
+        total = dict.fromkeys(CLASSES, 0.0)
+        for beat, lived_s in self._lives_s(ordered, until):
+            billed = billed_s(ordered.order.offer, lived_s)
+            seconds = dict(beat.seconds) if beat else {}
+            if beat and beat.items_done:  # error rows are no use to anybody
+                failed_s = seconds.get("working", 0.0) * beat.items_failed / beat.items_done
+                seconds["quarantined"] = seconds.get("quarantined", 0.0) + failed_s
+            before_s = self._began_at(beat) - ordered.at.timestamp() if beat else 0.0
+            is_well = beat is not None and (beat.status == "over" or not is_over)
+            for name, value in classes_of(billed, seconds, before_s, is_over=is_well).items():
+                total[name] += value
+        return total
+
+    def _began_at(self, beat: Heartbeat) -> float:
+        return self._seen_at[beat.boot] - sum(beat.seconds.get(name, 0.0) for name in _LIFE)
+
+    def _lives_s(self, ordered: Ordered, until: datetime) -> list[tuple[Heartbeat | None, float]]:
+        """Each GPU worker of a GPU job and how long it lived; a container that was restarted is several of them."""
+        lives: list[tuple[Heartbeat | None, float]] = []
+        for slot in range(ordered.order.num_workers):
+            beats = [beat for beat in self._beats if (beat.order, beat.slot) == (ordered.order.name, slot)]
+            beats.sort(key=self._began_at)
+            since = ordered.at.timestamp()
+            for beat, follower in zip_longest(beats, beats[1:]):
+                ended = until.timestamp()
+                if beat.status == "over":
+                    ended = min(ended, self._seen_at[beat.boot])
+                elif follower is not None:
+                    ended = min(ended, self._began_at(follower))
+                lives.append((beat, max(0.0, ended - since)))
+                since = max(since, ended)
+            if not beats:
+                lives.append((None, max(0.0, until.timestamp() - since)))
+        return lives
 
     def has_lived(self, order: str) -> bool:
         """Some GPU worker of it has given a sign of life."""
@@ -207,14 +253,15 @@ class Observer:
     def items_done_by(self, order: str) -> int:
         return sum(beat.items_done for beat in self._beats if beat.order == order)
 
-    def _why_over(self, order: str) -> str:
+    def why_over(self, order: str) -> str:
+        """What its GPU workers say of their ends."""
         reasons = {beat.reason for beat in self._beats if beat.order == order and beat.reason}
         return "; ".join(sorted(reasons))
 
     def _reason(self, order: str, end: Ended | None) -> str:
         """The platform's word, unless it is only "succeeded", and the GPU workers' own."""
         words = [end.reason] if end and end.reason != "succeeded" else []
-        return ": ".join(filter(None, [*words, self._why_over(order)]))
+        return ": ".join(filter(None, [*words, self.why_over(order)]))
 
     def _job_status(self, ordered: Ordered, state: JournalState, seen: Mapping[str, Observation]) -> JobStatus:
         order = ordered.order
@@ -233,7 +280,7 @@ class Observer:
             items_failed=sum(beat.items_failed for beat in beats),
             items_per_s=sum(beat.items_per_s for beat in alive),
             gpu_use="; ".join(sorted({beat.gpu for beat in beats})),
-            usd=end.spent_usd if end else spent_usd(order, ordered.at, datetime.now(UTC)),
+            usd=end.spent_usd if end else self.job_usd(ordered, datetime.now(UTC)),
             status=_status(end, observation),
             reason=self._reason(order.name, end),
             seconds=_added_up(beats),

@@ -7,18 +7,22 @@ import polars as pl
 
 from gpu_jobs.campaign import Campaign
 from gpu_jobs.collect import Manifest, OutputFile
+from gpu_jobs.money import to_cents
 from gpu_jobs.observe import Progress
 from gpu_jobs.report import Report
 
 _MAX_LISTED = 20
 _CLASSES = {
-    "starting": "starting the GPU worker's code",
+    "useful": "working on items",
+    "starting": "starting",
     "model_load": "loading the model",
-    "working": "working on items",
-    "idle": "waiting for items",
-    "unseen": "before a first or after a last sign of life",
+    "idle": "waiting for items, or billed after their end",
+    "retry": "at work that failed and was done again",
+    "preempted": "at work that was lost when they were stopped",
+    "hedged": "at work that another had finished first",
+    "quarantined": "at items that gave no rows",
 }
-_PAID_WORK = "working"
+_PAID_WORK = "useful"
 
 
 def summary(campaign: Campaign, progress: Progress, manifest: Manifest, report: Report | None, outcome: str) -> str:
@@ -72,12 +76,14 @@ def _cost(by_class: pl.DataFrame) -> list[str]:
         return []
     work = by_class.filter(pl.col("class") == _PAID_WORK)
     wasted = 1 - work["share"].item()
+    cents = to_cents(by_class["usd"].to_list())
     rows = [
-        (_CLASSES[row["class"]], f"{row['seconds']:,.1f}", f"{row['share']:.0%}", f"${row['usd']:.2f}")
-        for row in by_class.iter_rows(named=True)
+        (_CLASSES[row["class"]], f"{row['seconds']:,.1f}", f"{row['share']:.0%}", f"${paid / 100:.2f}")
+        for row, paid in zip(by_class.iter_rows(named=True), cents, strict=True)
+        if row["seconds"]
     ]
-    total = ("**all**", f"{by_class['seconds'].sum():,.1f}", "100%", f"${by_class['usd'].sum():.2f}")
-    said = f"Over all flow runs of the campaign, {wasted:.0%} of the GPU worker seconds did not go into items."
+    total = ("**all**", f"{by_class['seconds'].sum():,.1f}", "100%", f"${sum(cents) / 100:.2f}")
+    said = f"Over all flow runs of the campaign, {wasted:.0%} of the billed GPU worker seconds did not go into items."
     header = ("GPU workers were", "seconds", "share", "dollars")
     return ["### Cost and waste", "", said, "", *_table(header, [*rows, total]), ""]
 

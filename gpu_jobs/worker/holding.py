@@ -29,6 +29,9 @@ class Work:
     buffered_at: float = 0.0
     """`time.monotonic()` of the oldest row in the buffer."""
     has_begun: bool = False
+    worked_s: float = 0.0
+    unsaved_s: float = 0.0
+    """Of `worked_s`, what went into rows that are in no part yet."""
     advanced: bool = False
     """This attempt has written a part."""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -71,6 +74,8 @@ class Hands:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._works: dict[Chunk, Work] = {}
+        self.hedged_s = 0.0
+        """Working seconds on chunks that somebody else settled first."""
         self.num_uncomputed = 0
         """Of those in hand, how many the compute process has not finished."""
 
@@ -88,6 +93,16 @@ class Hands:
         """Settled or ended: no longer ours."""
         with self._lock:
             self._works.pop(work.chunk, None)
+
+    def outrun(self, work: Work) -> None:
+        """Somebody else has settled it."""
+        with self._lock:
+            self.hedged_s += work.worked_s
+
+    @property
+    def unsaved_s(self) -> float:
+        """Working seconds that are lost if this process dies now."""
+        return sum(work.unsaved_s for work in self.works())
 
     def works(self) -> list[Work]:
         with self._lock:
@@ -172,6 +187,7 @@ class Settler:
                 num_failed = sum(done.num_failed for done in stretch)
                 work.parts.append(self._ledger.write_part(work.leased.attempt, covered, body, num_failed))
                 work.advanced = True
+                work.unsaved_s = 0.0
                 self.parts_written += 1
 
     def _settle(self, work: Work) -> None:
@@ -189,6 +205,8 @@ class Settler:
         settlement = Settlement(chunk=work.chunk, attempt=attempt.number, boot=self._boot, tiles=tiles)
         has_won = self._ledger.settle(settlement)
         self.lost_races += not has_won
+        if not has_won:
+            self._hands.outrun(work)
         self._hands.drop(work)
         return has_won
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from gpu_jobs.jobs import Order
 from gpu_jobs.ledger import Heartbeat
+from gpu_jobs.money import LOST
 from gpu_jobs.worker.gpu import Sampler
 from gpu_jobs.worker.heartbeat import Rate
 from gpu_jobs.worker.holding import Hands
@@ -34,6 +35,8 @@ class Life:
         self._device = ""
         self._facts: dict[str, str] = {}
         self._batch_size = 0
+        self._worked_s = 0.0
+        self._lost = dict.fromkeys(LOST, 0.0)
         self.items_done = 0
         self.items_failed = 0
         self.infer_s = 0.0
@@ -53,6 +56,7 @@ class Life:
         self.tick("idle")
         self._seconds["starting"] -= seconds
         self._seconds["model_load"] += seconds
+        self._worked_s = self._seconds["working"]
         self._device = device
 
     def did(self, done: Done) -> None:
@@ -62,6 +66,15 @@ class Life:
 
     def learned(self, learned: Learned) -> None:
         self._facts, self._batch_size = learned.facts, learned.batch_size
+    def worked(self) -> float:
+        """Working seconds since the last call."""
+        self.tick(self._status)
+        before, self._worked_s = self._worked_s, self._seconds["working"]
+        return self._worked_s - before
+
+    def lose(self, name: str, seconds: float) -> None:
+        """So many working seconds came to nothing; `name` is one of `LOST`."""
+        self._lost[name] += seconds
 
     def lap(self) -> float:
         """Seconds since the last call."""
@@ -88,9 +101,13 @@ class Life:
             items_done=self.items_done,
             items_failed=self.items_failed,
             items_per_s=round(self._rate.read(self.items_done), 3),
-            seconds={name: round(value, 3) for name, value in self._seconds.items()}
-            | {"infer": round(self.infer_s, 3)},
+            seconds=self._all_seconds(),
             gpu=self._sampler.read(),
             facts=self._facts,
             batch_size=self._batch_size,
         )
+
+    def _all_seconds(self) -> dict[str, float]:
+        parts = {**self._lost, "hedged": self._hands.hedged_s, "unsettled": self._hands.unsaved_s}
+        named = {**self._seconds, "infer": self.infer_s, **{name: value for name, value in parts.items() if value}}
+        return {name: round(value, 3) for name, value in named.items()}

@@ -9,7 +9,7 @@ import time
 from multiprocessing.connection import Connection, wait
 
 from gpu_jobs.chunks import Chunk
-from gpu_jobs.failures import MAX_FRUITLESS_FAILURES, Cause
+from gpu_jobs.failures import MAX_FRUITLESS_FAILURES, Cause, wasted_as
 from gpu_jobs.jobs import Order, Policy
 from gpu_jobs.journal import Journal
 from gpu_jobs.ledger import Ledger, Plan
@@ -111,7 +111,9 @@ class Supervisor:
             if self._is_ready:
                 self._hear_messages(self._compute)
             self._compute.kill()
-        for work in self._hands.works():
+        works = self._hands.works()
+        self._life.lose("preempted", self._life.worked() if works else 0.0)
+        for work in works:
             self._settler.settle(work)
         self._settler.close()
         self._pulse.stop()
@@ -188,9 +190,13 @@ class Supervisor:
         return self._life.items_done > 0 or self._is_probed
 
     def _on_done(self, done: Done) -> None:
+        worked_s = self._life.worked()
         work = self._assigned.get(done.token)
         if work is None:
+            self._life.lose("hedged", worked_s)
             return  # cut off, or given back
+        work.worked_s += worked_s
+        work.unsaved_s += worked_s
         done = clip(done, work.chunk)
         self._life.did(done)
         work.add(done)
@@ -224,6 +230,7 @@ class Supervisor:
             self._forget(work)
             told = (cause, detail) if is_suspect else (Cause.STOPPED, f"beside another chunk: {detail}")
             self._settler.end(work, *told, vouched=convicting)
+        self._life.lose(wasted_as(cause, is_convicting=convicting), self._life.worked())
         self._fruitless = 0 if is_fruitful or convicting else self._fruitless + 1
         self._items_at_death = self._life.items_done
         self._is_careful, self._is_probing = True, False

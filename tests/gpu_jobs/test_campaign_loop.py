@@ -39,7 +39,7 @@ def test_the_order_is_in_the_journal_before_the_platform_hears_of_it(new_world):
 
     assert known == [True]
     (order,) = Journal(world.store).read().orders.values()
-    assert order.order.reserved_usd == pytest.approx(2 * 2.0 * 0.36)
+    assert order.order.reserved_usd == pytest.approx(2 * 0.36 * (2.0 + 1 / 6))  # and until the reaper has come
     assert order.order.expires_at - order.at == timedelta(hours=2)
 
 
@@ -197,7 +197,7 @@ def test_a_budget_that_is_too_small_starts_nothing(new_world):
 
     progress = world.run_to_the_end(replace(POLICY, budget_usd=1.0, job_hours=1.0))
 
-    assert progress.closed == "$2.00 for 2 GPU workers exceed the $1.00 left of the budget"
+    assert progress.closed == "$2.33 for 2 GPU workers exceed the $1.00 left of the budget"
     assert world.platform.num_starts == 0
     assert world.run_to_the_end(replace(POLICY, budget_usd=3.0, job_hours=1.0)).is_complete
 

@@ -9,6 +9,7 @@ from gpu_jobs.collect import collect
 from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.errors import CampaignError
 from gpu_jobs.jobs import Policy
+from gpu_jobs.money import CLASSES
 from gpu_jobs.split import CampaignSpec
 from gpu_jobs.workloads.noop import value_of
 
@@ -79,9 +80,10 @@ def test_after_its_end(campaign):
     (job,) = found.cost().to_dicts()
     assert (job["status"], job["items"], job["usd"]) == ("succeeded", 40, 0.0)
     by_class = found.cost_by_class()
-    assert by_class["class"].to_list() == ["starting", "model_load", "working", "idle", "unseen"]
+    assert by_class["class"].to_list() == list(CLASSES)
     assert by_class["seconds"].sum() == pytest.approx(job["billed_s"], abs=0.01)
     assert by_class["share"].sum() == pytest.approx(1)
+    assert by_class.filter(pl.col("class") == "useful")["seconds"].item() > 0
 
 
 def test_there_is_no_campaign():

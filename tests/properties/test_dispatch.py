@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_jobs.dispatch import CampaignView, CloseCampaign, JobView, StartJob, StopJob, decide
+from gpu_jobs.money import worst_case_usd
 from gpu_jobs.testing import a_policy, an_offer
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -70,7 +71,7 @@ def test_no_decision_goes_beyond_the_policy(view, offers, policy):
     for action in decide(view, offers, policy, NOW).actions:
         if isinstance(action, StartJob):
             wanted = wanted_workers(view.jobs) + action.num_workers
-            cost_usd = action.num_workers * action.offer.usd_per_hour * policy.job_hours
+            cost_usd = worst_case_usd(action.offer, action.num_workers, policy.job_hours)
             assert action.num_workers >= 1
             assert wanted <= min(policy.max_workers, view.chunks_left)
             assert action.num_workers <= action.offer.max_workers
@@ -150,7 +151,7 @@ class RandomWorld:
                 self.closed = reason
 
     def cost_usd(self, job):
-        return job.num_workers * job.offer.usd_per_hour * self.policy.job_hours
+        return worst_case_usd(job.offer, job.num_workers, self.policy.job_hours)
 
     def end(self, job, items_done):
         self.jobs.remove(job)
