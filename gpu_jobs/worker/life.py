@@ -66,6 +66,7 @@ class Life:
 
     def learned(self, learned: Learned) -> None:
         self._facts, self._batch_size = learned.facts, learned.batch_size
+
     def worked(self) -> float:
         """Working seconds since the last call."""
         self.tick(self._status)
