@@ -25,7 +25,8 @@ seen = []
 for signum in (signal.SIGTERM, signal.SIGINT):
     signal.signal(signum, lambda number, _: seen.append(number))
 print("ready", flush=True)
-while not seen:
+give_up_at = time.monotonic() + 60
+while not seen and time.monotonic() < give_up_at:
     time.sleep(0.02)
 time.sleep(0.5)  # whatever else comes
 print("signals", seen, "bucket", open_store("gs://rehearsal/x").create("a", b"1"), flush=True)

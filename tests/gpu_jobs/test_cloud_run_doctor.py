@@ -39,7 +39,7 @@ def services(*enabled):
 
 
 def quota(value):
-    regions = {"europe-west4": value, "us-east4": "7"}
+    regions = {"us-east4": "7", "europe-west4": value}
     return {
         "dimensionsInfos": [
             {"dimensions": {"region": region}, "details": {"value": limit}, "applicableLocations": [region]}
