@@ -9,6 +9,7 @@ import sys
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
+from textwrap import indent
 from typing import NamedTuple
 
 from gpu_jobs.emulators.base import Rehearsal
@@ -58,6 +59,8 @@ def rehearse(command: Sequence[str], platforms: Collection[str], *, folder: Path
         if not _is_installed(name):
             emulator = EMULATORS[name]
             raise RefusedError(name, f"{emulator.package} is missing: pip install 'fanfold[{emulator.extra}]'")
+    if uploads and "gcs" not in platforms:
+        raise RefusedError("upload", "it needs the emulator gcs; without it the bucket would be a real one")
     for source in uploads:
         if not source.is_dir():
             raise RefusedError("upload", f"there is no folder '{source}'")
@@ -72,7 +75,7 @@ def rehearse(command: Sequence[str], platforms: Collection[str], *, folder: Path
         code = _run(command)
         _say("what it would have cost, at the speed of this machine:")
         for name, rehearsal in running.items():
-            _say(f"  {name}: {rehearsal.bill()}")
+            _say(indent(f"{name}: {rehearsal.bill()}", "  "))
     return code
 
 

@@ -117,7 +117,8 @@ def observation(execution: run_v2.Execution, tasks: Sequence[run_v2.Task]) -> Ob
         if not execution.running_count and not over:
             return Observation(phase=Phase.STARTING)
         return Observation(phase=Phase.RUNNING, workers_alive=execution.task_count - over)
-    detail = "\n".join(filter(None, [*(each.message for each in execution.conditions), execution.log_uri]))
+    log = f"log: {execution.log_uri}" if execution.log_uri else ""
+    detail = "\n".join(filter(None, [*(each.message for each in execution.conditions), log]))
     is_cancelled = any(
         each.execution_reason == run_v2.Condition.ExecutionReason.CANCELLED for each in execution.conditions
     )

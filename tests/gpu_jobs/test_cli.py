@@ -127,6 +127,7 @@ def test_ctrl_c_on_a_terminal_reaches_the_command_once(tmp_path):
     ("options", "command", "code", "told"),
     [
         (["--upload", "absent"], "true", 1, "upload: there is no folder 'absent'"),
+        (["--platforms", "cloud_run", "--upload", "."], "true", 1, "the bucket would be a real one"),
         ([], "no-such-command", 127, "no-such-command: No such file or directory"),
         (["--platforms", "gcs,azure"], "true", 2, "'azure' is none of gcs, cloud_run"),
     ],

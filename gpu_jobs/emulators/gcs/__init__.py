@@ -41,7 +41,7 @@ def rehearsal(folder: Path) -> Iterator[Rehearsal]:
         gcs.make_bucket("rehearsal")
         yield Rehearsal(
             environ={"STORAGE_EMULATOR_HOST": gcs.url},
-            bill=lambda: f"{bill(gcs.requests)}\n  gs://rehearsal stays here as the folder {objects / 'rehearsal'}",
+            bill=lambda: f"{bill(gcs.requests)}\ngs://rehearsal stays here as the folder {objects / 'rehearsal'}",
         )
 
 
