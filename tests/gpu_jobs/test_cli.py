@@ -1,5 +1,6 @@
 """The command `fanfold`, as a person types it."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -56,6 +57,16 @@ def test_a_command_is_led_to_the_bucket_and_its_exit_code_is_the_rehearsals(tmp_
     assert ended.stdout.splitlines()[0] == "rehearsing with gcs; all of it is kept in fanfold-rehearsal"
     assert "True" in ended.stdout
     assert "gcs: 1 writes and listings, 0 reads: $0.0000" in ended.stdout
+
+
+@pytest.mark.parametrize("platform", rehearse.EMULATORS)
+def test_every_emulator_starts_bills_nothing_and_stops(tmp_path, platform):
+    command = [*FANFOLD, "rehearse", "--platforms", platform, "--", "true"]
+
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+
+    assert ended.returncode == 0, ended.stderr
+    assert re.search(rf"\n  {platform}: .*\$0\.0000", ended.stdout)
 
 
 def test_what_is_in_the_bucket_stays_for_the_next_rehearsal(tmp_path):

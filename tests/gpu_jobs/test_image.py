@@ -49,6 +49,7 @@ def test_what_is_copied_is_enough_to_install_a_gpu_worker_and_no_flow(wheel):
 
     assert "gpu_jobs/worker/__main__.py" in names
     assert "gpu_jobs/workloads/video.py" in names
+    assert "gpu_jobs/image/runpod_pod.py" in names
     assert [name for name in names if name.startswith(("flows", "tasks", "tests"))] == []
 
 
@@ -68,7 +69,7 @@ def test_nothing_that_the_image_installs_needs_prefect(wheel):
         except PackageNotFoundError:
             continue
 
-    assert {"polars", "torch", "transformers", "google-cloud-storage", "efficientnet-lite-pytorch"} <= seen
+    assert {"polars", "torch", "transformers", "bitsandbytes", "google-cloud-storage", "httpx"} <= seen
     assert {name for name in seen if "prefect" in name} == set()
 
 
@@ -81,9 +82,10 @@ def _needed(requirements, extras):
     }
 
 
-def test_its_entry_point_is_a_gpu_worker(tmp_path, monkeypatch):
-    """Run as the platform would, with the campaign as its argument."""
-    entry = json.loads(re.search(r"^ENTRYPOINT (.*)$", DOCKERFILE, re.MULTILINE)[1])
+def test_its_command_is_a_gpu_worker(tmp_path, monkeypatch):
+    """Run as Cloud Run would, with the campaign as its argument; nothing stands before a platform's own command."""
+    entry = json.loads(re.search(r"^CMD (.*)$", DOCKERFILE, re.MULTILINE)[1])
+    assert "\nENTRYPOINT []\n" in DOCKERFILE
     (tmp_path / "data.csv").write_text("id\na\nb\n")
     spec = CampaignSpec(store_root=str(tmp_path / "store"), dataset=str(tmp_path / "data.csv"), workload="noop")
     policy = a_policy(platforms=("local",), heartbeat_s=0.2)
@@ -102,7 +104,7 @@ def test_its_entry_point_is_a_gpu_worker(tmp_path, monkeypatch):
 
 
 def test_it_does_not_run_as_root_and_installs_no_root_owned_files():
-    instructions = re.findall(r"^(USER|RUN|COPY|ENTRYPOINT) (.*)$", DOCKERFILE, re.MULTILINE)
+    instructions = re.findall(r"^(USER|RUN|COPY) (.*)$", DOCKERFILE, re.MULTILINE)
     after = instructions[instructions.index(("USER", "fanfold")) + 1 :]
 
     assert [what for kind, what in after if kind == "USER"] == []

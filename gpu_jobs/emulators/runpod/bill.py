@@ -60,4 +60,4 @@ class Bill:
         """A few lines for a person."""
         billed_s = sum(line.seconds for line in self.lines)
         left = f"; {self.num_open} still running" if self.num_open else ""
-        return f"RunPod: {len(self.lines)} pods and serverless workers, {billed_s:.0f} s, ${self.usd:.4f}{left}"
+        return f"{len(self.lines)} pods and serverless workers, {billed_s:.0f} s, ${self.usd:.4f}{left}"
