@@ -1,6 +1,6 @@
 """Run one GPU worker: `python -m gpu_jobs.worker <campaign-uri> [--order NAME --slot N --handle ID]`.
 
-Exits 0 when nothing is left to lease, or when stopped; 1 when this container cannot do the work (the last heartbeat
+Exits 0 when nothing is left to lease, its campaign is closed, or it is stopped; 1 when this container cannot do the work (the last heartbeat
 and the last line of the log say why); 3 when it may not work here: its order is over, or its slot is another's.
 """
 
@@ -38,7 +38,7 @@ def main() -> int:
     order = _order(state, arguments.order)
     if reason := _reason_not_to_begin(store, journal, order, arguments):
         log.error("not starting: %s", reason)
-        return _MAY_NOT_WORK
+        return 0 if journal.read().closed else _MAY_NOT_WORK
     supervisor = Supervisor(ledger, journal, plan, state.opened.policy, boot=boot, order=order, slot=arguments.slot)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda number, _: supervisor.end(f"stopped by {signal.Signals(number).name}"))
