@@ -1,7 +1,8 @@
 """Run one GPU worker: `python -m gpu_jobs.worker <campaign-uri> [--order NAME --slot N --handle ID]`.
 
-Exits 0 when nothing is left to lease, its campaign is closed, or it is stopped; 1 when this container cannot do the work (the last heartbeat
-and the last line of the log say why); 3 when it may not work here: its order is over, or its slot is another's.
+Exits 0 when nothing is left to lease, its campaign is closed, or it is stopped; 1 when this container cannot do the
+work (the last heartbeat and the last line of the log say why); 3 when it may not work here: its order is over, or its
+slot is another's.
 """
 
 import argparse
