@@ -75,10 +75,11 @@ class CloudRunEmulator:
         self._running.set_result(asyncio.get_running_loop())
         await self._over.wait()
         await server.stop(0)
-        for running in self.world.executions.values():
+        left = [*self.world.executions.values(), *self.world.deleted]
+        for running in left:
             running.cancel()
             running.kill()
-        await asyncio.gather(*(running.wait() for running in self.world.executions.values()))
+        await asyncio.gather(*(running.wait() for running in left))
 
     def _handler(self, name: str, call: Call) -> Any:
         async def handle(request: Any, context: Any) -> Any:

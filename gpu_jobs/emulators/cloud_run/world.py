@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import grpc
 from google.cloud import run_v2
@@ -48,6 +49,8 @@ class World:
     bill: Bill = field(default_factory=Bill)
     jobs: dict[str, run_v2.Job] = field(default_factory=dict)
     executions: dict[str, RunningExecution] = field(default_factory=dict)
+    deleted: list[RunningExecution] = field(default_factory=list)
+    """Those whose job was deleted, which cancels them."""
     num_started: int = 0
     """Executions ever started."""
     operations: dict[str, operations_pb2.Operation] = field(default_factory=dict)
@@ -86,15 +89,15 @@ class World:
     def list_jobs(self, request: run_v2.ListJobsRequest) -> run_v2.ListJobsResponse:
         self._authorise(request.parent.split("/")[1], "run.jobs.list")
         found = [job for name, job in sorted(self.jobs.items()) if name.startswith(f"{request.parent}/jobs/")]
-        start, size = int(request.page_token or 0), request.page_size or _PAGE
-        token = str(start + size) if len(found) > start + size else ""
-        return run_v2.ListJobsResponse(jobs=found[start : start + size], next_page_token=token)
+        jobs, token = _page(found, request)
+        return run_v2.ListJobsResponse(jobs=jobs, next_page_token=token)
 
     def delete_job(self, request: run_v2.DeleteJobRequest) -> operations_pb2.Operation:
         self._authorise(request.name.split("/")[1], "run.jobs.delete")
         job = self._job(request.name)
         for running in self._executions_of(request.name):
             running.cancel()
+            self.deleted.append(self.executions.pop(running.resource.name))
         del self.jobs[request.name]
         return self._keep(done(request.name, job))
 
@@ -116,8 +119,8 @@ class World:
 
     def list_executions(self, request: run_v2.ListExecutionsRequest) -> run_v2.ListExecutionsResponse:
         self._authorise(request.parent.split("/")[1], "run.executions.list")
-        found = [each.resource for each in self._executions_of(request.parent)]
-        return run_v2.ListExecutionsResponse(executions=found)
+        found, token = _page([each.resource for each in self._executions_of(request.parent)], request)
+        return run_v2.ListExecutionsResponse(executions=found, next_page_token=token)
 
     def cancel_execution(self, request: run_v2.CancelExecutionRequest) -> operations_pb2.Operation:
         self._authorise(request.name.split("/")[1], "run.executions.cancel")
@@ -128,6 +131,7 @@ class World:
         return self._keep(done(request.name, running.resource))
 
     def get_task(self, request: run_v2.GetTaskRequest) -> run_v2.Task:
+        self._authorise(request.name.split("/")[1], "run.tasks.get")
         for task in self._execution(request.name.partition("/tasks/")[0]).tasks:
             if task.name == request.name:
                 return task
@@ -135,7 +139,8 @@ class World:
 
     def list_tasks(self, request: run_v2.ListTasksRequest) -> run_v2.ListTasksResponse:
         self._authorise(request.parent.split("/")[1], "run.tasks.list")
-        return run_v2.ListTasksResponse(tasks=self._execution(request.parent).tasks)
+        tasks, token = _page(self._execution(request.parent).tasks, request)
+        return run_v2.ListTasksResponse(tasks=tasks, next_page_token=token)
 
     def get_operation(self, request: operations_pb2.GetOperationRequest) -> operations_pb2.Operation:
         if request.name not in self.operations:
@@ -165,12 +170,18 @@ class World:
         return self.jobs[name]
 
     def _execution(self, name: str) -> RunningExecution:
-        if name not in self.executions or self.executions[name].resource.job not in self.jobs:
+        if name not in self.executions:
             raise _absent(name, "EXECUTION")
         return self.executions[name]
 
     def _executions_of(self, job: str) -> list[RunningExecution]:
         return [each for name, each in self.executions.items() if name.startswith(f"{job}/executions/")]
+
+
+def _page(found: Sequence[Any], request: Any) -> tuple[Sequence[Any], str]:
+    """What a listing shows at once, and the token of the rest."""
+    start, stop = int(request.page_token or 0), int(request.page_token or 0) + (request.page_size or _PAGE)
+    return found[start:stop], str(stop) if len(found) > stop else ""
 
 
 def _letters() -> str:
