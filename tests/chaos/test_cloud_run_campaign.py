@@ -25,7 +25,6 @@ from gpu_jobs.workloads.noop import value_of
 
 ITEMS = [f"ok-{index}" for index in range(60)]
 ROWS = [(index, name, value_of(name)) for index, name in enumerate(ITEMS)]
-DEADLINE_S = 3.0
 POLICY = Policy(
     platforms=("cloud_run",), max_workers=2, heartbeat_s=0.3, lease_timeout_s=2.0, part_s=1.0, max_idle_jobs=10
 )
@@ -46,16 +45,18 @@ class Cloud:
     emulator: CloudRunEmulator
     settings: object
     spec: CampaignSpec
+    deadline_s: float = 30.0
+    """Of a call; less where a test waits for it."""
 
     @property
     def world(self):
         return self.emulator.world
 
     def platform(self, **changes):
-        return CloudRunPlatform(self.settings.model_copy(update=changes), deadline_s=DEADLINE_S)
+        return CloudRunPlatform(self.settings.model_copy(update=changes), deadline_s=self.deadline_s)
 
-    def open(self) -> Campaign:
-        return open_campaign(self.spec, POLICY)
+    def open(self, sleep_s=0.05) -> Campaign:
+        return open_campaign(replace(self.spec, params={"sleep_s": sleep_s}), POLICY)
 
     def run(self, campaign, at_each_look=lambda _: None, **changes):
         """The last progress of a flow run."""
@@ -93,7 +94,6 @@ def cloud(tmp_path, monkeypatch):
             store_root="gs://campaigns/root",
             dataset=f"gs://campaigns/data/{table.name}",
             workload="noop",
-            params={"sleep_s": 0.05},
             chunk_weight=6,
         )
         container = image(STORAGE_EMULATOR_HOST=gcs.url)
@@ -127,8 +127,8 @@ def test_lost_replies_slow_starts_short_quota_and_maintenance_cost_no_second_exe
 
 def test_gpu_workers_that_the_platform_ends_are_replaced_and_the_ledger_says_why(cloud):
     """One is lost with its machine, one runs out of memory, their successor is killed; each in its own words."""
-    strikes = [(5, 1, 0, "killed"), (15, 1, 1, "out_of_memory"), (25, 2, 0, "crashed")]
-    campaign = cloud.open()
+    strikes = [(1, 1, 0, "killed"), (10, 1, 1, "out_of_memory"), (15, 2, 0, "crashed")]
+    campaign = cloud.open(sleep_s=0.2)
 
     def strike(progress):
         if not strikes or progress.items_done < strikes[0][0] or len(progress.jobs) < strikes[0][1]:
@@ -159,6 +159,7 @@ def test_every_way_in_which_a_start_can_fail_ends_its_order_and_starts_nothing(c
         Fault(method="RunJob", status=429, message="too many runs"),
         Fault(method="RunJob", status=503),
     ]
+    cloud.deadline_s = 4.0
     campaign = cloud.open()
 
     cloud.run(campaign)
@@ -175,7 +176,7 @@ def test_every_way_in_which_a_start_can_fail_ends_its_order_and_starts_nothing(c
 
 def test_an_interrupted_campaign_leaves_nothing_and_can_be_resumed(cloud):
     """Also if the first cancel gets no answer."""
-    campaign = cloud.open()
+    campaign = cloud.open(sleep_s=0.2)
     turns = campaign.run(POLICY, [cloud.platform()], tick_s=0.1)
     while next(turns).items_done < 5:
         pass
@@ -253,7 +254,7 @@ def test_a_dataset_on_this_machine_is_refused(cloud):
 )
 def test_what_a_killed_orchestrator_leaves_is_adopted_or_ended(cloud, fault, is_time, num_orders):
     """SIGKILL at the worst moments; the next orchestrator finishes, with one execution in all."""
-    cloud.world.start_latency_s = 2.0
+    cloud.deadline_s, cloud.world.start_latency_s = 4.0, 2.0
     cloud.world.script.faults += [fault] if fault else []
     campaign = cloud.open()
     environ = {f"FANFOLD_{name.upper()}": value for name, value in cloud.settings.model_dump().items() if value}

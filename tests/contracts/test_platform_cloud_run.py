@@ -48,6 +48,14 @@ async def until_over(platform, handle):
     return seen
 
 
+async def until_completed(world, *handles):
+    """By the service's own books, which the adapter has not seen."""
+    give_up_at = time.monotonic() + _PATIENCE_S
+    while not all(world.jobs[each.id].latest_created_execution.completion_time for each in handles):
+        assert time.monotonic() < give_up_at
+        await asyncio.sleep(0.05)
+
+
 def never_begins(order):
     """Its GPU workers exit at once: there is no such order in the journal."""
     return replace(order, name=f"{order.name}-x")
@@ -62,6 +70,16 @@ async def test_a_finished_job_resource_is_deleted_and_its_end_remembered(bench, 
     assert (seen.phase, seen.reason) == (Phase.FAILED, "exit code 1")
     assert world.jobs == {}
     assert (await bench.platform.observe([handle]))[handle] == seen
+
+
+async def test_stopping_what_has_ended_unseen_is_silent(bench, world):
+    """The service refuses to cancel it; how it ended is still to be seen."""
+    handle = await bench.platform.start(never_begins(bench.order()))
+    await until_completed(world, handle)
+
+    await bench.platform.stop(handle)
+
+    assert (await bench.platform.observe([handle]))[handle].phase is Phase.FAILED
 
 
 async def test_a_job_resource_deleted_by_hand_is_gone(bench, world):
@@ -138,10 +156,7 @@ async def test_the_reapers_listing_deletes_what_has_long_finished_under_its_root
     monkeypatch.setattr(cloud_run, "_PAGE", 1)
     ended = [await bench.platform.start(never_begins(bench.order())) for _ in range(2)]
     other = await bench.platform.start(replace(bench.order(), name="else-1"))
-    give_up_at = time.monotonic() + _PATIENCE_S
-    while not all(world.jobs[each.id].latest_created_execution.completion_time for each in (*ended, other)):
-        assert time.monotonic() < give_up_at
-        await asyncio.sleep(0.05)
+    await until_completed(world, *ended, other)
     alive = await bench.platform.start(bench.order())
 
     assert await bench.platform.list_owned("ff-") == [alive]

@@ -28,7 +28,7 @@ from gpu_jobs.settings import Settings
 PARENT = "projects/emulated/locations/europe-west4"
 PATIENCE_S = 60.0
 L4 = {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "1"}
-SLOWLY = "import time; time.sleep(60)"
+SLOWLY = "import time; time.sleep(600)"
 
 
 @pytest.fixture(autouse=True)
@@ -261,9 +261,9 @@ def test_a_cancelled_execution_ends_its_operation_without_an_error(client, tmp_p
     code = (
         "import os, pathlib, signal, subprocess, time;"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN);"
-        "child = subprocess.Popen(['sleep', '60']);"
+        "child = subprocess.Popen(['sleep', '600']);"
         f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(child.pid));"
-        "time.sleep(60)"
+        "time.sleep(600)"
     )
     client.create(code=code)
     operation = client.jobs.run_job(name=f"{PARENT}/jobs/job", timeout=10)
