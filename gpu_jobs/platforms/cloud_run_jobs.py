@@ -3,61 +3,35 @@
 import signal
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 
 from google.cloud import run_v2
 
 from gpu_jobs.errors import RefusedError
 from gpu_jobs.jobs import Observation, Order, Phase
-from gpu_jobs.offers import Offer
+from gpu_jobs.offers import Offer, offers_of
 from gpu_jobs.settings import Settings
 
 CAP_S = 3600.0
 """A task with a GPU ends by force after this long."""
 _MARGIN_S = 300.0
-"""GPU workers end in order so long before it."""
+"""The order's expiry, at which GPU workers end by themselves, is so long before a task's end by force."""
 _MOUNT = "/weights"
 _SHAPES = {"nvidia-l4": ("4", "16Gi"), "nvidia-rtx-pro-6000": ("20", "80Gi")}
-_REGIONS = {
-    "nvidia-l4": ("asia-southeast1", "europe-west1", "europe-west4", "us-east4"),
-    "nvidia-rtx-pro-6000": ("asia-southeast1", "europe-west4", "us-central1"),
-}
-_PRICES = {
-    "nvidia-l4": (1.05, "cloud.google.com/run/pricing; memory unconfirmed, GPU $0.67/h from a Google blog"),
-    "nvidia-rtx-pro-6000": (
-        4.88,
-        "unconfirmed: no published GPU price found, $3.00/h assumed, plus 20 CPUs and 80 GiB",
-    ),
-}
-"""Dollars an hour without zonal redundancy, CPU and memory included."""
 
 
 def offers_in(region: str, gpu: str) -> list[Offer]:
     """Raises `RefusedError` if the region lacks the GPU type, or all."""
     if gpu and gpu not in _SHAPES:
         raise RefusedError("FANFOLD_CLOUD_RUN_GPU", f"'{gpu}' is none of {', '.join(_SHAPES)}")
-    wanted = [gpu] if gpu else list(_SHAPES)
-    here = [name for name in wanted if region in _REGIONS[name]]
+    everywhere = [offer for offer in offers_of("cloud_run", gpu=gpu) if offer.gpu in _SHAPES]
+    here = [offer for offer in everywhere if offer.region == region]
     if not here:
-        where = "; ".join(f"{name} in {', '.join(_REGIONS[name])}" for name in wanted)
+        wanted = [gpu] if gpu else list(_SHAPES)
+        places = {name: ", ".join(offer.region for offer in everywhere if offer.gpu == name) for name in wanted}
+        where = "; ".join(f"{name} in {regions}" for name, regions in places.items())
         raise RefusedError("FANFOLD_CLOUD_RUN_REGION", f"{region} has no {' or '.join(wanted)}; use {where}")
-    return [_offer(name, region) for name in here]
-
-
-def _offer(gpu: str, region: str) -> Offer:
-    usd, source = _PRICES[gpu]
-    return Offer(
-        platform="cloud_run",
-        gpu=gpu,
-        num_gpus=1,
-        region=region,
-        mode="on-demand",
-        usd_per_hour=usd,
-        priced_on=date(2026, 11, 24),
-        price_source=source,
-        max_workers=100,
-        max_hours=(CAP_S - _MARGIN_S) / 3600,
-    )
+    return here
 
 
 def job_resource(order: Order, settings: Settings, now: datetime) -> run_v2.Job:

@@ -375,8 +375,12 @@ def test_an_operation_can_fail(either, emulator):
     fault = Fault(method="CreateJob", status=429, message="no quota", is_in_operation=True)
     emulator.world.script.faults.append(fault)
 
+    request = run_v2.CreateJobRequest(parent=PARENT, job_id="job", job=a_job())
+
+    operation = either.jobs.create_job(request, timeout=10)
+
     with pytest.raises(exceptions.GoogleAPICallError, match="no quota"):
-        either.create()
+        operation.result(timeout=PATIENCE_S, polling=Retry(initial=0.05))
 
     assert emulator.world.jobs == {}
 
