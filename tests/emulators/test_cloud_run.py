@@ -2,115 +2,21 @@
 
 import asyncio
 import os
-import signal
-import sys
 import time
 from datetime import timedelta
 from itertools import pairwise
 
-import grpc
 import psutil
 import pytest
+from cloud_run_client import L4, PARENT, PATIENCE_S, SLOWLY, a_job
 from google.api_core import exceptions
 from google.api_core.retry import Retry
-from google.auth.credentials import AnonymousCredentials
 from google.cloud import run_v2
-from google.cloud.run_v2.services.executions.transports import ExecutionsGrpcTransport
-from google.cloud.run_v2.services.jobs.transports import JobsGrpcTransport
-from google.cloud.run_v2.services.tasks.transports import TasksGrpcTransport
 from havoc import wait_for
-from pytest_socket import socket_allow_hosts
 
-from gpu_jobs.emulators.cloud_run import CloudRunEmulator, Fault, Image, TaskFault, rehearsal
+from gpu_jobs.emulators.cloud_run import rehearsal
 from gpu_jobs.platforms.cloud_run_api import open_clients
 from gpu_jobs.settings import Settings
-
-PARENT = "projects/emulated/locations/europe-west4"
-PATIENCE_S = 60.0
-L4 = {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "1"}
-SLOWLY = "import time; time.sleep(600)"
-
-
-@pytest.fixture(autouse=True)
-def _loopback_only():
-    socket_allow_hosts(["127.0.0.1"], allow_unix_socket=True)
-
-
-@pytest.fixture
-def emulator(tmp_path):
-    """One that is impatient, with an image that runs Python code."""
-    image = Image(argv=(sys.executable, "-c"))
-    with CloudRunEmulator({"code": image}, log_dir=tmp_path, stop_grace_s=0.5) as emulator:
-        yield emulator
-    assert emulator.world.bill.num_running == 0, "an instance outlived its emulator"
-
-
-class Client:
-    """Google's blocking clients, over one of the two transports."""
-
-    def __init__(self, emulator, transport):
-        if transport == "grpc":
-            channel = grpc.insecure_channel(emulator.grpc_address)
-            self.jobs = run_v2.JobsClient(transport=JobsGrpcTransport(channel=channel))
-            self.executions = run_v2.ExecutionsClient(transport=ExecutionsGrpcTransport(channel=channel))
-            self.tasks = run_v2.TasksClient(transport=TasksGrpcTransport(channel=channel))
-        else:
-            asked = {
-                "transport": "rest",
-                "credentials": AnonymousCredentials(),
-                "client_options": {"api_endpoint": emulator.rest_url},
-            }
-            self.jobs, self.executions = run_v2.JobsClient(**asked), run_v2.ExecutionsClient(**asked)
-            self.tasks = run_v2.TasksClient(**asked)
-
-    def create(self, name="job", **asked):
-        request = run_v2.CreateJobRequest(parent=PARENT, job_id=name, job=a_job(**asked))
-        return self.jobs.create_job(request, timeout=10).result(timeout=PATIENCE_S, polling=Retry(initial=0.05))
-
-    def run(self, name="job", **overrides):
-        request = run_v2.RunJobRequest(
-            name=f"{PARENT}/jobs/{name}", overrides=run_v2.RunJobRequest.Overrides(**overrides)
-        )
-        return self.jobs.run_job(request, timeout=10).metadata.name
-
-    def until(self, execution, holds):
-        give_up_at = time.monotonic() + PATIENCE_S
-        while not holds(seen := self.executions.get_execution(name=execution, timeout=10)):
-            assert time.monotonic() < give_up_at, seen
-            time.sleep(0.05)
-        return seen
-
-    def until_over(self, execution):
-        return self.until(execution, lambda seen: seen.completion_time)
-
-    def tasks_of(self, execution):
-        """Page by page."""
-        return list(self.tasks.list_tasks(run_v2.ListTasksRequest(parent=execution, page_size=1), timeout=10))
-
-
-def a_job(code="pass", *, task_count=1, limits=None, gpu="", parallelism=0, labels=None, image="code", **task):
-    container = run_v2.Container(
-        image=image,
-        args=[code],
-        resources=run_v2.ResourceRequirements(limits=limits or {}),
-        env=task.pop("env", ()),
-    )
-    node = {"node_selector": run_v2.NodeSelector(accelerator=gpu)} if gpu else {}
-    template = run_v2.TaskTemplate(containers=[container], **node, **{"max_retries": 0, **task})
-    execution = run_v2.ExecutionTemplate(task_count=task_count, parallelism=parallelism, template=template)
-    return run_v2.Job(template=execution, labels=labels or {})
-
-
-@pytest.fixture
-def client(emulator):
-    """Over gRPC, where the transport does not matter."""
-    return Client(emulator, "grpc")
-
-
-@pytest.fixture(params=["grpc", "rest"])
-def either(request, emulator):
-    """Over each transport."""
-    return Client(emulator, request.param)
 
 
 def test_a_job_is_created_run_looked_at_and_deleted(either, emulator, tmp_path):
@@ -331,112 +237,6 @@ def test_an_instance_is_billed_for_its_whole_life_in_steps_of_100_ms(client, emu
     assert round(line.billed_s * 10, 6).is_integer()
     assert bill.usd == pytest.approx(line.billed_s * (4 * 0.000018 + 16 * 0.000002 + 0.67 / 3600))
     assert f"${bill.usd:.4f}" in bill.told()
-
-
-@pytest.mark.parametrize(("status", "error"), [(503, exceptions.ServiceUnavailable), (429, exceptions.TooManyRequests)])
-def test_a_call_can_be_refused_on_its_turn(either, emulator, status, error):
-    """The first goes well, the second does not, and nothing is done; the third goes well."""
-    either.create()
-    emulator.world.script.faults.append(Fault(method="RunJob", status=status, after_calls=1))
-
-    either.run()
-    with pytest.raises(error):
-        either.run()
-    either.run()
-
-    assert emulator.world.num_started == 2
-
-
-def test_a_reply_can_be_lost_after_the_deed(either, emulator):
-    """The client hears of a broken connection; the job was run."""
-    either.create()
-    emulator.world.script.faults.append(Fault(method="RunJob", reply_is_lost=True))
-
-    with pytest.raises((exceptions.GoogleAPICallError, OSError)):
-        either.run()
-
-    assert emulator.world.num_started == 1
-
-
-def test_a_call_can_be_so_slow_that_its_deadline_passes(client, emulator):
-    """A caller that has gone is not served."""
-    client.create()
-    emulator.world.script.faults.append(Fault(method="RunJob", latency_s=0.5))
-
-    with pytest.raises(exceptions.DeadlineExceeded):
-        client.jobs.run_job(name=f"{PARENT}/jobs/job", timeout=0.1)
-    time.sleep(1.0)  # for what it must not do
-
-    assert emulator.world.num_started == 0
-
-
-def test_an_operation_can_fail(either, emulator):
-    """The call goes well, its operation does not."""
-    fault = Fault(method="CreateJob", status=429, message="no quota", is_in_operation=True)
-    emulator.world.script.faults.append(fault)
-
-    request = run_v2.CreateJobRequest(parent=PARENT, job_id="job", job=a_job())
-
-    operation = either.jobs.create_job(request, timeout=10)
-
-    with pytest.raises(exceptions.GoogleAPICallError, match="no quota"):
-        operation.result(timeout=PATIENCE_S, polling=Retry(initial=0.05))
-
-    assert emulator.world.jobs == {}
-
-
-@pytest.mark.parametrize(
-    ("kind", "code", "message"),
-    [
-        ("killed", 13, "Internal error."),
-        ("out_of_memory", 10, "The configured memory limit was reached."),
-        ("crashed", 10, "The container exited with an error."),
-    ],
-)
-def test_a_task_can_be_struck(client, emulator, kind, code, message):
-    """By a fault of the infrastructure, of memory, or of its own."""
-    emulator.world.script.task_faults.append(TaskFault(kind=kind, after_s=0.1))
-    client.create(code=SLOWLY)
-
-    name = client.run()
-    seen, (task,) = client.until_over(name), client.tasks_of(name)
-
-    assert seen.failed_count == 1
-    status = task.last_attempt_result.status
-    assert (status.code, status.message) == (code, message)
-    assert task.last_attempt_result.term_signal == (signal.SIGKILL if kind == "crashed" else 0)
-
-
-def test_a_maintenance_pauses_a_task_and_ends_nothing(client, emulator, tmp_path):
-    """SIGTSTP, and later SIGCONT."""
-    code = (
-        "import pathlib, signal, time; told = [];"
-        "signal.signal(signal.SIGTSTP, lambda *_: told.append('stop'));"
-        "signal.signal(signal.SIGCONT, lambda *_: told.append('go on'));"
-        f"pathlib.Path({str(tmp_path / 'ready')!r}).touch();"
-        "any(time.sleep(0.05) for _ in iter(lambda: 'go on' in told, True));"
-        "raise SystemExit(told != ['stop', 'go on'])"
-    )
-    client.create(code=code)
-    name = client.run()
-    wait_for((tmp_path / "ready").exists)
-
-    emulator.strike("job", 0, TaskFault(kind="maintenance", pause_s=0.1))
-
-    assert client.until_over(name).succeeded_count == 1
-
-
-def test_a_start_can_take_long(client, emulator):
-    """Until then nothing runs and nothing is billed; a cancel meanwhile ends it unbilled."""
-    emulator.world.start_latency_s = 0.5
-    client.create(code=SLOWLY)
-    name = client.run()
-
-    assert client.executions.get_execution(name=name, timeout=10).running_count == 0
-    client.executions.cancel_execution(name=name, timeout=10)
-
-    assert client.until_over(name).cancelled_count == 1
-    assert emulator.world.bill.lines == []
 
 
 def test_a_rehearsal_leads_the_adapter_to_it(tmp_path, monkeypatch):
