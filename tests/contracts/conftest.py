@@ -6,7 +6,6 @@ import pytest
 from pytest_socket import socket_allow_hosts
 
 from gpu_jobs.emulators.gcs import GcsEmulator
-from gpu_jobs.emulators.modal import ModalEmulator
 from gpu_jobs.store.gcs import GcsStore
 
 
@@ -36,18 +35,3 @@ def gcs(gcs_server, monkeypatch):
 def gcs_store(gcs):
     """A store of this test's own."""
     return GcsStore(f"gs://contracts/{os.urandom(4).hex()}", deadline_s=10)
-
-
-@pytest.fixture(scope="session")
-def modal_server(tmp_path_factory):
-    with ModalEmulator(tmp_path_factory.mktemp("modal"), grace_s=2.0) as emulator:
-        yield emulator
-    assert emulator.pools.bill.num_running == 0
-
-
-@pytest.fixture
-def modal(modal_server, monkeypatch):
-    """The emulator, where Modal's client looks for it."""
-    for name, value in modal_server.environ.items():
-        monkeypatch.setenv(name, value)
-    return modal_server

@@ -28,4 +28,4 @@ __all__ = ["Bill", "BillLine", "Fault", "ModalEmulator", "rehearsal"]
 def rehearsal(folder: Path) -> Iterator[Rehearsal]:
     """Modal for `fanfold rehearse`; containers' files and logs stay in `folder`."""
     with ModalEmulator(folder) as emulator:
-        yield Rehearsal(environ=emulator.environ, bill=lambda: emulator.bill)
+        yield Rehearsal(environ=emulator.environ, bill=lambda: str(emulator.bill))

@@ -12,7 +12,7 @@ from modal_proto import api_pb2
 from gpu_jobs.emulators.modal.pool import definition_of
 from gpu_jobs.emulators.modal.pools import Pools
 from gpu_jobs.emulators.modal.records import Call, Input, Records, new_id
-from gpu_jobs.emulators.modal.rpc import made
+from gpu_jobs.emulators.modal.rpc import absent, made
 
 _POLL_S = 55.0
 
@@ -26,6 +26,8 @@ class Calls:
 
     async def function_map(self, request: Any, _: Any) -> Any:
         function = self._records.function(request.function_id)
+        if self._pools.of(function).is_stopped:
+            raise absent("App of this function")
         call = Call(id=new_id("fc"), function=function, invocation=request.function_call_invocation_type)
         self._records.calls[call.id] = call
         accepted = [self._put(call, item) for item in request.pipelined_inputs]

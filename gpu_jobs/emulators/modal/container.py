@@ -68,9 +68,12 @@ class Container:
             if self.held:
                 self.line.worked_s += self.line.ended_s - self._busy_since
 
-    def hold(self, one: Input) -> None:
+    def note_ready(self) -> None:
+        """It asks for work: its cold start is over."""
         if self.line.ready_s is None:
             self.line.ready_s = time.monotonic()
+
+    def hold(self, one: Input) -> None:
         self.line.num_inputs += 1
         self._busy_since = time.monotonic()
         self.held[one.id] = one

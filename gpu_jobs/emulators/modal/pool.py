@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 _IDLE_S = 60.0
 _MAX_CONTAINERS = 100
-_MAX_LOSSES = 8
-"""Of one input, to containers that died of themselves."""
 _MAX_BROKEN = 2
 """Containers in a row that never asked for work."""
 _Status = api_pb2.GenericResult
@@ -26,12 +24,15 @@ _Status = api_pb2.GenericResult
 class Pool:
     """Starts a container while inputs wait and fewer than `max_containers` live; ends one that is idle for too long."""
 
-    def __init__(self, function: FunctionRecord, start: Callable[["Pool"], "Container"]) -> None:
+    def __init__(self, function: FunctionRecord, start: Callable[["Pool"], "Container"], max_losses: int) -> None:
         self.function = function
         self._start = start
+        self._max_losses = max_losses
         self.queue: deque[Input] = deque()
         self.containers: set[Container] = set()
         self.news = News()
+        self.is_stopped = False
+        """Its app was stopped: no container starts."""
         self._num_broken = 0
 
     def definition(self) -> Any:
@@ -53,6 +54,8 @@ class Pool:
         self.scale()
 
     def scale(self) -> None:
+        if self.is_stopped:
+            return
         definition = self.definition()
         usable = [each for each in self.containers if not each.is_retired]
         missing = len(self.queue) - sum(not each.held for each in usable)
@@ -64,6 +67,7 @@ class Pool:
     async def take(self, container: "Container") -> Input | None:
         """The next input for a container; None when it should end."""
         self._num_broken = 0
+        container.note_ready()
         idle_since = time.monotonic()
         while not container.is_retired:
             if self.queue:
@@ -146,7 +150,7 @@ class Pool:
             self.finish(one, _Status.GENERIC_STATUS_TERMINATED, "")
         else:
             one.num_losses += not container.is_preempted
-            if one.num_losses < _MAX_LOSSES:
+            if one.num_losses < self._max_losses:
                 self.put(one, is_first=True)
             else:
                 words = f"Task exited {one.num_losses} times before it returned a result"

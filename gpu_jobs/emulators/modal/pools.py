@@ -30,11 +30,14 @@ class Pools:
     Every container has a listener of its own, since its calls do not say whose they are.
     """
 
-    def __init__(self, records: Records, *, folder: Path, environ: Mapping[str, str], grace_s: float) -> None:
+    def __init__(
+        self, records: Records, *, folder: Path, environ: Mapping[str, str], grace_s: float, max_losses: int
+    ) -> None:
         self._records = records
         self._folder = folder
         self._environ = environ
         self._grace_s = grace_s
+        self._max_losses = max_losses
         self._sockets = Path(tempfile.mkdtemp(prefix="modal-"))  # their paths must be short
         self._lives: set[asyncio.Task[None]] = set()
         self.bill = Bill()
@@ -42,7 +45,7 @@ class Pools:
 
     def of(self, function: FunctionRecord) -> Pool:
         if function.pool is None:
-            function.pool = Pool(function, self._start)
+            function.pool = Pool(function, self._start, self._max_losses)
         return function.pool
 
     def containers(self) -> list[Container]:
@@ -55,6 +58,7 @@ class Pools:
             if function.base_id:
                 function.definition = self._records.functions[function.base_id].definition
             pool = self.of(function)
+            pool.is_stopped = False
             for container in pool.containers:
                 container.is_retired = True
             pool.news.tell()
@@ -63,6 +67,7 @@ class Pools:
     def stopped(self, app: App) -> None:
         for function in self._functions_of(app):
             pool = self.of(function)
+            pool.is_stopped = True
             for one in [*pool.queue, *(one for each in pool.containers for one in each.held.values())]:
                 pool.cancel(one, must_terminate=True)
             for container in pool.containers:

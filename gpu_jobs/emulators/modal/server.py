@@ -3,12 +3,14 @@
 import asyncio
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Self, TypeVar
 
 from gpu_jobs.emulators.modal.apps import Apps, Parts
+from gpu_jobs.emulators.modal.bill import Bill
 from gpu_jobs.emulators.modal.blobs import Blobs
 from gpu_jobs.emulators.modal.calls import Calls
 from gpu_jobs.emulators.modal.container import Container
@@ -21,8 +23,9 @@ from gpu_jobs.emulators.modal.script import Script
 
 HOST = "127.0.0.1"
 GRACE_S = 30.0
+MAX_LOSSES = 8
 _TOKEN = ("ak-emulated", "as-emulated")
-_PATIENCE_S = 30.0
+_PATIENCE_S = 60.0
 ResultT = TypeVar("ResultT")
 
 
@@ -33,15 +36,21 @@ class ModalEmulator:
         folder: each container's files and log stay here.
         environ: what every container gets besides, as if it were of the image.
         grace_s: from a cancellation at a timeout to SIGINT, and from SIGINT to SIGKILL.
+        max_losses: an input fails after so many containers died of themselves with it in hand.
     """
 
     def __init__(
-        self, folder: Path | None = None, *, environ: Mapping[str, str] | None = None, grace_s: float = GRACE_S
+        self,
+        folder: Path | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        grace_s: float = GRACE_S,
+        max_losses: int = MAX_LOSSES,
     ) -> None:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="fanfold-modal-"))
         self.records = Records()
         self.script = Script()
-        self._environ, self._grace_s = dict(environ or {}), grace_s
+        self._environ, self._grace_s, self._max_losses = dict(environ or {}), grace_s, max_losses
         self.url = ""
         self._running: Future[asyncio.AbstractEventLoop] = Future()
         self._over = asyncio.Event()
@@ -69,8 +78,8 @@ class ModalEmulator:
         }
 
     @property
-    def bill(self) -> str:
-        return str(self.pools.bill)
+    def bill(self) -> Bill:
+        return self.pools.bill
 
     @property
     def calls(self) -> list[str]:
@@ -90,10 +99,35 @@ class ModalEmulator:
         return self.do(lambda: next((each.container for each in self.records.call(call_id).inputs), None))
 
     def containers(self) -> list[Container]:
+        """Those that live."""
         return self.do(self.pools.containers)
 
+    def log_of(self, container: Container) -> str:
+        return (self.folder / container.id / "log").read_text()
+
     def preempt(self, container: Container) -> None:
+        """Take its machine back: SIGINT, SIGKILL after the grace; what it had in hand starts again elsewhere."""
         self.do(container.preempt)
+
+    def kill(self, container: Container) -> None:
+        """Let it die of itself, at once."""
+        self.do(container.kill)
+
+    def expire(self, call_id: str) -> None:
+        """Forget a call's results, as the service does after a week."""
+        self.records.call(call_id).is_expired = True
+
+    def wait(self, what: Callable[[], object]) -> None:
+        """Until something holds.
+
+        Raises:
+            TimeoutError: it did not.
+        """
+        give_up_at = time.monotonic() + _PATIENCE_S
+        while not what():
+            if time.monotonic() > give_up_at:
+                raise TimeoutError("waited in vain")
+            time.sleep(0.02)
 
     def unfinished(self) -> list[str]:
         """Ids of the calls that have no result yet."""
@@ -119,7 +153,13 @@ class ModalEmulator:
 
     async def _run(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.pools = Pools(self.records, folder=self.folder, environ=self._environ, grace_s=self._grace_s)
+        self.pools = Pools(
+            self.records,
+            folder=self.folder,
+            environ=self._environ,
+            grace_s=self._grace_s,
+            max_losses=self._max_losses,
+        )
         blobs = Blobs(self.records)
         apps = Apps(self.records, self.pools.redeployed, self.pools.stopped)
         services = [
