@@ -42,6 +42,10 @@ class Settings(BaseSettings):
     """Name of the Modal app that GPU jobs run in; these settings are read by the orchestrator and by `deploy`."""
     modal_gpus: tuple[str, ...] = ("L4",)
     """GPUs to offer, as a JSON list: "L4", "A100-80GB:4", or fallbacks in order, "H100,A100-80GB"; "cpu" for none."""
+    modal_cores: float = 2.0
+    """Reserved for each GPU; a core is two vCPUs."""
+    modal_memory_gib: int = 16
+    """Reserved for each GPU."""
     modal_packages: tuple[str, ...] = ()
     """What pip installs into the image besides Fanfold's own packages. JSON."""
     modal_sources: tuple[str, ...] = ()
@@ -54,8 +58,6 @@ class Settings(BaseSettings):
     """Modal volume with model weights, mounted at `/weights`; empty: none."""
     modal_region: str = ""
     """Empty: anywhere; a region costs more per hour."""
-    modal_min_containers: int = 0
-    """Containers kept warm, and paid for, all the time."""
     modal_max_containers: int = 20
     """Of each GPU choice at once: the limit of what can be spent per hour."""
     modal_scaledown_s: int = 60

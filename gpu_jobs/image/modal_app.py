@@ -24,8 +24,8 @@ CODE_TAG = "code"
 WEIGHTS = "/weights"
 _IGNORED = ["**/__pycache__", "**/*.pyc"]
 _SHAPING = {f"modal_{name}" for name in (
-    "gpus", "packages", "sources", "env", "secrets", "weights_volume", "region", "min_containers", "max_containers",
-    "scaledown_s",
+    "gpus", "cores", "memory_gib", "packages", "sources", "env", "secrets", "weights_volume", "region",
+    "max_containers", "scaledown_s",
 )}  # fmt: skip
 _CHECKOUT = Path(__file__).parents[2] / "pyproject.toml"
 
@@ -47,16 +47,18 @@ def build_app(settings: Settings) -> modal.App:
     if settings.modal_weights_volume:
         volumes[WEIGHTS] = modal.Volume.from_name(settings.modal_weights_volume, create_if_missing=True)
     secrets = [modal.Secret.from_name(name) for name in settings.modal_secrets]
-    for name, gpu in _functions(settings).items():
+    for name, gpus in _functions(settings).items():
+        num_gpus = max(int(gpu.partition(":")[2] or 1) for gpu in gpus or [""])
         app.function(
             name=name,
             image=image,
-            gpu=gpu,
+            gpu=gpus,
+            cpu=settings.modal_cores * num_gpus,
+            memory=1024 * settings.modal_memory_gib * num_gpus,
             secrets=secrets,
             volumes=volumes,
             retries=0,
             timeout=24 * 3600,
-            min_containers=settings.modal_min_containers,
             max_containers=settings.modal_max_containers,
             scaledown_window=settings.modal_scaledown_s,
             region=settings.modal_region or None,

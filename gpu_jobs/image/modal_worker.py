@@ -60,10 +60,10 @@ def gpu_worker(campaign_uri: str, worker_id: str) -> Envelope:
     worker = _Worker([*command, "--handle", call_id])
     try:
         worker.start()
-        worker.join()
+        worker.is_over.wait()  # not `join`: interrupted, Python 3.11 takes the thread for ended
     except BaseException:  # stopped (InputCancellation) or preempted (KeyboardInterrupt): it settles what it has
         worker.end(signal.SIGTERM)
-        worker.join(_SETTLE_S)
+        worker.is_over.wait(_SETTLE_S)
         raise
     finally:
         worker.end(signal.SIGKILL)
@@ -78,6 +78,7 @@ class _Worker(threading.Thread):
 
     def __init__(self, command: Sequence[str]) -> None:
         super().__init__(daemon=True)
+        self.is_over = threading.Event()
         self._command = command
         self._lock = threading.Lock()
         self._has_ended = False
@@ -85,6 +86,12 @@ class _Worker(threading.Thread):
         self._tail: deque[bytes] = deque(maxlen=_TAIL_LINES)
 
     def run(self) -> None:
+        try:
+            self._run()
+        finally:
+            self.is_over.set()
+
+    def _run(self) -> None:
         with self._lock:
             if self._has_ended:
                 return

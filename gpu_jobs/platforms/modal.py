@@ -57,8 +57,6 @@ class ModalPlatform:
         self._deadline_s = deadline_s
         self.find_lag_s = find_lag_s
         self._client: modal.Client | None = None
-        self._is_deployed = False
-        self._limit = asyncio.Semaphore(_MAX_CALLS)
         self._ends: dict[str, CallEnd] = {}
         """Last words, by call: Modal forgets them after a week."""
         self._asked_at: dict[str, float] = {}
@@ -69,17 +67,19 @@ class ModalPlatform:
 
     async def start(self, order: Order) -> Handle:
         function = await self._function(order)
-        calls: list[str] = []
+        register = await self._register()
+        calls: dict[str, str] = {}
         try:
             for slot in range(order.num_workers):
                 worker_id = f"{order.name}.{slot}"
                 call = await self._call("spawn", function.spawn.aio(order.campaign_uri, worker_id))
-                calls.append(call.object_id)
+                calls[worker_id] = call.object_id
                 entry = Entry(call_id=call.object_id, has_started=False, at=time.time())
-                await self._call("register", (await self._register()).put.aio(worker_id, entry, skip_if_exists=True))
+                await self._call("register", register.put.aio(worker_id, entry, skip_if_exists=True))
         except (NoCapacityError, RejectedError):
-            for call_id in calls:
+            for worker_id, call_id in calls.items():
                 await self._cancel(call_id, must_terminate=True)
+                await self._call("register", register.pop.aio(worker_id))
             raise
         return self._handle(order.name)
 
@@ -88,7 +88,7 @@ class ModalPlatform:
 
     async def observe(self, handles: Collection[Handle]) -> Mapping[Handle, Observation]:
         registered = await self._registered() if handles else {}
-        seen = await asyncio.gather(*(self._observe(registered.get(handle.order, {})) for handle in handles))
+        seen = await self._observe([registered.get(handle.order, {}) for handle in handles])
         return dict(zip(handles, seen, strict=True))
 
     async def stop(self, handle: Handle) -> None:
@@ -105,32 +105,34 @@ class ModalPlatform:
                 self._killed.add(call_id)
 
     async def list_owned(self, prefix: str) -> Sequence[Handle]:
-        owned = []
-        for order, entries in (await self._registered()).items():
-            if not order.startswith(prefix):
-                continue
-            if not (await self._observe(entries)).phase.is_over:
-                owned.append(self._handle(order))
-            elif time.time() - max(entry["at"] for entry in entries.values()) > _KEEP_S:
+        registered = {order: each for order, each in (await self._registered()).items() if order.startswith(prefix)}
+        seen = dict(zip(registered, await self._observe(list(registered.values())), strict=True))
+        for order, entries in registered.items():
+            if seen[order].phase.is_over and time.time() - max(each["at"] for each in entries.values()) > _KEEP_S:
                 for slot in entries:
                     await self._call("register", (await self._register()).pop.aio(f"{order}.{slot}"))
-        return owned
+        return [self._handle(order) for order in registered if not seen[order].phase.is_over]
 
-    async def _observe(self, entries: Entries) -> Observation:
-        ends = await asyncio.gather(*(self._end(entry["call_id"]) for entry in entries.values()))
-        return observation(ends, num_started=sum(entry["has_started"] for entry in entries.values()))
+    async def _observe(self, jobs: Sequence[Entries]) -> list[Observation]:
+        limit = asyncio.Semaphore(_MAX_CALLS)
 
-    async def _end(self, call_id: str) -> CallEnd | None:
-        """How a call ended; None while it has not."""
-        if call_id not in self._ends:
-            async with self._limit:
-                end = await self._look(call_id)
-            if end is None:
-                return None
-            self._ends[call_id] = end
-        return self._ends[call_id]
+        async def end(call_id: str) -> CallEnd | None:
+            if call_id not in self._ends:
+                async with limit:
+                    found = await self._look(call_id)
+                if found is None:
+                    return None
+                self._ends[call_id] = found
+            return self._ends[call_id]
+
+        async def one(entries: Entries) -> Observation:
+            ends = await asyncio.gather(*(end(entry["call_id"]) for entry in entries.values()))
+            return observation(ends, num_started=sum(entry["has_started"] for entry in entries.values()))
+
+        return await asyncio.gather(*map(one, jobs))
 
     async def _look(self, call_id: str) -> CallEnd | None:
+        """How a call ended; None while it has not."""
         call = modal.FunctionCall.from_id(call_id, client=await self._opened())
         with translate("poll"):
             try:
@@ -155,9 +157,7 @@ class ModalPlatform:
 
     async def _function(self, order: Order) -> Any:
         client = await self._opened()
-        if not self._is_deployed:
-            await deploy_once(self._settings, client)
-            self._is_deployed = True
+        await deploy_once(self._settings, client)
         function: Any = modal.Function.from_name(
             self._settings.modal_app, function_name(order.offer.gpu), client=client
         )

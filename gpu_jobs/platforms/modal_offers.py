@@ -26,13 +26,11 @@ GPU_USD_PER_HOUR = {
 }
 _CORE_USD_PER_HOUR = 0.0000131 * 3600
 _GIB_USD_PER_HOUR = 0.00000222 * 3600
-_CORES, _MEMORY_GIB = 2.0, 16
-"""Reserved for each GPU; a core is two vCPUs."""
 _MAX_GPUS = 8
 _CAP_HOURS = 24
 """A function call ends by force after this long."""
 _MARGIN_HOURS = 0.5
-_SOURCE = "third-party notes of modal.com/pricing, 2026; anywhere, with 2 cores and 16 GiB for each GPU"
+_SOURCE = "third-party notes of modal.com/pricing, 2026"
 
 
 class Options(TypedDict, total=False):
@@ -58,14 +56,13 @@ def options(order: Order, settings: Settings, now: datetime) -> Options:
     """The timeout is a second line, in whole hours: GPU workers end at the order's expiry by themselves."""
     offer = order.offer
     left_hours = math.ceil((order.expires_at - now).total_seconds() / 3600 + _MARGIN_HOURS / 2)
-    wanted = Options(
-        cpu=_CORES * max(1, offer.num_gpus),
-        memory=1024 * _MEMORY_GIB * max(1, offer.num_gpus),
-        timeout=3600 * min(_CAP_HOURS, max(1, left_hours)),
-        max_containers=settings.modal_max_containers,
-    )
-    if offer.num_gpus and "," not in offer.gpu:
+    wanted = Options(timeout=3600 * min(_CAP_HOURS, max(1, left_hours)), max_containers=settings.modal_max_containers)
+    if "," in offer.gpu:
+        return wanted  # deployed with its machine
+    if offer.num_gpus:
         wanted["gpu"] = offer.gpu if offer.num_gpus == 1 else f"{offer.gpu}:{offer.num_gpus}"
+    wanted["cpu"] = settings.modal_cores * max(1, offer.num_gpus)
+    wanted["memory"] = 1024 * settings.modal_memory_gib * max(1, offer.num_gpus)
     return wanted
 
 
@@ -75,7 +72,7 @@ def _offer(entry: str, settings: Settings) -> Offer:
     if any(number != num_gpus for _, number in parsed):
         raise RefusedError("FANFOLD_MODAL_GPUS", f"'{entry}': all of a list must have the same number of GPUs")
     usd = max(GPU_USD_PER_HOUR[gpu] for gpu, _ in parsed)
-    machine_usd = _CORES * _CORE_USD_PER_HOUR + _MEMORY_GIB * _GIB_USD_PER_HOUR
+    machine_usd = settings.modal_cores * _CORE_USD_PER_HOUR + settings.modal_memory_gib * _GIB_USD_PER_HOUR
     return Offer(
         platform="modal",
         gpu=entry if len(parsed) > 1 else parsed[0][0],

@@ -178,8 +178,7 @@ def definition_of(function: FunctionRecord) -> Any:
     options = function.options
     if options is None:
         return definition
-    if options.HasField("resources"):
-        definition.resources.CopyFrom(options.resources)
+    definition.resources.MergeFrom(options.resources)  # the client sends them also where nothing is to change
     if options.HasField("retry_policy"):
         definition.retry_policy.CopyFrom(options.retry_policy)
     for name in ("timeout_secs", "concurrency_limit", "task_idle_timeout_secs", "warm_pool_size"):

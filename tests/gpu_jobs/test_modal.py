@@ -1,0 +1,436 @@
+"""GPU jobs on Modal, at its emulator: what faults turn into, and that nothing is left that costs money."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from modal.exception import FunctionTimeoutError, InternalFailure, NotFoundError, OutputExpiredError, RemoteError
+from modal_bench import ModalBench, workers
+
+from gpu_jobs import layout
+from gpu_jobs.emulators.modal import Fault
+from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError, RefusedError, RejectedError
+from gpu_jobs.image.modal_app import content_hash, requirements
+from gpu_jobs.jobs import Handle, Phase
+from gpu_jobs.journal import Ended
+from gpu_jobs.platforms import modal_deploy
+from gpu_jobs.platforms.base import start_once
+from gpu_jobs.platforms.modal import ModalPlatform
+from gpu_jobs.platforms.modal_calls import CallEnd, end_of_error, end_of_value, observation
+from gpu_jobs.platforms.modal_offers import offers_in, options
+from gpu_jobs.settings import Settings
+from gpu_jobs.testing import an_offer, an_order
+
+ALL_TRIES = 4
+"""The client's, for one call."""
+
+
+@pytest.fixture
+def bench(request):
+    bench = ModalBench(request.getfixturevalue)
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def cloud(bench):
+    return bench.cloud
+
+
+def fail_every_try(cloud, method, **fault):
+    cloud.script.faults += [Fault(method=method, **fault)] * ALL_TRIES
+
+
+async def until(bench, handle, holds):
+    while not holds(seen := (await bench.platform.observe([handle]))[handle]):
+        assert not seen.phase.is_over, seen
+        await asyncio.sleep(0.05)
+    return seen
+
+
+async def running(bench, num_workers=1):
+    handle = await bench.platform.start(bench.order(num_workers))
+    await until(bench, handle, lambda seen: seen.phase is Phase.RUNNING)
+    return handle
+
+
+async def calls_of(bench, handle):
+    return [entry["call_id"] for entry in (await bench.platform._registered())[handle.order].values()]
+
+
+def settings_for(cloud, **changes):
+    return Settings(modal_emulator=cloud.url, **changes)
+
+
+async def test_a_rate_limit_at_the_second_gpu_worker_leaves_none(bench, cloud):
+    """No capacity means that nothing was started: the first is cancelled and struck off."""
+    order = bench.order(num_workers=2)
+    cloud.script.faults += [
+        Fault(method="FunctionMap", status="", latency_s=0.0),
+        Fault(method="FunctionMap", status="RESOURCE_EXHAUSTED", message="rate limit"),
+    ]
+
+    with pytest.raises(NoCapacityError, match="rate limit"):
+        await bench.platform.start(order)
+
+    cloud.wait(lambda: not cloud.unfinished())
+    assert workers(order.name) == []
+    assert await bench.platform.find(order.name) is None
+
+
+async def test_a_gpu_worker_whose_reply_was_lost_is_found_when_it_starts(bench, cloud):
+    """Every try is answered by UNAVAILABLE, though the first was done; there is one call, and it can be stopped."""
+    order = bench.order()
+    fail_every_try(cloud, "FunctionMap", reply_is_lost=True)
+    before = len(cloud.records.calls)
+
+    with pytest.raises(OutcomeUnknownError):
+        await start_once(bench.platform, order)
+    cloud.wait(lambda: workers(order.name))
+    handle = await bench.platform.find(order.name)
+
+    assert len(cloud.records.calls) == before + 1
+    await until(bench, handle, lambda seen: seen.workers_alive == 1)
+    await bench.platform.stop(handle)
+    cloud.wait(lambda: not cloud.unfinished())
+
+
+async def test_a_gpu_worker_that_was_never_spawned_is_never_found(bench, cloud):
+    """The service is down: the outcome is unknown, and nothing appears."""
+    order = bench.order()
+    fail_every_try(cloud, "FunctionMap")
+
+    with pytest.raises(OutcomeUnknownError):
+        await start_once(bench.platform, order)
+
+    assert await bench.platform.find(order.name) is None
+    assert cloud.unfinished() == []
+
+
+async def test_a_second_gpu_worker_for_one_slot_leaves_before_it_works(bench, cloud):
+    """Two orchestrators spawned the same; the ledger's `bound` lets one of them work."""
+    order = bench.order()
+    handle = await bench.platform.start(order)
+    await until(bench, handle, lambda _: bench.is_working(handle))
+    (first,) = await calls_of(bench, handle)
+
+    second = await bench.platform._function(order)
+    call = await second.spawn.aio(order.campaign_uri, f"{order.name}.0")
+    end = end_of_value(await call.get.aio(timeout=60))
+
+    assert (end.phase, end.reason) == (Phase.FAILED, "exit code 3")
+    assert f"belongs to {first}" in end.detail
+    assert bench.store.get(layout.bound(order.name, 0)) == first.encode()
+    assert await calls_of(bench, handle) == [first]
+
+
+async def test_a_gpu_worker_whose_order_has_ended_leaves_before_it_works(bench, cloud):
+    """It was queued for too long, and its order was given up."""
+    order = bench.order()
+    ended = Ended(order=order.name, reason="lost", items_done=0, spent_usd=0.0, at=bench.at)
+    bench.journal.append(ended, upon=bench.journal.read())
+
+    handle = await bench.platform.start(order)
+    cloud.wait(lambda: not cloud.unfinished())
+
+    seen = (await bench.platform.observe([handle]))[handle]
+    assert (seen.phase, seen.reason) == (Phase.FAILED, "exit code 3")
+
+
+async def test_a_preempted_gpu_worker_goes_on_elsewhere(bench, cloud):
+    """Same call, same handle, no failure; the slot stays its own."""
+    handle = await running(bench)
+    await until(bench, handle, lambda _: bench.is_working(handle))
+    (call,) = await calls_of(bench, handle)
+    first, process = cloud.container_of(call), workers(handle.order)[0]
+
+    cloud.preempt(first)
+    cloud.wait(lambda: cloud.container_of(call) not in (None, first))
+    cloud.wait(lambda: [each for each in workers(handle.order) if each.pid != process.pid])
+
+    assert (await bench.platform.observe([handle]))[handle].phase is Phase.RUNNING
+    assert await calls_of(bench, handle) == [call]
+
+
+async def test_containers_that_keep_dying_end_the_gpu_job(bench, cloud):
+    """A reason of its own."""
+    handle = await running(bench)
+    (call,) = await calls_of(bench, handle)
+    for _ in range(3):
+        cloud.wait(lambda: cloud.container_of(call))
+        container = cloud.container_of(call)
+        cloud.kill(container)
+        cloud.wait(lambda died=container: cloud.container_of(call) is not died)
+
+    seen = (await bench.platform.observe([handle]))[handle]
+    assert (seen.phase, seen.reason) == (Phase.FAILED, "its containers died again and again")
+
+
+async def test_asked_again_a_stop_kills_the_container(bench, cloud, monkeypatch):
+    """After the grace, whatever the GPU worker does; nothing idles on."""
+    monkeypatch.setattr("gpu_jobs.platforms.modal.STOP_GRACE_S", 0.0)
+    handle = await running(bench)
+    (call,) = await calls_of(bench, handle)
+    container = cloud.container_of(call)
+    workers(handle.order)[0].suspend()
+
+    await bench.platform.stop(handle)
+    await bench.platform.stop(handle)
+
+    cloud.wait(lambda: container not in cloud.containers())
+    assert (await bench.platform.observe([handle]))[handle].phase is Phase.STOPPED
+    assert workers(handle.order) == []
+
+
+async def test_a_result_that_has_expired_is_gone(bench, cloud):
+    """Modal forgets results after a week."""
+    handle = await running(bench)
+    (call,) = await calls_of(bench, handle)
+    await bench.platform.stop(handle)
+    cloud.wait(lambda: not cloud.unfinished())
+    cloud.expire(call)
+
+    seen = (await bench.platform.observe([handle]))[handle]
+
+    assert (seen.phase, seen.reason) == (Phase.GONE, "its result has expired")
+
+
+async def test_a_service_that_is_down_is_no_news(bench, cloud):
+    """Neither an end nor a GPU job that is gone."""
+    handle = await running(bench)
+    fail_every_try(cloud, "FunctionGetOutputs")
+
+    with pytest.raises(OutcomeUnknownError):
+        await bench.platform.observe([handle])
+
+    assert (await bench.platform.observe([handle]))[handle].phase is Phase.RUNNING
+
+
+async def test_a_second_gpu_job_within_the_idle_window_pays_no_cold_start(bench, cloud):
+    """Also another order, for another time, on the same GPU."""
+    handle = await running(bench)
+    (call,) = await calls_of(bench, handle)
+    container = cloud.container_of(call)
+    await bench.platform.stop(handle)
+    cloud.wait(lambda: not cloud.unfinished())
+    before = len(cloud.bill.lines)
+
+    again = await running(bench)
+
+    assert cloud.container_of(*await calls_of(bench, again)) is container
+    assert len(cloud.bill.lines) == before
+
+
+async def test_a_wrong_token_is_rejected_with_what_to_do(modal_cloud, monkeypatch):
+    """And so is none."""
+    monkeypatch.setenv("MODAL_TOKEN_SECRET", "as-wrong")
+    with pytest.raises(RejectedError, match="modal token new"):
+        await ModalPlatform(settings_for(modal_cloud)).find("ff-1")
+
+    monkeypatch.delenv("MODAL_TOKEN_ID")
+    with pytest.raises(RejectedError, match="token missing"):
+        await ModalPlatform(settings_for(modal_cloud)).find("ff-1")
+
+
+@pytest.mark.parametrize("url", ["", "https://api.modal.com", "http://127.0.0.1:9"])
+async def test_an_emulator_that_modal_s_own_variable_does_not_name_is_refused(modal_cloud, monkeypatch, url):
+    """Unset, it would lead to the real cloud."""
+    if url:
+        monkeypatch.setenv("MODAL_SERVER_URL", url)
+    else:
+        monkeypatch.delenv("MODAL_SERVER_URL")
+
+    with pytest.raises(RefusedError, match="MODAL_SERVER_URL: must be http://127"):
+        await ModalPlatform(settings_for(modal_cloud)).find("ff-1")
+    with pytest.raises(RefusedError, match="MODAL_SERVER_URL: must be http://127"):
+        await asyncio.to_thread(modal_deploy.deploy, settings_for(modal_cloud))
+    assert modal_cloud.calls == []
+
+
+async def test_an_emulator_must_be_on_this_machine():
+    """It is given no real token."""
+    with pytest.raises(RefusedError, match="FANFOLD_MODAL_EMULATOR"):
+        await ModalPlatform(Settings(modal_emulator="http://10.0.0.1:80")).find("ff-1")
+
+
+async def test_an_app_that_is_not_deployed_or_from_other_code_is_deployed_once(bench, cloud):
+    """By the hash of its content; the second GPU job changes nothing."""
+    changed = settings_for(cloud, modal_app="changing")
+    platform = ModalPlatform(changed)
+    for settings in (changed, settings_for(cloud, modal_app="changing", modal_env={"A": "1"})):
+        platform = ModalPlatform(settings)
+        for expected in (True, False):
+            cloud.calls.clear()
+            await platform.start(bench.order())
+            assert ("AppPublish" in cloud.calls) is expected
+
+
+async def test_where_deploying_is_off_an_app_from_other_code_starts_nothing(bench, cloud):
+    """Nor does one that is not there; both say what to do."""
+    missing = ModalPlatform(settings_for(cloud, modal_app="missing", modal_deploys=False))
+    with pytest.raises(RejectedError, match="'missing' is not deployed: run `fanfold deploy modal`"):
+        await missing.start(bench.order())
+
+    await ModalPlatform(settings_for(cloud, modal_app="guarded")).start(bench.order())
+    other = ModalPlatform(settings_for(cloud, modal_app="guarded", modal_env={"A": "1"}, modal_deploys=False))
+    with pytest.raises(RejectedError, match="'guarded' was deployed from other code"):
+        await other.start(bench.order())
+
+
+async def test_what_modal_s_command_line_deploys_is_the_same_app(bench, cloud):
+    """`modal deploy`: the adapter finds its own hash and deploys nothing."""
+    environ = {**os.environ, "FANFOLD_MODAL_APP": "by-hand", "FANFOLD_MODAL_ENV": json.dumps({"BY": "hand"})}
+    command = [sys.executable, "-m", "modal", "deploy", "-m", "gpu_jobs.image.modal_app"]
+    done = await asyncio.to_thread(subprocess.run, command, env=environ, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    cloud.calls.clear()
+    settings = settings_for(cloud, modal_app="by-hand", modal_env={"BY": "hand"}, modal_deploys=False)
+
+    bench.platform = ModalPlatform(settings)
+    await running(bench)
+
+    assert "AppPublish" not in cloud.calls
+
+
+async def test_a_list_of_gpus_is_a_function_of_its_own(bench, cloud):
+    """Modal chooses the first that it has; the call goes to the function that was deployed with the list."""
+    bench.platform = ModalPlatform(settings_for(cloud, modal_gpus=("H100:2, A100-80GB:2",), modal_app="lists"))
+    handle = await running(bench)
+
+    line = cloud.container_of(*await calls_of(bench, handle)).line
+    assert (line.function, line.gpu, line.num_gpus) == ("gpu_worker-h100-2-a100-80gb-2", "H100", 2)
+
+
+async def test_gpu_and_count_of_the_offer_are_what_is_asked_for(bench, cloud):
+    """And billed."""
+    bench.platform = ModalPlatform(settings_for(cloud, modal_gpus=("A100-80GB:4",)))
+    handle = await running(bench)
+
+    line = cloud.container_of(*await calls_of(bench, handle)).line
+    assert (line.gpu, line.num_gpus, line.cores, line.memory_gib) == ("A100-80GB", 4, 8, 64)
+
+
+def test_offers_have_a_price_for_the_whole_machine():
+    """The dearest of a list, all GPUs, cores and memory; one offer for each entry."""
+    l4, four, either = offers_in(Settings(modal_gpus=("L4", "A100-80GB:4", "H100,A100-80GB")))
+
+    machine_usd = 2 * 0.0000131 * 3600 + 16 * 0.00000222 * 3600
+    assert l4.usd_per_hour == pytest.approx(0.80 + machine_usd)
+    assert (four.gpu, four.num_gpus) == ("A100-80GB", 4)
+    assert four.usd_per_hour == pytest.approx(4 * (2.50 + machine_usd))
+    assert either.usd_per_hour == pytest.approx(3.95 + machine_usd)
+    assert {offer.max_hours for offer in (l4, four, either)} == {23.5}
+
+
+@pytest.mark.parametrize("gpu", ["V100", "L4:9", "L4:0", "L4:x", "H100:2,A100", ""])
+def test_a_gpu_that_modal_does_not_have_is_refused(gpu):
+    """Naming the setting."""
+    with pytest.raises(RefusedError, match="FANFOLD_MODAL_GPUS"):
+        offers_in(Settings(modal_gpus=(gpu,)))
+
+
+@pytest.mark.parametrize(
+    ("left", "hours"),
+    [(timedelta(hours=12), 13), (timedelta(hours=11, minutes=59), 13), (timedelta(days=2), 24), (timedelta(0), 1)],
+)
+def test_a_call_s_timeout_is_in_whole_hours_past_the_order_s_expiry(left, hours):
+    """Equal options share warm containers; the GPU worker ends before by itself."""
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+    order = an_order(expires_at=now + left, offer=an_offer(gpu="L4", num_gpus=1))
+
+    assert options(order, Settings(), now)["timeout"] == hours * 3600
+
+
+@pytest.mark.parametrize(
+    ("error", "phase", "reason"),
+    [
+        (OutputExpiredError(), Phase.GONE, "its result has expired"),
+        (NotFoundError("no such call"), Phase.GONE, "not to be found on its platform"),
+        (FunctionTimeoutError("late"), Phase.FAILED, "timed out"),
+        (InternalFailure("again"), Phase.FAILED, "its containers died again and again"),
+        (RemoteError("cancelled"), Phase.STOPPED, "stopped"),
+        (ImportError("no torch"), Phase.FAILED, "the container's code failed: ImportError"),
+    ],
+)
+def test_each_way_a_call_ends_has_a_reason_of_its_own(error, phase, reason):
+    """One table, so that no two of them are mixed up."""
+    end = end_of_error(error)
+
+    assert (end.phase, end.reason) == (phase, reason)
+
+
+def test_a_gpu_job_is_what_its_calls_are():
+    """Alive while one is; the worst of its ends, with all reasons."""
+    done = CallEnd(phase=Phase.SUCCEEDED, detail="bye")
+    killed = CallEnd(phase=Phase.FAILED, reason="killed by SIGKILL")
+
+    assert observation([None, None], num_started=0).phase is Phase.STARTING
+    assert observation([None, done], num_started=1).workers_alive == 1
+    assert observation([done, done], num_started=2).phase is Phase.SUCCEEDED
+    seen = observation([killed, done, killed], num_started=3)
+    assert (seen.phase, seen.reason, seen.detail) == (Phase.FAILED, "killed by SIGKILL (2x)", "bye")
+    assert observation([], num_started=0).phase is Phase.GONE
+
+
+def test_the_content_hash_changes_with_code_and_settings(tmp_path, monkeypatch):
+    """And with nothing else: neither the emulator nor the app's name is content."""
+    package = tmp_path / "mine"
+    package.mkdir()
+    (package / "__init__.py").write_text("a = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = Settings(modal_sources=("mine",))
+    before = content_hash(settings)
+
+    assert content_hash(Settings(modal_sources=("mine",), modal_app="x", modal_emulator="http://127.0.0.1:1")) == before
+    assert content_hash(Settings(modal_sources=("mine",), modal_scaledown_s=61)) != before
+    (package / "__init__.py").write_text("a = 2\n")
+    assert content_hash(settings) != before
+
+
+def test_a_package_that_is_not_here_is_refused():
+    """Naming the setting, before anything is deployed."""
+    with pytest.raises(RefusedError, match="FANFOLD_MODAL_SOURCES: there is no package 'no_such_package' here"):
+        content_hash(Settings(modal_sources=("no_such_package",)))
+
+
+def test_the_image_has_what_a_gpu_worker_needs_and_no_prefect():
+    """The library's dependencies and the extra `gpu`."""
+    names = {each.partition(">")[0].partition("=")[0].partition("[")[0] for each in requirements()}
+
+    assert {"polars", "torch", "google-cloud-storage"} <= names
+    assert not {"prefect", "pytest", "modal"} & names
+
+
+async def test_an_unknown_handle_costs_no_poll(bench, cloud):
+    """The register alone tells."""
+    cloud.calls.clear()
+    handle = Handle(platform="modal", order="never", id="never")
+
+    assert (await bench.platform.observe([handle]))[handle].phase is Phase.GONE
+    assert "FunctionGetOutputs" not in cloud.calls
+
+
+async def test_finished_gpu_jobs_are_struck_off_the_register_after_a_day(bench, cloud, monkeypatch):
+    """By the reaper's listing; a day is enough for any orchestrator to see the end."""
+    handle = await running(bench)
+    await bench.platform.stop(handle)
+    cloud.wait(lambda: not cloud.unfinished())
+    assert list(await bench.platform.list_owned(handle.order)) == []
+    assert await bench.platform.find(handle.order) == handle
+
+    monkeypatch.setattr("gpu_jobs.platforms.modal._KEEP_S", 0.0)
+    assert list(await bench.platform.list_owned(handle.order)) == []
+
+    assert await bench.platform.find(handle.order) is None
+
+
+def test_orders_that_expire_late_are_cut_to_what_modal_allows(bench):
+    """A GPU job's hours never reach the platform's own limit."""
+    offer = bench.platform.offers()[0]
+
+    assert replace(offer).job_hours(48) == 23.5
