@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import modal
 from modal import exception
 
-from gpu_jobs.errors import NoCapacityError, RejectedError
+from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError, RejectedError
 from gpu_jobs.image.modal_app import function_name
 from gpu_jobs.image.modal_worker import REGISTER, Entry
 from gpu_jobs.jobs import Handle, Observation, Order
@@ -66,7 +66,10 @@ class ModalPlatform:
         return self._offers
 
     async def start(self, order: Order) -> Handle:
-        function = await self._function(order)
+        try:
+            function = await self._function(order)
+        except OutcomeUnknownError as error:
+            raise NoCapacityError(f"nothing was started: {error}") from error
         register = await self._register()
         calls: dict[str, str] = {}
         try:
@@ -79,7 +82,7 @@ class ModalPlatform:
         except (NoCapacityError, RejectedError):
             for worker_id, call_id in calls.items():
                 await self._cancel(call_id, must_terminate=True)
-                await self._call("register", register.pop.aio(worker_id))
+                await self._strike_off(worker_id)
             raise
         return self._handle(order.name)
 
@@ -110,7 +113,7 @@ class ModalPlatform:
         for order, entries in registered.items():
             if seen[order].phase.is_over and time.time() - max(each["at"] for each in entries.values()) > _KEEP_S:
                 for slot in entries:
-                    await self._call("register", (await self._register()).pop.aio(f"{order}.{slot}"))
+                    await self._strike_off(f"{order}.{slot}")
         return [self._handle(order) for order in registered if not seen[order].phase.is_over]
 
     async def _observe(self, jobs: Sequence[Entries]) -> list[Observation]:
@@ -161,7 +164,9 @@ class ModalPlatform:
         function: Any = modal.Function.from_name(
             self._settings.modal_app, function_name(order.offer.gpu), client=client
         )
-        return function.with_options(**options(order, self._settings, datetime.now(UTC)))
+        variant: Any = function.with_options(**options(order, self._settings, datetime.now(UTC)))
+        await self._call(f"looking for the function of '{self._settings.modal_app}'", variant.hydrate.aio())
+        return variant
 
     async def _register(self) -> Any:
         return modal.Dict.from_name(REGISTER, create_if_missing=True, client=await self._opened())
@@ -176,6 +181,10 @@ class ModalPlatform:
                     order, _, slot = worker_id.rpartition(".")
                     found.setdefault(order, {})[slot] = entry
         return found
+
+    async def _strike_off(self, worker_id: str) -> None:
+        with suppress(KeyError):
+            await self._call("register", (await self._register()).pop.aio(worker_id))
 
     async def _call(self, what: str, awaitable: Awaitable[ResultT]) -> ResultT:
         with translate(what):
