@@ -149,9 +149,10 @@ def _environment() -> dict[str, str]:
     """Imports as here, and the Google credential where Google's client looks for it."""
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUNBUFFERED": "1"}
     if account := environ.pop(_ACCOUNT, ""):
-        with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as file:  # readable by its owner only
+        path = f"{tempfile.gettempdir()}/fanfold-account.json"
+        with open(path, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(account)
-        environ["GOOGLE_APPLICATION_CREDENTIALS"] = file.name
+        environ["GOOGLE_APPLICATION_CREDENTIALS"] = path
     return environ
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from modal.exception import FunctionTimeoutError, InternalFailure, NotFoundError, OutputExpiredError, RemoteError
@@ -15,6 +16,7 @@ from modal_bench import ModalBench, workers
 from gpu_jobs import layout
 from gpu_jobs.emulators.modal import Fault
 from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError, RefusedError, RejectedError
+from gpu_jobs.image import modal_worker
 from gpu_jobs.image.modal_app import content_hash, requirements
 from gpu_jobs.jobs import Handle, Phase
 from gpu_jobs.journal import Ended
@@ -404,6 +406,19 @@ def test_the_image_has_what_a_gpu_worker_needs_and_no_prefect():
 
     assert {"polars", "torch", "google-cloud-storage"} <= names
     assert not {"prefect", "pytest", "modal"} & names
+
+
+def test_a_service_account_in_a_secret_is_where_google_s_client_looks(monkeypatch, tmp_path):
+    """In a file that only its owner can read, and no longer in the environment."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("SERVICE_ACCOUNT_JSON", '{"type": "service_account"}')
+
+    environ = modal_worker._environment()
+
+    path = Path(environ["GOOGLE_APPLICATION_CREDENTIALS"])
+    assert json.loads(path.read_text()) == {"type": "service_account"}
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "SERVICE_ACCOUNT_JSON" not in environ
 
 
 async def test_an_unknown_handle_costs_no_poll(bench, cloud):
