@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,8 +29,8 @@ from gpu_jobs.platforms.modal_offers import offers_in, options
 from gpu_jobs.settings import Settings
 from gpu_jobs.testing import an_offer, an_order
 
-ALL_TRIES = 4
-"""The client's, for one call."""
+MORE_TRIES = 10
+"""Than any client makes for one call."""
 
 
 @pytest.fixture
@@ -44,8 +45,13 @@ def cloud(bench):
     return bench.cloud
 
 
-def fail_every_try(cloud, method, **fault):
-    cloud.script.faults += [Fault(method=method, **fault)] * ALL_TRIES
+@contextmanager
+def every_try_fails(cloud, method, **fault):
+    cloud.script.faults += [Fault(method=method, **fault)] * MORE_TRIES
+    try:
+        yield
+    finally:
+        cloud.script.faults.clear()
 
 
 async def until(bench, handle, holds):
@@ -88,11 +94,10 @@ async def test_a_rate_limit_at_the_second_gpu_worker_leaves_none(bench, cloud):
 async def test_a_gpu_worker_whose_reply_was_lost_is_found_when_it_starts(bench, cloud):
     """Every try is answered by UNAVAILABLE, though the first was done; there is one call, and it can be stopped."""
     order = bench.order()
-    fail_every_try(cloud, "FunctionMap", reply_is_lost=True)
     before = len(cloud.records.calls)
 
-    with pytest.raises(OutcomeUnknownError):
-        await start_once(bench.platform, order)
+    with every_try_fails(cloud, "FunctionMap", reply_is_lost=True), pytest.raises(OutcomeUnknownError):
+        await bench.platform.start(order)
     cloud.wait(lambda: workers(order.name))
     handle = await bench.platform.find(order.name)
 
@@ -105,9 +110,8 @@ async def test_a_gpu_worker_whose_reply_was_lost_is_found_when_it_starts(bench, 
 async def test_a_gpu_worker_that_was_never_spawned_is_never_found(bench, cloud):
     """The service is down: the outcome is unknown, and nothing appears."""
     order = bench.order()
-    fail_every_try(cloud, "FunctionMap")
 
-    with pytest.raises(OutcomeUnknownError):
+    with every_try_fails(cloud, "FunctionMap"), pytest.raises(OutcomeUnknownError):
         await start_once(bench.platform, order)
 
     assert await bench.platform.find(order.name) is None
@@ -205,9 +209,8 @@ async def test_a_result_that_has_expired_is_gone(bench, cloud):
 async def test_a_service_that_is_down_is_no_news(bench, cloud):
     """Neither an end nor a GPU job that is gone."""
     handle = await running(bench)
-    fail_every_try(cloud, "FunctionGetOutputs")
 
-    with pytest.raises(OutcomeUnknownError):
+    with every_try_fails(cloud, "FunctionGetOutputs"), pytest.raises(OutcomeUnknownError):
         await bench.platform.observe([handle])
 
     assert (await bench.platform.observe([handle]))[handle].phase is Phase.RUNNING
