@@ -1,12 +1,10 @@
 """GPU jobs as pods: each pod a machine with several GPUs, one GPU worker for each offered GPU count.
 
 RunPod never tells that a pod's command ended, and starts it again; there is no time limit on a pod, and creating one
-is not idempotent. So a pod ends itself when its GPU workers are through (it terminates) or have failed (it stops), and
-its name tells everything: `<order>-w<first slot>-<last slot>-t<deadline>`, the deadline in Unix seconds. Of two pods
-with one name, from one request that was carried out twice, the older is kept; GPU workers of the other could not bind.
+is not idempotent. So a pod ends itself when its GPU workers are through (it terminates) or have failed (it stops). Of
+two pods with one name, from one request that was carried out twice, the older is kept.
 """
 
-import re
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -18,10 +16,9 @@ from typing import Any
 from gpu_jobs.errors import OutcomeUnknownError, PlatformError
 from gpu_jobs.jobs import Handle, Observation, Order, Phase
 from gpu_jobs.platforms.runpod_api import AbsentError, Account
+from gpu_jobs.platforms.runpod_names import VOLUME_PATH, Name, environment
 from gpu_jobs.settings import Settings
 
-VOLUME_PATH = "/runpod-volume"
-_NAME = re.compile(r"(?P<order>.+)-w(?P<first>\d+)-(?P<last>\d+)-t(?P<deadline>\d+)")
 _MAX_RESTARTS = 3
 _CLOCKS_S = 5.0
 """Uptime is in whole seconds, and old by as much as the call took."""
@@ -29,32 +26,8 @@ _ENDS = {
     "EXITED": "its GPU workers failed, or RunPod killed it: the pod was found stopped",
     "ERROR": "killed by RunPod: the pod is in error",
 }
-Found = Sequence[tuple["PodName", Mapping[str, Any]]]
+Found = Sequence[tuple[Name, Mapping[str, Any]]]
 """Pods of ours in a listing."""
-
-
-@dataclass(frozen=True, slots=True)
-class PodName:
-    """What a pod's name tells; it is that of a pod of ours."""
-
-    order: str
-    first_slot: int
-    last_slot: int
-    deadline: int
-    """Unix seconds."""
-
-    @classmethod
-    def parse(cls, name: str) -> "PodName | None":
-        """None for a pod that is not ours."""
-        found = _NAME.fullmatch(name)
-        return found and cls(found["order"], int(found["first"]), int(found["last"]), int(found["deadline"]))
-
-    @property
-    def num_workers(self) -> int:
-        return self.last_slot - self.first_slot + 1
-
-    def __str__(self) -> str:
-        return f"{self.order}-w{self.first_slot}-{self.last_slot}-t{self.deadline}"
 
 
 @dataclass(slots=True)
@@ -158,7 +131,7 @@ class Pods:
 
     async def _without_doubles(self, pods: Found) -> Found:
         """The oldest pod of each name; the others are ended."""
-        kept: dict[str, tuple[PodName, Mapping[str, Any]]] = {}
+        kept: dict[str, tuple[Name, Mapping[str, Any]]] = {}
         for name, pod in sorted(pods, key=lambda each: (each[1]["createdAt"], each[1]["id"])):
             if str(name) in kept:
                 await self._end(pod["id"])
@@ -182,7 +155,7 @@ class Pods:
         crashed = f"its container ended and was started again {_MAX_RESTARTS} times: the image or its command crashes"
         return crashed if len(boots) > _MAX_RESTARTS else ""
 
-    def _request(self, order: Order, name: PodName) -> dict[str, Any]:
+    def _request(self, order: Order, name: Name) -> dict[str, Any]:
         """Body of the request for one pod."""
         settings = self._settings
         body: dict[str, Any] = {
@@ -208,10 +181,10 @@ class Pods:
             await self._account.call("DELETE", f"/v2/pods/{pod_id}")
 
 
-def ours(pods: Iterable[Mapping[str, Any]]) -> Iterator[tuple[PodName, Mapping[str, Any]]]:
+def ours(pods: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Name, Mapping[str, Any]]]:
     """Those pods of a listing that Fanfold has made, whichever store they are for."""
     for pod in pods:
-        name = PodName.parse(pod["name"])
+        name = Name.parse(pod["name"])
         if name is not None and pod["status"] != "TERMINATED":
             yield name, pod
 
@@ -220,21 +193,15 @@ def _handle(order: str) -> Handle:
     return Handle(platform="runpod", order=order, id=f"pods/{order}")
 
 
-def _names(order: Order, gpus_per_pod: int) -> Iterator[PodName]:
+def _names(order: Order, gpus_per_pod: int) -> Iterator[Name]:
     """One for each pod: as many GPU workers in each as its GPUs allow."""
     at_once = max(1, gpus_per_pod // max(1, order.offer.num_gpus))
     for first in range(0, order.num_workers, at_once):
         last = min(order.num_workers, first + at_once) - 1
-        yield PodName(order.name, first, last, int(order.expires_at.timestamp()))
+        yield Name(order.name, first, last, int(order.expires_at.timestamp()))
 
 
-def environment(settings: Settings) -> dict[str, str]:
-    """What GPU workers find in their environment; secrets by RunPod's reference only."""
-    secrets = {name: f"{{{{ RUNPOD_SECRET_{secret} }}}}" for name, secret in settings.runpod_secrets.items()}
-    return {**settings.runpod_env, **secrets}
-
-
-def _command(order: Order, name: PodName, api_url: str) -> list[str]:
+def _command(order: Order, name: Name, api_url: str) -> list[str]:
     options = {
         "--order": order.name,
         "--slots": f"{name.first_slot}-{name.last_slot}",
