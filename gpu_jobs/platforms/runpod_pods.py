@@ -7,7 +7,7 @@ two pods with one name, from one request that was carried out twice, the older i
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,13 +15,13 @@ from typing import Any
 
 from gpu_jobs.errors import OutcomeUnknownError, PlatformError
 from gpu_jobs.jobs import Handle, Observation, Order, Phase
-from gpu_jobs.platforms.runpod_api import AbsentError, Account
+from gpu_jobs.platforms.runpod_api import AbsentError, Account, Listing
 from gpu_jobs.platforms.runpod_names import VOLUME_PATH, Name, environment
 from gpu_jobs.settings import Settings
 
 _MAX_RESTARTS = 3
-_CLOCKS_S = 5.0
-"""Uptime is in whole seconds, and old by as much as the call took."""
+_CLOCKS_S = 3.0
+"""Uptime is in whole seconds, and later than the question by as much as the reply took."""
 _ENDS = {
     "EXITED": "its GPU workers failed, or RunPod killed it: the pod was found stopped",
     "ERROR": "killed by RunPod: the pod is in error",
@@ -83,14 +83,19 @@ class Pods:
         return _handle(order.name)
 
     async def find(self, name: str) -> Handle | None:
-        pods = await self._account.listing("pods", max_age_s=self._poll_s)
-        return _handle(name) if any(each.order == name for each, _ in ours(pods)) else None
+        listing = await self._account.listing("pods", max_age_s=self._poll_s)
+        return _handle(name) if any(each.order == name for each, _ in ours(listing)) else None
 
     async def observe(self, handles: Collection[Handle]) -> Mapping[Handle, Observation]:
+        if not handles:
+            return {}
+        listing = await self._account.listing("pods", max_age_s=self._poll_s)
         by_order = defaultdict(list)
-        for name, pod in ours(await self._account.listing("pods", max_age_s=self._poll_s)) if handles else ():
+        for name, pod in ours(listing):
             by_order[name.order].append((name, pod))
-        return {handle: await self._observe(handle.order, by_order[handle.order]) for handle in handles}
+        return {
+            handle: await self._observe(handle.order, by_order[handle.order], listing.asked_at) for handle in handles
+        }
 
     async def stop(self, handle: Handle) -> None:
         """Terminate, since a stopped pod would keep its place; those that no list shows yet too."""
@@ -105,12 +110,12 @@ class Pods:
         found = ours(await self._account.listing("pods"))
         return [_handle(order) for order in sorted({name.order for name, _ in found if name.order.startswith(prefix)})]
 
-    async def _observe(self, order: str, pods: Found) -> Observation:
+    async def _observe(self, order: str, pods: Found, asked_at: float) -> Observation:
         watched = self._watched[order]
         running = starting = 0
         for name, pod in await self._without_doubles(pods):
             watched.is_listed = True
-            if failure := self._failure(pod, watched):
+            if failure := self._failure(pod, watched, asked_at):
                 watched.failures[str(name)] = failure
                 await self._end(pod["id"])
             elif pod["status"] == "RUNNING":
@@ -139,7 +144,7 @@ class Pods:
                 kept[str(name)] = (name, pod)
         return list(kept.values())
 
-    def _failure(self, pod: Mapping[str, Any], watched: _Watched) -> str:
+    def _failure(self, pod: Mapping[str, Any], watched: _Watched, asked_at: float) -> str:
         """Why a pod must not go on; "" if it may."""
         if pod["status"] in _ENDS:
             return _ENDS[pod["status"]]
@@ -149,7 +154,7 @@ class Pods:
             late = f"not up within {minutes:g} minutes: its image cannot be pulled, or its host is bad"
             return late if age_s > minutes * 60 else ""
         boots = watched.boots[pod["id"]]
-        booted_at = time.monotonic() - pod["runtime"]["uptime"]
+        booted_at = asked_at - pod["runtime"]["uptime"]
         if not boots or booted_at - boots[-1] > _CLOCKS_S:
             boots.append(booted_at)
         crashed = f"its container ended and was started again {_MAX_RESTARTS} times: the image or its command crashes"
@@ -181,9 +186,9 @@ class Pods:
             await self._account.call("DELETE", f"/v2/pods/{pod_id}")
 
 
-def ours(pods: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Name, Mapping[str, Any]]]:
+def ours(listing: Listing) -> Iterator[tuple[Name, Mapping[str, Any]]]:
     """Those pods of a listing that Fanfold has made, whichever store they are for."""
-    for pod in pods:
+    for pod in listing.found:
         name = Name.parse(pod["name"])
         if name is not None and pod["status"] != "TERMINATED":
             yield name, pod

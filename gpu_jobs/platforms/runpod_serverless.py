@@ -14,7 +14,7 @@ from typing import Any
 
 from gpu_jobs.errors import OutcomeUnknownError, PlatformError
 from gpu_jobs.jobs import Handle, Observation, Order, Phase
-from gpu_jobs.platforms.runpod_api import AbsentError, Account
+from gpu_jobs.platforms.runpod_api import AbsentError, Account, Listing
 from gpu_jobs.platforms.runpod_names import Name, environment
 from gpu_jobs.settings import Settings
 
@@ -64,8 +64,8 @@ class Endpoints:
         return handle
 
     async def find(self, name: str) -> Handle | None:
-        endpoints = await self._account.listing("serverless", max_age_s=self._poll_s)
-        found = [each for order, each in _ours(endpoints) if order == name]
+        listing = await self._account.listing("serverless", max_age_s=self._poll_s)
+        found = [each for order, each in _ours(listing) if order == name]
         oldest = min(found, key=lambda each: (each["createdAt"], each["id"]), default=None)
         return None if oldest is None else _handle(name, oldest["id"])
 
@@ -186,9 +186,9 @@ def _left_ms(order: Order) -> int:
     return int(min(_MAX_MS, max(_MIN_MS, left_s * 1000)))
 
 
-def _ours(endpoints: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _ours(listing: Listing) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Endpoints of GPU jobs, with the names of their orders."""
-    for endpoint in endpoints:
+    for endpoint in listing.found:
         if name := Name.parse(endpoint["name"]):
             yield name.order, endpoint
 
