@@ -75,9 +75,15 @@ _POOLS = {"AMPERE_24": 0.00019, "AMPERE_48": 0.00034, "AMPERE_80": 0.00076, "ADA
 
 
 def offers_in(settings: Settings) -> list[Offer]:
-    """What the settings allow: GPU types for pods, or RunPod's pools of them for serverless endpoints."""
+    """What the settings allow: GPU types for pods, or RunPod's pools of them for serverless endpoints.
+
+    Raises:
+        RefusedError: the setting names another GPU type.
+    """
     is_serverless = settings.runpod_mode == SERVERLESS
     prices = {pool: usd * 3600 for pool, usd in _POOLS.items()} if is_serverless else _PODS
+    if settings.runpod_gpu and settings.runpod_gpu not in prices:
+        raise RefusedError("FANFOLD_RUNPOD_GPU", f"'{settings.runpod_gpu}' is none of {', '.join(prices)}")
     return [
         Offer(
             platform="runpod",

@@ -13,6 +13,7 @@ import pytest
 from pytest_socket import socket_allow_hosts
 from runpod_bench import runpod_settings
 
+from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.emulators.runpod import Fault, Image, RunPodEmulator
 from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError, RefusedError, RejectedError
 from gpu_jobs.jobs import Phase
@@ -20,6 +21,7 @@ from gpu_jobs.platforms import runpod_pods
 from gpu_jobs.platforms.base import start_once
 from gpu_jobs.platforms.runpod import RunPodPlatform
 from gpu_jobs.platforms.runpod_api import open_account
+from gpu_jobs.platforms.runpod_doctor import checks
 from gpu_jobs.reap import reap
 from gpu_jobs.testing import an_order
 
@@ -84,7 +86,7 @@ async def until(platform, handle, holds):
 async def test_four_gpu_workers_are_one_pod_with_four_gpus(open_platform, order, runpod):
     """Everything that a pod needs in one request: exec form, secrets by reference, volume, deadline in its name."""
     platform = open_platform(
-        runpod_secrets={"SERVICE_ACCOUNT_JSON": "bucket-key"},
+        runpod_secrets={"SERVICE_ACCOUNT_JSON": "bucket_key"},
         runpod_env={"HF_HOME": "/runpod-volume/hf"},
         runpod_volume="vol1",
         runpod_data_centers=("US-KS-2",),
@@ -99,7 +101,7 @@ async def test_four_gpu_workers_are_one_pod_with_four_gpus(open_platform, order,
     assert (pod.body.gpu.id, pod.body.gpu.count, pod.data_center) == ("NVIDIA L4", 4, "US-KS-2")
     assert pod.body.env == {
         "HF_HOME": "/runpod-volume/hf",
-        "SERVICE_ACCOUNT_JSON": "{{ RUNPOD_SECRET_bucket-key }}",
+        "SERVICE_ACCOUNT_JSON": "{{ RUNPOD_SECRET_bucket_key }}",
     }
     assert pod.body.cmd == [
         "python", "-m", "gpu_jobs.image.runpod_pod", "--api", runpod.url, order.campaign_uri,
@@ -341,3 +343,56 @@ def test_a_setting_that_is_missing_is_named(open_platform, settings, field):
     """Before anything is asked of RunPod."""
     with pytest.raises(RefusedError, match=f"^{field}: "):
         open_platform(**settings)
+
+
+def told(runpod, store_root="gs://fanfold/runs", **settings):
+    """What the doctor says, by the name of the check; in words only where it is not well."""
+    found = list(checks(store_root, runpod_settings(runpod, **settings)))
+    assert all(check.is_ok or check.found for check in found)
+    return {check.name: "" if check.is_ok else f"{check.found} -> {check.fix}" for check in found}
+
+
+def test_the_doctor_finds_all_well(runpod, monkeypatch):
+    """With everything that a campaign needs."""
+    runpod.world.volumes["vol1"] = "EU-RO-1"
+    with GcsEmulator() as gcs:
+        gcs.make_bucket("fanfold")
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
+        found = told(
+            runpod,
+            runpod_secrets={"SERVICE_ACCOUNT_JSON": "bucket_key"},
+            runpod_volume="vol1",
+            runpod_data_centers=("EU-RO-1",),
+        )
+
+    assert len(found) == 11
+    assert set(found.values()) == {""}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("settings", {"runpod_image": ""}, "FANFOLD_RUNPOD_IMAGE is not set -> Run `export"),
+        ("settings", {"runpod_gpu": "NVIDIA T1000"}, "'NVIDIA T1000' is none of NVIDIA L4, "),
+        ("API key", {"runpod_api_key": "wrong"}, "RunPod refuses the API key"),
+        ("stock of NVIDIA L4", {}, "none is free just now -> Wait, or allow other GPU types"),
+        ("pods past their deadline", {}, "ff-late-0002-w0-3-t1764028800 -> Run the flow reap-orphans"),
+        ("network volume", {"runpod_volume": "vol1"}, "it is in EU-RO-1, and pods may be elsewhere -> Run `export"),
+        ("network volume", {"runpod_volume": "vol2"}, "network volume vol2 not found"),
+        ("the bucket's key", {}, "GPU workers get none"),
+        ("store", {}, "no-such-bucket"),
+    ],
+)
+async def test_the_doctor_says_what_is_missing_and_what_to_do(platform, order, runpod, monkeypatch, case):
+    """Beside a pod of last year."""
+    name, settings, words = case
+    late = replace(order, name="ff-late-0002", expires_at=datetime(2025, 11, 25, tzinfo=UTC))
+    await platform.start(late)
+    runpod.world.volumes["vol1"] = "EU-RO-1"
+    runpod.world.stock["NVIDIA L4", "EU-RO-1"] = 0
+    with GcsEmulator() as gcs:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
+
+        found = await asyncio.to_thread(told, runpod, "gs://no-such-bucket/runs", **settings)
+
+    assert words in found[name]

@@ -29,6 +29,8 @@ class Rest:
         app.router.add_get("/v2/pods/{id}", self._get_pod)
         app.router.add_delete("/v2/pods/{id}", self._delete_pod)
         app.router.add_post("/v2/pods/{id}/action", self._act)
+        app.router.add_get("/v2/catalog/gpus", self._list_gpus)
+        app.router.add_get("/v2/network-volumes/{id}", self._get_volume)
         app.router.add_get("/v2/serverless", self._list_endpoints)
         app.router.add_post("/v2/serverless", self._create_endpoint)
         app.router.add_delete("/v2/serverless/{id}", self._delete_endpoint)
@@ -83,6 +85,14 @@ class Rest:
         body = await parsed(request, PodAction)
         self._authorise(request, body.action)
         return web.json_response(await self._world.act(request.match_info["id"], body))
+
+    async def _list_gpus(self, request: web.Request) -> web.Response:
+        self._authorise(request, "list")
+        return web.json_response({"gpus": self._world.catalog()})
+
+    async def _get_volume(self, request: web.Request) -> web.Response:
+        self._authorise(request, "read")
+        return web.json_response(self._world.volume(request.match_info["id"]))
 
     async def _list_endpoints(self, request: web.Request) -> web.Response:
         self._authorise(request, "list")

@@ -5,6 +5,7 @@ import itertools
 import re
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,13 @@ from gpu_jobs.emulators.runpod.errors import ApiError
 from gpu_jobs.emulators.runpod.pods import GRACE_S, Pod
 from gpu_jobs.emulators.runpod.script import Script
 
-PRICES = {"NVIDIA L4": 0.39, "NVIDIA A40": 0.44, "NVIDIA A100 80GB PCIe": 1.79, "NVIDIA A100-SXM4-80GB": 1.89}
+PRICES = {
+    "NVIDIA L4": 0.39,
+    "NVIDIA A40": 0.44,
+    "NVIDIA A100 80GB PCIe": 1.79,
+    "NVIDIA A100-SXM4-80GB": 1.89,
+    "NVIDIA H100 80GB HBM3": 3.99,
+}
 """Dollars an hour of one GPU in the secure cloud; the community cloud costs two thirds."""
 POOLS = {"AMPERE_24": 0.00019, "AMPERE_48": 0.00034, "AMPERE_80": 0.00076, "ADA_80_PRO": 0.00116}
 """Serverless: dollars a second of one GPU."""
@@ -148,6 +155,31 @@ class World:
         pod = self._pod(pod_id)
         self._free(pod)
         self._soon(pod.terminate())
+
+    def catalog(self) -> list[dict[str, Any]]:
+        """GPU types for pods, then one for each serverless pool; as `/v2/catalog/gpus`, with stock."""
+        stock = Counter[str]()
+        for (gpu, _), count in self.stock.items():
+            stock[gpu] += count
+        pods = [
+            {
+                "id": gpu,
+                "pool": None,
+                "price": {"secure": usd, "community": round(usd * 2 / 3, 2)},
+                "availability": "NONE" if gpu in stock and not stock[gpu] else "HIGH",
+            }
+            for gpu, usd in PRICES.items()
+        ]
+        pools = [
+            {"id": f"one of {pool}", "pool": pool, "price": {"serverless": usd * 3600}, "availability": "HIGH"}
+            for pool, usd in POOLS.items()
+        ]
+        return [*pods, *pools]
+
+    def volume(self, volume_id: str) -> dict[str, Any]:
+        if volume_id not in self.volumes:
+            raise ApiError(404, f"network volume {volume_id} not found")
+        return {"id": volume_id, "name": volume_id, "size": 100, "dataCenter": self.volumes[volume_id]}
 
     def create_endpoint(self, body: CreateEndpoint) -> dict[str, Any]:
         if unknown := [pool for pool in body.gpu.pools if pool not in POOLS]:
