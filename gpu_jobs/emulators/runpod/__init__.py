@@ -2,8 +2,9 @@
 
 REST v2 for pods and serverless endpoints, the queue's API, and the protocol of the worker SDK. Every container is a
 real process, in a PID namespace of its own where the system allows it. It does what RunPod documents, and what users
-report where RunPod is silent: a command that ends is started again while the pod reads RUNNING; a stopped pod bills its volume
-at twice the rate; a pod's own key may end its pod or not (`pod_key_may`). Nothing here was compared with the real one.
+report where RunPod is silent: a command that ends is started again while the pod reads RUNNING; a stopped pod bills its
+volume at twice the rate; a pod's own key may end its pod or not (`pod_key_may`). Nothing here was compared with the
+real one.
 
 Left out: GraphQL, templates, clusters, spot, ports, logs (each container has a log file), images (a container runs what
 is installed here), file systems of their own (a network volume is not mounted), GPUs, TLS, webhooks, streams, throttled
