@@ -4,11 +4,11 @@ Both are found by name alone: it holds the order, which begins with the store ro
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import date
+from dataclasses import replace
 
 from gpu_jobs.errors import RefusedError
 from gpu_jobs.jobs import Handle, Observation, Order
-from gpu_jobs.offers import Offer
+from gpu_jobs.offers import Offer, offers_of
 from gpu_jobs.platforms.runpod_api import DEADLINE_S, open_account
 from gpu_jobs.platforms.runpod_pods import Pods
 from gpu_jobs.platforms.runpod_serverless import Endpoints
@@ -69,33 +69,20 @@ def _is_serverless(handle: Handle) -> bool:
     return handle.id.startswith("serverless/")
 
 
-_PODS = {"NVIDIA L4": 0.39, "NVIDIA A40": 0.44, "NVIDIA A100 80GB PCIe": 1.79, "NVIDIA H100 80GB HBM3": 3.99}
-_POOLS = {"AMPERE_24": 0.00019, "AMPERE_48": 0.00034, "AMPERE_80": 0.00076, "ADA_80_PRO": 0.00116}
-"""Serverless, in dollars a second."""
-
-
 def offers_in(settings: Settings) -> list[Offer]:
-    """What the settings allow: GPU types for pods, or RunPod's pools of them for serverless endpoints.
+    """What the settings allow. GPU types are RunPod's, for serverless endpoints its pools of them.
 
     Raises:
-        RefusedError: the setting names another GPU type.
+        RefusedError: that is nothing.
     """
-    is_serverless = settings.runpod_mode == SERVERLESS
-    prices = {pool: usd * 3600 for pool, usd in _POOLS.items()} if is_serverless else _PODS
-    if settings.runpod_gpu and settings.runpod_gpu not in prices:
-        raise RefusedError("FANFOLD_RUNPOD_GPU", f"'{settings.runpod_gpu}' is none of {', '.join(prices)}")
+    places = ",".join(settings.runpod_data_centers)
+    known = [offer for offer in offers_of("runpod") if offer.mode in settings.runpod_modes]
+    wanted = [offer for offer in known if settings.runpod_gpu in ("", offer.gpu)]
+    if not wanted:
+        names = ", ".join(sorted({offer.gpu for offer in known}))
+        raise RefusedError("FANFOLD_RUNPOD_GPU", f"'{settings.runpod_gpu}' is none of {names or 'any mode'}")
     return [
-        Offer(
-            platform="runpod",
-            gpu=gpu,
-            num_gpus=1,
-            region=",".join(settings.runpod_data_centers) or "any",
-            mode=SERVERLESS if is_serverless else "secure",
-            usd_per_hour=usd,
-            priced_on=date(2026, 8, 20) if is_serverless else date(2026, 11, 9),
-            price_source="docs.runpod.io" if is_serverless else "runpod.io/pricing by public price trackers",
-            max_workers=5 if is_serverless else settings.runpod_gpus_per_pod,
-        )
-        for gpu, usd in prices.items()
-        if settings.runpod_gpu in ("", gpu)
+        replace(offer, region=places or offer.region)
+        for offer in wanted
+        if offer.num_gpus == settings.runpod_gpus_per_worker
     ]

@@ -7,7 +7,7 @@ that name exists and is any good, whether the image can be pulled, and whether a
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -70,8 +70,7 @@ def _check(name: str, look: Callable[[], str]) -> Check:
 def _settings(settings: Settings) -> str:
     if not settings.runpod_image:
         raise _MissingError("FANFOLD_RUNPOD_IMAGE is not set", "Run `export FANFOLD_RUNPOD_IMAGE=…`")
-    gpus = " or ".join(offer.gpu for offer in offers_in(settings))
-    return f"{settings.runpod_mode} with {gpus}"
+    return " or ".join(f"{offer.gpu} ({offer.mode})" for offer in offers_in(settings))
 
 
 def _key(account: Account) -> str:
@@ -90,18 +89,19 @@ def _late_pods(account: Account) -> str:
 
 def _stock(account: Account, settings: Settings) -> Iterator[Check]:
     """Of each GPU type that the settings allow; another may stand in for one that is out of stock."""
-    product = "SERVERLESS" if settings.runpod_mode == SERVERLESS else "POD"
-    path = f"/v2/catalog/gpus?include=AVAILABILITY&product={product}"
     catalog: list[dict[str, Any]] = []
-    read = _check("catalogue", lambda: _read(account, path, catalog))
+    products = {"SERVERLESS" if offer.mode == SERVERLESS else "POD" for offer in offers_in(settings)}
+    read = _check("catalogue", lambda: _read(account, products, catalog))
     yield read
     if read.is_ok:
         for offer in offers_in(settings):
-            yield _check(f"stock of {offer.gpu}", partial(_offer, offer, catalog))
+            yield _check(f"stock of {offer.gpu}, {offer.mode}", partial(_offer, offer, catalog))
 
 
-def _read(account: Account, path: str, catalog: list[dict[str, Any]]) -> str:
-    catalog += asyncio.run(account.call("GET", path))["gpus"]
+def _read(account: Account, products: Iterable[str], catalog: list[dict[str, Any]]) -> str:
+    for product in products:
+        path = f"/v2/catalog/gpus?include=AVAILABILITY&product={product}"
+        catalog += asyncio.run(account.call("GET", path))["gpus"]
     return f"{len(catalog)} GPU types"
 
 
@@ -113,7 +113,7 @@ def _offer(offer: Offer, catalog: Sequence[dict[str, Any]]) -> str:
     levels = {str(gpu.get("availability", "NONE")) for gpu in found}
     if levels == {"NONE"}:
         raise _MissingError("none is free just now", "Wait, or allow other GPU types or data centres")
-    usd = max(float(gpu["price"].get(price, 0.0)) for gpu in found)
+    usd = max(float(gpu["price"].get(price, 0.0)) for gpu in found) * offer.num_gpus
     told = f"{' or '.join(sorted(levels)).lower()}, ${usd:.2f} an hour"
     if usd and abs(usd - offer.usd_per_hour) > _OFF_BY * usd:
         told += f" (budgets are reckoned with ${offer.usd_per_hour:.2f})"

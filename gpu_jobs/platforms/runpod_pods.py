@@ -172,8 +172,8 @@ class Pods:
             "env": environment(settings),
             "cmd": _command(order, name, self._account.api_url),
         }
-        if settings.runpod_data_centers:
-            body["dataCenterIds"] = list(settings.runpod_data_centers)
+        if order.offer.region != "any":
+            body["dataCenterIds"] = order.offer.region.split(",")
         if settings.runpod_volume:
             body["mounts"] = {"network": [{"volumeId": settings.runpod_volume, "path": VOLUME_PATH}]}
         if settings.runpod_registry:

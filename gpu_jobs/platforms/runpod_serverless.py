@@ -161,8 +161,8 @@ class Endpoints:
             "env": environment(settings),
             "args": "python -m gpu_jobs.image.runpod_serverless",
         }
-        if settings.runpod_data_centers:
-            body["dataCenterIds"] = list(settings.runpod_data_centers)
+        if order.offer.region != "any":
+            body["dataCenterIds"] = order.offer.region.split(",")
         if settings.runpod_volume:
             body["networkVolumes"] = [settings.runpod_volume]
         if settings.runpod_registry:

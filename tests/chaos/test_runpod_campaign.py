@@ -95,7 +95,7 @@ def test_video_analysis_in_one_pod_with_four_gpus_gives_the_rows_of_local(runpod
 def test_video_analysis_on_a_serverless_endpoint_gives_the_rows_of_local(runpod, tmp_path):
     """Two jobs in workers of RunPod's own SDK; the endpoint is gone at the end."""
     campaign = video_campaign("gs://fanfold/runs")
-    platform = RunPodPlatform(runpod_settings(runpod, runpod_mode="serverless", runpod_gpu="AMPERE_24"), poll_s=1.0)
+    platform = RunPodPlatform(runpod_settings(runpod, runpod_modes=("serverless",), runpod_gpu="AMPERE_24"), poll_s=1.0)
 
     found = run(campaign, platform, replace(POLICY, max_workers=2))
 
@@ -106,22 +106,24 @@ def test_video_analysis_on_a_serverless_endpoint_gives_the_rows_of_local(runpod,
 
 
 HERE = Path(__file__).parent
-FOREIGN = "my-notebook"
+FOREIGN = ["my-notebook", "ff-00000000-11111111-0002-w0-3-t1764028800"]
+"""Pods of others: one of a person, one of a campaign under another store root, past its deadline."""
 
 
 @contextmanager
 def account(tmp_path, **knobs):
-    """An emulated account with a pod of somebody else's in it."""
+    """An emulated account with pods of others in it."""
     image = {"sleep": Image(argv=["sleep"], env=os.environ)}
     with RunPodEmulator(fanfold_image() | image, log_dir=tmp_path, quota_per_minute=None, **knobs) as emulator:
         gpu = {"id": "NVIDIA A40", "count": 1}
-        foreign = CreatePod(name=FOREIGN, image="sleep", gpu=gpu, cmd=["infinity"])
-        emulator.do(lambda world: world.create_pod(foreign))
+        for name in FOREIGN:
+            foreign = CreatePod(name=name, image="sleep", gpu=gpu, cmd=["infinity"])
+            emulator.do(lambda world, body=foreign: world.create_pod(body))
         yield emulator
 
 
-def kill_launches(emulator, tmp_path, **policy):
-    """One campaign for each point at which its orchestrator is killed; how many there were."""
+def kill_launches(emulator, tmp_path, **environ):
+    """One campaign for each point at which its orchestrator is killed; how many there were. Orders last 36 s."""
     table = tmp_path / "items.csv"
     table.write_text("id\n" + "".join(f"item-{number}\n" for number in range(500)))
     for number in range(40):
@@ -131,27 +133,27 @@ def kill_launches(emulator, tmp_path, **policy):
         )  # fmt: skip
         open_campaign(spec, Policy(max_workers=1))
     settings = runpod_settings(emulator)
-    environ = {
+    environ |= {
         "RUNPOD_API_KEY": "emulated",
         "FANFOLD_RUNPOD_IMAGE": settings.runpod_image,
         "FANFOLD_RUNPOD_EMULATOR": emulator.url,
     }
-    command = [sys.executable, str(HERE / "killed_launches.py"), str(tmp_path / "store"), "40", policy["job_hours"]]
+    command = [sys.executable, str(HERE / "killed_launches.py"), str(tmp_path / "store"), "40", "0.01"]
     done = subprocess.run(command, env=os.environ | environ, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
 
 
 def pods_of_ours(emulator):
-    return [pod for pod in emulator.world.pods.values() if pod.body.name != FOREIGN]
+    return [pod for pod in emulator.world.pods.values() if pod.body.name not in FOREIGN]
 
 
 @pytest.mark.slow
 def test_orchestrators_killed_at_every_step_of_a_launch_leave_no_pod_past_its_deadline(tmp_path):
     """Nobody is left to end the pods but they themselves."""
     with account(tmp_path, grace_s=1.0) as emulator:
-        num_steps = kill_launches(emulator, tmp_path, job_hours="0.01")
-        wait_for(lambda: emulator.world.bill.num_open == 1, within_s=120)
+        num_steps = kill_launches(emulator, tmp_path)
+        wait_for(lambda: emulator.world.bill.num_open == len(FOREIGN), within_s=120)
         assert num_steps > 5
         pods = pods_of_ours(emulator)
         assert 0 < len(pods) < num_steps
@@ -163,7 +165,7 @@ def test_orchestrators_killed_at_every_step_of_a_launch_leave_no_pod_past_its_de
 def test_the_reaper_ends_what_killed_orchestrators_left_and_nothing_else(tmp_path):
     """Pods that may not end themselves, an hour after their orders expired."""
     with account(tmp_path, pod_key_may=set(), grace_s=0.2) as emulator:
-        kill_launches(emulator, tmp_path, job_hours="0.01")
+        kill_launches(emulator, tmp_path)
         pods = pods_of_ours(emulator)
         later = datetime.now(UTC) + timedelta(hours=1)
 
@@ -171,8 +173,28 @@ def test_the_reaper_ends_what_killed_orchestrators_left_and_nothing_else(tmp_pat
 
         assert len(found) == len(pods) > 0
         assert all(orphan.has_ended and "its order expired" in orphan.why for orphan in found)
-        assert [pod.body.name for pod in emulator.world.pods.values() if pod.status == "RUNNING"] == [FOREIGN]
-        wait_for(lambda: emulator.world.bill.num_open == 1)
+        assert [pod.body.name for pod in emulator.world.pods.values() if pod.status == "RUNNING"] == FOREIGN
+        wait_for(lambda: emulator.world.bill.num_open == len(FOREIGN))
+
+
+@pytest.mark.slow
+def test_the_reaper_ends_endpoints_of_orchestrators_that_were_killed_while_they_made_them(tmp_path):
+    """With jobs or without; those without have cost nothing."""
+    with account(tmp_path, max_workers=100) as emulator:
+        num_steps = kill_launches(
+            emulator, tmp_path, FANFOLD_RUNPOD_MODES='["serverless"]', FANFOLD_RUNPOD_GPU="AMPERE_24"
+        )
+        endpoints = list(emulator.world.endpoints.values())
+        assert {len(endpoint.jobs) for endpoint in endpoints} == {0, 1}
+        assert 0 < len(endpoints) < num_steps
+        later = datetime.now(UTC) + timedelta(hours=1)
+
+        found = reap(str(tmp_path / "store"), [RunPodPlatform(runpod_settings(emulator), poll_s=0.1)], later)
+
+        assert len(found) == len(endpoints)
+        assert all(orphan.has_ended for orphan in found)
+        assert emulator.world.endpoints == {}
+        wait_for(lambda: emulator.world.bill.num_open == len(FOREIGN))
 
 
 @pytest.fixture
@@ -276,3 +298,21 @@ def test_a_hanging_item_costs_its_gpu_workers_and_no_more(small, tmp_path):
         wait_for(lambda: emulator.world.bill.num_open == 0)
 
     assert (last.is_complete, last.quarantined_items) == (True, 1)
+
+
+def test_a_container_that_the_platform_starts_again_simply_leases_more(small, tmp_path):
+    """The host dies and comes back: the same pod, the same slots, other GPU workers."""
+    campaign = small(*(f"ok-{number}" for number in range(12)), item_s=0.3)
+    with RunPodEmulator(hostile_image(), log_dir=tmp_path, quota_per_minute=None) as emulator:
+        policy = replace(POLICY, max_workers=2, heartbeat_s=0.3, lease_timeout_s=2.0)
+        settings = runpod_settings(emulator, runpod_gpu="NVIDIA L4")
+        for progress in campaign.run(policy, [RunPodPlatform(settings, poll_s=0.2)], tick_s=0.1):
+            pods = list(emulator.world.pods.values())
+            if progress.items_done and pods[0].num_boots == 1:
+                emulator.do(lambda _, pod=pods[0]: pod.crash())
+        wait_for(lambda: emulator.world.bill.num_open == 0)
+        (pod,) = emulator.world.pods.values()
+
+    assert progress.is_complete
+    assert pod.num_boots == 2
+    assert len(collect(campaign.store, campaign.plan).outputs) == 1

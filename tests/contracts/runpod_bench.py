@@ -94,7 +94,7 @@ class RunPodServerlessBench(RunPodBench):
     """One endpoint for each GPU job, with workers of RunPod's own SDK."""
 
     unknown_id = "serverless/never-seen"
-    settings: ClassVar = {"runpod_mode": "serverless", "runpod_gpu": "AMPERE_24"}
+    settings: ClassVar = {"runpod_modes": ("serverless",), "runpod_gpu": "AMPERE_24"}
     is_slow = True  # the SDK takes seconds to import
 
     def kill_worker(self, handle):

@@ -360,12 +360,13 @@ def test_the_doctor_finds_all_well(runpod, monkeypatch):
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
         found = told(
             runpod,
+            runpod_gpu="NVIDIA L4",
             runpod_secrets={"SERVICE_ACCOUNT_JSON": "bucket_key"},
             runpod_volume="vol1",
             runpod_data_centers=("EU-RO-1",),
         )
 
-    assert len(found) == 11
+    assert len(found) == 8
     assert set(found.values()) == {""}
 
 
@@ -373,9 +374,9 @@ def test_the_doctor_finds_all_well(runpod, monkeypatch):
     "case",
     [
         ("settings", {"runpod_image": ""}, "FANFOLD_RUNPOD_IMAGE is not set -> Run `export"),
-        ("settings", {"runpod_gpu": "NVIDIA T1000"}, "'NVIDIA T1000' is none of NVIDIA L4, "),
+        ("settings", {"runpod_gpu": "NVIDIA T1000"}, "'NVIDIA T1000' is none of NVIDIA A100 80GB PCIe, NVIDIA A40, "),
         ("API key", {"runpod_api_key": "wrong"}, "RunPod refuses the API key"),
-        ("stock of NVIDIA L4", {}, "none is free just now -> Wait, or allow other GPU types"),
+        ("stock of NVIDIA L4, secure", {}, "none is free just now -> Wait, or allow other GPU types"),
         ("pods past their deadline", {}, "ff-late-0002-w0-3-t1764028800 -> Run the flow reap-orphans"),
         ("network volume", {"runpod_volume": "vol1"}, "it is in EU-RO-1, and pods may be elsewhere -> Run `export"),
         ("network volume", {"runpod_volume": "vol2"}, "network volume vol2 not found"),

@@ -21,12 +21,23 @@ from gpu_jobs.emulators.runpod.script import Script
 PRICES = {
     "NVIDIA L4": 0.39,
     "NVIDIA A40": 0.44,
+    "NVIDIA L40S": 0.86,
     "NVIDIA A100 80GB PCIe": 1.79,
     "NVIDIA A100-SXM4-80GB": 1.89,
+    "NVIDIA H100 PCIe": 2.89,
     "NVIDIA H100 80GB HBM3": 3.99,
+    "NVIDIA H200": 4.59,
+    "NVIDIA B200": 6.79,
 }
 """Dollars an hour of one GPU in the secure cloud; the community cloud costs two thirds."""
-POOLS = {"AMPERE_24": 0.00019, "AMPERE_48": 0.00034, "AMPERE_80": 0.00076, "ADA_80_PRO": 0.00116}
+POOLS = {
+    "AMPERE_24": 0.00019,
+    "AMPERE_48": 0.00034,
+    "ADA_48_PRO": 0.00053,
+    "AMPERE_80": 0.00076,
+    "ADA_80_PRO": 0.00116,
+    "HOPPER_141": 0.00155,
+}
 """Serverless: dollars a second of one GPU."""
 MAX_GPUS = 8
 NO_INSTANCES = (
