@@ -72,10 +72,12 @@ class Settings(BaseSettings):
     """From the variable RUNPOD_API_KEY, as RunPod's own tools; read by the orchestrator."""
     runpod_image: str = ""
     """Container image with Fanfold, the workload and its packages."""
-    runpod_mode: Literal["pods", "serverless"] = "pods"
-    """What GPU jobs are started as: pods with up to `runpod_gpus_per_pod` GPUs, or a serverless endpoint each."""
+    runpod_modes: tuple[Literal["secure", "community", "serverless"], ...] = ("secure",)
+    """What may be used: pods in RunPod's data centres or on machines of others, or serverless endpoints. JSON."""
     runpod_gpu: str = ""
     """RunPod's id of a GPU type, such as `NVIDIA L4`; empty: any that is offered."""
+    runpod_gpus_per_worker: int = Field(default=1, ge=1, le=8)
+    """GPUs of one GPU worker; more than one for a model that needs them."""
     runpod_gpus_per_pod: int = Field(default=8, ge=1, le=8)
     """A GPU job of more GPUs is spread over several pods."""
     runpod_data_centers: tuple[str, ...] = ()

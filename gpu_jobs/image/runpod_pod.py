@@ -47,7 +47,7 @@ def main() -> None:
 
 def _run(command: list[str]) -> tuple[int, bool]:
     """Exit code of the GPU workers, and whether a signal told to end; orphans are taken in, as process 1 must."""
-    workers = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=_with_google_account(dict(os.environ)))
+    workers = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=with_google_account(dict(os.environ)))
     signals: list[int] = []
 
     def pass_on(signum: int, _: object) -> None:
@@ -64,7 +64,7 @@ def _run(command: list[str]) -> tuple[int, bool]:
     return workers.returncode, bool(signals)
 
 
-def _with_google_account(environ: dict[str, str]) -> dict[str, str]:
+def with_google_account(environ: dict[str, str]) -> dict[str, str]:
     """A secret arrives as a value; Google's clients want a file."""
     if key := environ.pop(_ACCOUNT, ""):
         path = Path("/tmp/google-service-account.json")  # noqa: S108 - the container is ours alone

@@ -20,6 +20,7 @@ DOCTORS = {
 
 DOCTORS = {
     "cloud_run": "gpu_jobs.platforms.cloud_run_doctor:checks",
+    "runpod": "gpu_jobs.platforms.runpod_doctor:checks",
 }
 """What says whether a platform can be used: a function of the store root that yields `Check`s."""
 

@@ -1,15 +1,13 @@
 """GPU jobs as pods: each pod a machine with several GPUs, one GPU worker for each offered GPU count.
 
 RunPod never tells that a pod's command ended, and starts it again; there is no time limit on a pod, and creating one
-is not idempotent. So a pod ends itself when its GPU workers are through (it terminates) or have failed (it stops), and
-its name tells everything: `<order>-w<first slot>-<last slot>-t<deadline>`, the deadline in Unix seconds. Of two pods
-with one name, from one request that was carried out twice, the older is kept; GPU workers of the other could not bind.
+is not idempotent. So a pod ends itself when its GPU workers are through (it terminates) or have failed (it stops). Of
+two pods with one name, from one request that was carried out twice, the older is kept.
 """
 
-import re
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,44 +15,19 @@ from typing import Any
 
 from gpu_jobs.errors import OutcomeUnknownError, PlatformError
 from gpu_jobs.jobs import Handle, Observation, Order, Phase
-from gpu_jobs.platforms.runpod_api import AbsentError, Account
+from gpu_jobs.platforms.runpod_api import AbsentError, Account, Listing
+from gpu_jobs.platforms.runpod_names import VOLUME_PATH, Name, environment
 from gpu_jobs.settings import Settings
 
-VOLUME_PATH = "/runpod-volume"
-_NAME = re.compile(r"(?P<order>.+)-w(?P<first>\d+)-(?P<last>\d+)-t(?P<deadline>\d+)")
 _MAX_RESTARTS = 3
-_CLOCKS_S = 5.0
-"""Uptime is in whole seconds, and old by as much as the call took."""
+_CLOCKS_S = 3.0
+"""Uptime is in whole seconds, and later than the question by as much as the reply took."""
 _ENDS = {
     "EXITED": "its GPU workers failed, or RunPod killed it: the pod was found stopped",
     "ERROR": "killed by RunPod: the pod is in error",
 }
-Found = Sequence[tuple["PodName", Mapping[str, Any]]]
+Found = Sequence[tuple[Name, Mapping[str, Any]]]
 """Pods of ours in a listing."""
-
-
-@dataclass(frozen=True, slots=True)
-class PodName:
-    """What a pod's name tells; it is that of a pod of ours."""
-
-    order: str
-    first_slot: int
-    last_slot: int
-    deadline: int
-    """Unix seconds."""
-
-    @classmethod
-    def parse(cls, name: str) -> "PodName | None":
-        """None for a pod that is not ours."""
-        found = _NAME.fullmatch(name)
-        return found and cls(found["order"], int(found["first"]), int(found["last"]), int(found["deadline"]))
-
-    @property
-    def num_workers(self) -> int:
-        return self.last_slot - self.first_slot + 1
-
-    def __str__(self) -> str:
-        return f"{self.order}-w{self.first_slot}-{self.last_slot}-t{self.deadline}"
 
 
 @dataclass(slots=True)
@@ -110,14 +83,19 @@ class Pods:
         return _handle(order.name)
 
     async def find(self, name: str) -> Handle | None:
-        pods = await self._account.listing("pods", max_age_s=self._poll_s)
-        return _handle(name) if any(each.order == name for each, _ in ours(pods)) else None
+        listing = await self._account.listing("pods", max_age_s=self._poll_s)
+        return _handle(name) if any(each.order == name for each, _ in ours(listing)) else None
 
     async def observe(self, handles: Collection[Handle]) -> Mapping[Handle, Observation]:
+        if not handles:
+            return {}
+        listing = await self._account.listing("pods", max_age_s=self._poll_s)
         by_order = defaultdict(list)
-        for name, pod in ours(await self._account.listing("pods", max_age_s=self._poll_s)) if handles else ():
+        for name, pod in ours(listing):
             by_order[name.order].append((name, pod))
-        return {handle: await self._observe(handle.order, by_order[handle.order]) for handle in handles}
+        return {
+            handle: await self._observe(handle.order, by_order[handle.order], listing.asked_at) for handle in handles
+        }
 
     async def stop(self, handle: Handle) -> None:
         """Terminate, since a stopped pod would keep its place; those that no list shows yet too."""
@@ -132,12 +110,12 @@ class Pods:
         found = ours(await self._account.listing("pods"))
         return [_handle(order) for order in sorted({name.order for name, _ in found if name.order.startswith(prefix)})]
 
-    async def _observe(self, order: str, pods: Found) -> Observation:
+    async def _observe(self, order: str, pods: Found, asked_at: float) -> Observation:
         watched = self._watched[order]
         running = starting = 0
         for name, pod in await self._without_doubles(pods):
             watched.is_listed = True
-            if failure := self._failure(pod, watched):
+            if failure := self._failure(pod, watched, asked_at):
                 watched.failures[str(name)] = failure
                 await self._end(pod["id"])
             elif pod["status"] == "RUNNING":
@@ -158,7 +136,7 @@ class Pods:
 
     async def _without_doubles(self, pods: Found) -> Found:
         """The oldest pod of each name; the others are ended."""
-        kept: dict[str, tuple[PodName, Mapping[str, Any]]] = {}
+        kept: dict[str, tuple[Name, Mapping[str, Any]]] = {}
         for name, pod in sorted(pods, key=lambda each: (each[1]["createdAt"], each[1]["id"])):
             if str(name) in kept:
                 await self._end(pod["id"])
@@ -166,7 +144,7 @@ class Pods:
                 kept[str(name)] = (name, pod)
         return list(kept.values())
 
-    def _failure(self, pod: Mapping[str, Any], watched: _Watched) -> str:
+    def _failure(self, pod: Mapping[str, Any], watched: _Watched, asked_at: float) -> str:
         """Why a pod must not go on; "" if it may."""
         if pod["status"] in _ENDS:
             return _ENDS[pod["status"]]
@@ -176,13 +154,13 @@ class Pods:
             late = f"not up within {minutes:g} minutes: its image cannot be pulled, or its host is bad"
             return late if age_s > minutes * 60 else ""
         boots = watched.boots[pod["id"]]
-        booted_at = time.monotonic() - pod["runtime"]["uptime"]
+        booted_at = asked_at - pod["runtime"]["uptime"]
         if not boots or booted_at - boots[-1] > _CLOCKS_S:
             boots.append(booted_at)
         crashed = f"its container ended and was started again {_MAX_RESTARTS} times: the image or its command crashes"
         return crashed if len(boots) > _MAX_RESTARTS else ""
 
-    def _request(self, order: Order, name: PodName) -> dict[str, Any]:
+    def _request(self, order: Order, name: Name) -> dict[str, Any]:
         """Body of the request for one pod."""
         settings = self._settings
         body: dict[str, Any] = {
@@ -194,8 +172,8 @@ class Pods:
             "env": environment(settings),
             "cmd": _command(order, name, self._account.api_url),
         }
-        if settings.runpod_data_centers:
-            body["dataCenterIds"] = list(settings.runpod_data_centers)
+        if order.offer.region != "any":
+            body["dataCenterIds"] = order.offer.region.split(",")
         if settings.runpod_volume:
             body["mounts"] = {"network": [{"volumeId": settings.runpod_volume, "path": VOLUME_PATH}]}
         if settings.runpod_registry:
@@ -208,10 +186,10 @@ class Pods:
             await self._account.call("DELETE", f"/v2/pods/{pod_id}")
 
 
-def ours(pods: Iterable[Mapping[str, Any]]) -> Iterator[tuple[PodName, Mapping[str, Any]]]:
+def ours(listing: Listing) -> Iterator[tuple[Name, Mapping[str, Any]]]:
     """Those pods of a listing that Fanfold has made, whichever store they are for."""
-    for pod in pods:
-        name = PodName.parse(pod["name"])
+    for pod in listing.found:
+        name = Name.parse(pod["name"])
         if name is not None and pod["status"] != "TERMINATED":
             yield name, pod
 
@@ -220,21 +198,15 @@ def _handle(order: str) -> Handle:
     return Handle(platform="runpod", order=order, id=f"pods/{order}")
 
 
-def _names(order: Order, gpus_per_pod: int) -> Iterator[PodName]:
+def _names(order: Order, gpus_per_pod: int) -> Iterator[Name]:
     """One for each pod: as many GPU workers in each as its GPUs allow."""
     at_once = max(1, gpus_per_pod // max(1, order.offer.num_gpus))
     for first in range(0, order.num_workers, at_once):
         last = min(order.num_workers, first + at_once) - 1
-        yield PodName(order.name, first, last, int(order.expires_at.timestamp()))
+        yield Name(order.name, first, last, int(order.expires_at.timestamp()))
 
 
-def environment(settings: Settings) -> dict[str, str]:
-    """What GPU workers find in their environment; secrets by RunPod's reference only."""
-    secrets = {name: f"{{{{ RUNPOD_SECRET_{secret} }}}}" for name, secret in settings.runpod_secrets.items()}
-    return {**settings.runpod_env, **secrets}
-
-
-def _command(order: Order, name: PodName, api_url: str) -> list[str]:
+def _command(order: Order, name: Name, api_url: str) -> list[str]:
     options = {
         "--order": order.name,
         "--slots": f"{name.first_slot}-{name.last_slot}",

@@ -1,4 +1,4 @@
-"""Launch GPU jobs on RunPod and die of SIGKILL at one await point after another.
+"""Launch GPU jobs on RunPod, in the modes of the environment, and die of SIGKILL at one await point after another.
 
 `python killed_launches.py STORE_ROOT COUNT JOB_HOURS`: the orchestrator of campaign `launch-NN` dies before step NN of
 its launch; the first that outlives its launch dies after it. Prints how many there were.

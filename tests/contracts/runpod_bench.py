@@ -3,6 +3,9 @@
 import os
 import sys
 from pathlib import Path
+from typing import ClassVar
+
+from havoc import wait_for
 
 from gpu_jobs.campaign import open_campaign
 from gpu_jobs.emulators.runpod import Image, RunPodEmulator
@@ -21,7 +24,6 @@ def runpod_settings(emulator, **changes):
     settings = {
         "runpod_api_key": "emulated",
         "runpod_image": "fanfold",
-        "runpod_gpu": "NVIDIA L4",
         "runpod_emulator": emulator.url,
     }
     return Settings(**(settings | changes))
@@ -37,12 +39,13 @@ class RunPodBench:
     """One GPU worker to a pod, so that one can be killed alone."""
 
     unknown_id = "pods/never-seen"
-    mode = "pods"
+    settings: ClassVar = {"runpod_gpus_per_pod": 1, "runpod_gpu": "NVIDIA L4"}
 
     def __init__(self, ask):
         folder = ask("tmp_path")
-        self.emulator = RunPodEmulator(fanfold_image(), log_dir=folder, quota_per_minute=None, grace_s=2.0).__enter__()
-        settings = runpod_settings(self.emulator, runpod_gpus_per_pod=1)
+        knobs = {"quota_per_minute": None, "grace_s": 2.0, "max_redeliveries": 0, "long_poll_s": 1.0}
+        self.emulator = RunPodEmulator(fanfold_image(), log_dir=folder, **knobs).__enter__()
+        settings = runpod_settings(self.emulator, **self.settings)
         self.platform = RunPodPlatform(settings, deadline_s=10.0, poll_s=0.1)
         (folder / "data.csv").write_text("id\n" + "".join(f"{number}\n" for number in range(500)))
         spec = CampaignSpec(
@@ -85,3 +88,14 @@ class RunPodBench:
     def close(self):
         self.emulator.__exit__()
         assert self.emulator.world.bill.num_open == 0
+
+
+class RunPodServerlessBench(RunPodBench):
+    """One endpoint for each GPU job, with workers of RunPod's own SDK."""
+
+    unknown_id = "serverless/never-seen"
+    settings: ClassVar = {"runpod_modes": ("serverless",), "runpod_gpu": "AMPERE_24"}
+    is_slow = True  # the SDK takes seconds to import
+
+    def kill_worker(self, handle):
+        wait_for(lambda: self.emulator.do(lambda world: world.endpoint(handle.id.partition("/")[2]).kill_worker()))

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from cloud_run_bench import CloudRunBench
 from modal_bench import ModalBench
-from runpod_bench import RunPodBench
+from runpod_bench import RunPodBench, RunPodServerlessBench
 
 from gpu_jobs.campaign import open_campaign
 from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError
@@ -119,10 +119,16 @@ BENCHES = {
     "cloud_run": CloudRunBench,
     "modal": ModalBench,
     "runpod": RunPodBench,
+    "runpod-serverless": RunPodServerlessBench,
 }
 
 
-@pytest.fixture(params=BENCHES.values(), ids=BENCHES.keys())
+@pytest.fixture(
+    params=[
+        pytest.param(bench, id=name, marks=[pytest.mark.slow] if getattr(bench, "is_slow", False) else [])
+        for name, bench in BENCHES.items()
+    ]
+)
 def bench(request):
     bench = request.param(request.getfixturevalue)
     yield bench

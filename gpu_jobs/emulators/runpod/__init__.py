@@ -1,11 +1,14 @@
-"""RunPod on loopback: REST v2 for pods, and real containers, as processes of this machine.
+"""RunPod on this machine, for the adapter, for RunPod's SDKs, and for what runs in its containers.
 
-It does what RunPod documents, and what users report where RunPod is silent: a command that ends is started again while
-the pod reads RUNNING; a stopped pod bills its volume at twice the rate; a pod's own key may end its pod or not
-(`pod_key_may`). Scripted: stock, refusals, lost replies, list lag, pages, quota, a container that never comes up.
+REST v2 for pods and serverless endpoints, the queue's API, and the protocol of the worker SDK. Every container is a
+real process, in a PID namespace of its own where the system allows it. It does what RunPod documents, and what users
+report where RunPod is silent: a command that ends is started again while the pod reads RUNNING; a stopped pod bills its
+volume at twice the rate; a pod's own key may end its pod or not (`pod_key_may`). Nothing here was compared with the
+real one.
 
-Left out: GraphQL, templates, clusters, spot, ports, the logs of a pod, images (a container runs what is installed
-here), file systems of its own (each container sees this machine's) and GPUs.
+Left out: GraphQL, templates, clusters, spot, ports, logs (each container has a log file), images (a container runs what
+is installed here), file systems of their own (a network volume is not mounted), GPUs, TLS, webhooks, streams, throttled
+workers. How often a job is delivered again, the grace before SIGKILL and the size of a page are guesses, and knobs.
 """
 
 import os
@@ -24,14 +27,12 @@ __all__ = ["Fault", "Image", "RunPodEmulator", "rehearsal"]
 
 @contextmanager
 def rehearsal(folder: Path) -> Iterator[Rehearsal]:
-    """RunPod with an image that is this Python and this environment; containers' logs stay in `folder`."""
+    """RunPod with an image that is this Python and this environment; logs stay in `folder`."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    image = Image(env={**os.environ, "PATH": path})
-    with RunPodEmulator({"fanfold": image}, log_dir=folder) as emulator:
+    with RunPodEmulator({"fanfold": Image(env={**os.environ, "PATH": path})}, log_dir=folder) as emulator:
         environ = {
             "FANFOLD_RUNPOD_EMULATOR": emulator.url,
-            "FANFOLD_RUNPOD_API_KEY": emulator.world.key,
             "FANFOLD_RUNPOD_IMAGE": "fanfold",
-            "FANFOLD_RUNPOD_GPU": "NVIDIA L4",
+            "RUNPOD_API_KEY": emulator.world.key,
         }
         yield Rehearsal(environ=environ, bill=emulator.world.bill.summary)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 Status = Literal["PROVISIONING", "STARTING", "RUNNING", "EXITED", "ERROR", "TERMINATED"]
 GRACE_S = 5.0
 """Between SIGTERM and SIGKILL; what RunPod grants is not documented."""
+_ALIVE = ("PROVISIONING", "STARTING", "RUNNING")
 _ACTIONS = {"EXITED": ["start", "terminate"], "RUNNING": ["stop", "restart", "terminate"]}
 
 
@@ -34,35 +36,31 @@ class Pod:
         self._container: Container | None = None
         self._life = asyncio.create_task(self._live())
 
-    async def stop(self) -> None:
-        """Stop its container, and keep the pod; what it holds on disk is billed on."""
-        await self._end_as("EXITED")
+    def stop(self) -> Coroutine[Any, Any, None]:
+        """Stop its container, and keep the pod; what it holds on disk is billed on. To be awaited, as the next ones."""
+        return self._end_as("EXITED")
 
-    async def fail(self) -> None:
+    def fail(self) -> Coroutine[Any, Any, None]:
         """As `stop`, by the platform's fault."""
-        await self._end_as("ERROR")
+        return self._end_as("ERROR")
 
-    async def terminate(self) -> None:
-        is_halted = self.status in ("EXITED", "ERROR")
-        if not is_halted:
-            await self._end_as("TERMINATED")
-        self.status = "TERMINATED"
-        self._line.ended_at = self._line.ended_at or time.time()
+    def terminate(self) -> Coroutine[Any, Any, None]:
+        return self._end_as("TERMINATED")
 
-    async def _end_as(self, status: Status) -> None:
-        if self.status not in ("PROVISIONING", "STARTING", "RUNNING"):
-            return
-        self.status = status
-        await self._halt()
-        volume_gb = self.body.mounts.persistent.size if self.body.mounts.persistent else 0
-        if self.is_terminated:
-            self._line.ended_at = time.time()
-        else:
+    def _end_as(self, status: Status) -> Coroutine[Any, Any, None]:
+        """At once for all who look; the container's end is what takes time."""
+        before = self.status
+        self.status = before if before == "TERMINATED" else status
+        return self._finish(was_alive=before in _ALIVE)
+
+    async def _finish(self, *, was_alive: bool) -> None:
+        if was_alive:
+            await self._halt()
+        if self.status == "TERMINATED":
+            self._line.ended_at = self._line.ended_at or time.time()
+        elif was_alive:
+            volume_gb = self.body.mounts.persistent.size if self.body.mounts.persistent else 0
             self._line = self._world.bill.stop(self._line, volume_gb)
-
-    @property
-    def is_terminated(self) -> bool:
-        return self.status == "TERMINATED"
 
     def crash(self) -> None:
         """Kill its container from outside, as a host without memory does; it is started again."""

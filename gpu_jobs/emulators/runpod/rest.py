@@ -1,19 +1,17 @@
 """REST v2 over HTTP: quota, keys, scripted faults, validation; the world does the rest."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from aiohttp import web
-from pydantic import BaseModel, ValidationError
 
-from gpu_jobs.emulators.runpod.bodies import MAX_BYTES, CreatePod, PodAction, problems
+from gpu_jobs.emulators.runpod.bodies import CreateEndpoint, CreatePod, PodAction, parsed
+from gpu_jobs.emulators.runpod.errors import ApiError
 from gpu_jobs.emulators.runpod.script import Fault
-from gpu_jobs.emulators.runpod.world import ApiError, World
+from gpu_jobs.emulators.runpod.world import World
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_Model = TypeVar("_Model", bound=BaseModel)
 _NO_CONTENT = 204
 
 
@@ -31,6 +29,12 @@ class Rest:
         app.router.add_get("/v2/pods/{id}", self._get_pod)
         app.router.add_delete("/v2/pods/{id}", self._delete_pod)
         app.router.add_post("/v2/pods/{id}/action", self._act)
+        app.router.add_get("/v2/catalog/gpus", self._list_gpus)
+        app.router.add_get("/v2/network-volumes/{id}", self._get_volume)
+        app.router.add_get("/v2/serverless", self._list_endpoints)
+        app.router.add_post("/v2/serverless", self._create_endpoint)
+        app.router.add_delete("/v2/serverless/{id}", self._delete_endpoint)
+        app.router.add_get("/v2/serverless/{id}/workers", self._list_workers)
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -82,22 +86,34 @@ class Rest:
         self._authorise(request, body.action)
         return web.json_response(await self._world.act(request.match_info["id"], body))
 
+    async def _list_gpus(self, request: web.Request) -> web.Response:
+        self._authorise(request, "list")
+        return web.json_response({"gpus": self._world.catalog()})
+
+    async def _get_volume(self, request: web.Request) -> web.Response:
+        self._authorise(request, "read")
+        return web.json_response(self._world.volume(request.match_info["id"]))
+
+    async def _list_endpoints(self, request: web.Request) -> web.Response:
+        self._authorise(request, "list")
+        return web.json_response(self._world.list_endpoints(request.query.get("cursor", "")))
+
+    async def _create_endpoint(self, request: web.Request) -> web.Response:
+        self._authorise(request, "create")
+        return web.json_response(self._world.create_endpoint(await parsed(request, CreateEndpoint)), status=201)
+
+    async def _delete_endpoint(self, request: web.Request) -> web.Response:
+        self._authorise(request, "terminate")
+        self._world.delete_endpoint(request.match_info["id"])
+        return web.Response(status=_NO_CONTENT)
+
+    async def _list_workers(self, request: web.Request) -> web.Response:
+        self._authorise(request, "list")
+        return web.json_response(self._world.endpoint(request.match_info["id"]).workers)
+
     def _authorise(self, request: web.Request, action: str) -> None:
         pod = request.match_info.get("id", "")
         self._world.authorise(request.headers.get("Authorization", ""), action, pod)
-
-
-async def parsed(request: web.Request, model: type[_Model]) -> _Model:
-    """Raises the 413 or 422 of a body that RunPod refuses."""
-    raw = await request.read()
-    if len(raw) > MAX_BYTES:
-        raise ApiError(413, "Request body too large")
-    try:
-        return model.model_validate(json.loads(raw))
-    except ValidationError as error:
-        raise ApiError(422, "Validation failed", problems(error)) from error
-    except ValueError as error:
-        raise ApiError(422, f"Not JSON: {error}") from error
 
 
 def _scripted(fault: Fault) -> web.Response:

@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 
 from aiohttp import web
 
+from gpu_jobs.emulators.runpod.queue import Queue
 from gpu_jobs.emulators.runpod.rest import Rest
 from gpu_jobs.emulators.runpod.world import Image, World
 
@@ -17,7 +18,9 @@ _T = TypeVar("_T")
 
 
 class RunPodEmulator:
-    """Serves REST v2 below `url`/v2. A context manager; at its end every container is over.
+    """Serves REST v2 below `url`/v2, and the queue of serverless endpoints below `url`/ai/v2.
+
+    A context manager; at its end every container is over.
 
     Args:
         images: what a container of each image is.
@@ -62,11 +65,12 @@ class RunPodEmulator:
     async def _run(self) -> None:
         app = web.Application(client_max_size=2**20)
         Rest(self.world, self.calls).add_to(app)
+        Queue(self.world).add_to(app)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         site = web.TCPSite(runner, _HOST, 0)
         await site.start()
-        self.url = f"http://{_HOST}:{runner.addresses[0][1]}"
+        self.url = self.world.url = f"http://{_HOST}:{runner.addresses[0][1]}"
         self._running.set_result(asyncio.get_running_loop())
         await self._over.wait()
         await runner.cleanup()

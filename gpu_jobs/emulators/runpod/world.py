@@ -5,32 +5,45 @@ import itertools
 import re
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gpu_jobs.emulators.runpod.bill import Bill
-from gpu_jobs.emulators.runpod.bodies import CreatePod, PodAction
+from gpu_jobs.emulators.runpod.bodies import CreateEndpoint, CreatePod, PodAction
+from gpu_jobs.emulators.runpod.endpoints import Endpoint
+from gpu_jobs.emulators.runpod.errors import ApiError
 from gpu_jobs.emulators.runpod.pods import GRACE_S, Pod
 from gpu_jobs.emulators.runpod.script import Script
 
-PRICES = {"NVIDIA L4": 0.39, "NVIDIA A40": 0.44, "NVIDIA A100 80GB PCIe": 1.79, "NVIDIA A100-SXM4-80GB": 1.89}
+PRICES = {
+    "NVIDIA L4": 0.39,
+    "NVIDIA A40": 0.44,
+    "NVIDIA L40S": 0.86,
+    "NVIDIA A100 80GB PCIe": 1.79,
+    "NVIDIA A100-SXM4-80GB": 1.89,
+    "NVIDIA H100 PCIe": 2.89,
+    "NVIDIA H100 80GB HBM3": 3.99,
+    "NVIDIA H200": 4.59,
+    "NVIDIA B200": 6.79,
+}
 """Dollars an hour of one GPU in the secure cloud; the community cloud costs two thirds."""
+POOLS = {
+    "AMPERE_24": 0.00019,
+    "AMPERE_48": 0.00034,
+    "ADA_48_PRO": 0.00053,
+    "AMPERE_80": 0.00076,
+    "ADA_80_PRO": 0.00116,
+    "HOPPER_141": 0.00155,
+}
+"""Serverless: dollars a second of one GPU."""
 MAX_GPUS = 8
 NO_INSTANCES = (
     "There are no longer any instances available with the requested specifications. Please refresh and try again."
 )
 _SECRET = re.compile(r"\{\{ *RUNPOD_SECRET_(\w+) *\}\}")
-
-
-class ApiError(Exception):
-    """Answered with `status`, in the form of RFC 9457."""
-
-    def __init__(self, status: int, detail: str, errors: Sequence[str] = ()) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.errors = errors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +78,19 @@ class World:
     pull_s: float = 0.0
     restart_s: float = 0.2
     grace_s: float = GRACE_S
+    long_poll_s: float = 5.0
+    """How long a serverless worker's question for a job is held open; RunPod's is up to 90 s."""
+    worker_idle_s: float = 5.0
+    max_workers: int = 5
+    """Serverless workers of the account, over all endpoints."""
+    max_redeliveries: int = 2
+    """How often a job whose worker died is delivered again; RunPod tells no number."""
+    url: str = ""
     script: Script = field(default_factory=Script)
     bill: Bill = field(default_factory=Bill)
     pods: dict[str, Pod] = field(default_factory=dict)
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    _ending: set[asyncio.Task[None]] = field(default_factory=set)
     log_dir: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="fanfold-runpod-")))
     _ids: "itertools.count[int]" = field(default_factory=itertools.count)
     _asked_at: list[float] = field(default_factory=list)
@@ -130,7 +153,7 @@ class World:
             raise ApiError(409, f"A pod that is {pod.status} cannot {body.action}")
         match body.action:
             case "stop":
-                asyncio.create_task(pod.stop())  # noqa: RUF006 - ends by itself
+                self._soon(pod.stop())
             case "terminate":
                 self.delete_pod(pod_id)
             case "restart":
@@ -142,11 +165,75 @@ class World:
     def delete_pod(self, pod_id: str) -> None:
         pod = self._pod(pod_id)
         self._free(pod)
-        asyncio.create_task(pod.terminate())  # noqa: RUF006 - ends by itself
+        self._soon(pod.terminate())
+
+    def catalog(self) -> list[dict[str, Any]]:
+        """GPU types for pods, then one for each serverless pool; as `/v2/catalog/gpus`, with stock."""
+        stock = Counter[str]()
+        for (gpu, _), count in self.stock.items():
+            stock[gpu] += count
+        pods = [
+            {
+                "id": gpu,
+                "pool": None,
+                "price": {"secure": usd, "community": round(usd * 2 / 3, 2)},
+                "availability": "NONE" if gpu in stock and not stock[gpu] else "HIGH",
+            }
+            for gpu, usd in PRICES.items()
+        ]
+        pools = [
+            {"id": f"one of {pool}", "pool": pool, "price": {"serverless": usd * 3600}, "availability": "HIGH"}
+            for pool, usd in POOLS.items()
+        ]
+        return [*pods, *pools]
+
+    def volume(self, volume_id: str) -> dict[str, Any]:
+        if volume_id not in self.volumes:
+            raise ApiError(404, f"network volume {volume_id} not found")
+        return {"id": volume_id, "name": volume_id, "size": 100, "dataCenter": self.volumes[volume_id]}
+
+    def create_endpoint(self, body: CreateEndpoint) -> dict[str, Any]:
+        if unknown := [pool for pool in body.gpu.pools if pool not in POOLS]:
+            raise ApiError(400, f"{unknown[0]} is not a GPU pool")
+        if self.balance_usd - self.bill.usd <= 0:
+            raise ApiError(402, "Your balance is used up")
+        if sum(each.body.workers.max for each in self.endpoints.values()) + body.workers.max > self.max_workers:
+            raise ApiError(
+                400, f"Max workers across all endpoints must not exceed your workers quota ({self.max_workers})"
+            )
+        endpoint = Endpoint(self, f"endpoint{next(self._ids):05d}", body)
+        self.endpoints[endpoint.id] = endpoint
+        return endpoint.resource
+
+    def list_endpoints(self, cursor: str) -> dict[str, Any]:
+        seen_until = time.time() - self.list_lag_s
+        found = [each.resource for each in self.endpoints.values() if each.created_at <= seen_until]
+        return self.page("endpoints", found, cursor)
+
+    def endpoint(self, endpoint_id: str) -> Endpoint:
+        if endpoint_id not in self.endpoints:
+            raise ApiError(404, f"endpoint {endpoint_id} not found")
+        return self.endpoints[endpoint_id]
+
+    def delete_endpoint(self, endpoint_id: str) -> None:
+        self.endpoint(endpoint_id)
+        self._soon(self.endpoints.pop(endpoint_id).delete())
+
+    def pool_usd_per_hour(self, body: CreateEndpoint) -> float:
+        return POOLS[body.gpu.pools[0]] * 3600 * body.gpu.count
+
+    def _soon(self, ending: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(ending)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     async def close(self) -> None:
         self.grace_s = 0.5
-        await asyncio.gather(*(pod.terminate() for pod in self.pods.values()))
+        await asyncio.gather(
+            *(pod.terminate() for pod in self.pods.values()),
+            *(endpoint.delete() for endpoint in self.endpoints.values()),
+            *self._ending,
+        )
 
     def resolved(self, env: Mapping[str, str]) -> dict[str, str]:
         """With secrets in place of the references to them; an unknown one stays as it is."""

@@ -1,0 +1,201 @@
+"""GPU jobs as serverless endpoints: one endpoint for each GPU job, one queued job for each of its GPU workers.
+
+A queued job can't be looked up by name, an endpoint can. It scales from no workers to as many as were ordered, and is
+deleted with all that is in it when the GPU job is over or stopped; without jobs it costs nothing. RunPod ends a job at
+the GPU job's deadline by itself: `executionTimeout` and `ttl` are always given.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from gpu_jobs.errors import OutcomeUnknownError, PlatformError
+from gpu_jobs.jobs import Handle, Observation, Order, Phase
+from gpu_jobs.platforms.runpod_api import AbsentError, Account, Listing
+from gpu_jobs.platforms.runpod_names import Name, environment
+from gpu_jobs.settings import Settings
+
+_GRACE_S = 120.0
+"""GPU workers end at the deadline by themselves; RunPod so long after it."""
+_MIN_MS, _MAX_MS = 5_000, 7 * 24 * 3_600_000
+_MAX_RETRIES = 3
+_COUNTS = ("inQueue", "inProgress", "completed", "failed", "retried")
+
+
+@dataclass(slots=True)
+class _Watched:
+    """What this process has seen of one GPU job."""
+
+    since: float = field(default_factory=time.monotonic)
+    jobs: list[str] = field(default_factory=list)
+    """Ids of the queued jobs, if this process started them."""
+    has_run: bool = False
+    over: Observation | None = None
+    """Last words: RunPod forgets them with the endpoint."""
+
+
+class Endpoints:
+    """The verbs of `Platform`, for serverless endpoints. A handle's id is `serverless/<id of the endpoint>`."""
+
+    def __init__(self, account: Account, settings: Settings, *, poll_s: float, find_lag_s: float) -> None:
+        self._account = account
+        self._settings = settings
+        self._poll_s = poll_s
+        self._find_lag_s = find_lag_s
+        self._watched: defaultdict[str, _Watched] = defaultdict(_Watched)
+
+    async def start(self, order: Order) -> Handle:
+        """An endpoint whose jobs could not be queued is deleted; one whose fate is unknown is found by its name."""
+        endpoint = await self._account.call("POST", "/v2/serverless", self._request(order))
+        handle = _handle(order.name, endpoint["id"])
+        watched = self._watched[handle.id]
+        try:
+            for slot in range(order.num_workers):
+                job = await self._account.ask_queue("POST", f"{endpoint['id']}/run", _job(order, slot))
+                watched.jobs.append(job["id"])
+        except OutcomeUnknownError:
+            raise
+        except PlatformError:
+            await self.stop(handle)
+            raise
+        return handle
+
+    async def find(self, name: str) -> Handle | None:
+        listing = await self._account.listing("serverless", max_age_s=self._poll_s)
+        found = [each for order, each in _ours(listing) if order == name]
+        oldest = min(found, key=lambda each: (each["createdAt"], each["id"]), default=None)
+        return None if oldest is None else _handle(name, oldest["id"])
+
+    async def observe(self, handles: Collection[Handle]) -> Mapping[Handle, Observation]:
+        return {handle: await self._observe(handle) for handle in handles}
+
+    async def stop(self, handle: Handle) -> None:
+        watched = self._watched[handle.id]
+        try:
+            await self._delete(handle)
+        except AbsentError:
+            watched.over = watched.over or _GONE
+        watched.over = watched.over or Observation(phase=Phase.STOPPED, reason="stopped")
+
+    async def list_owned(self, prefix: str) -> Sequence[Handle]:
+        found = _ours(await self._account.listing("serverless"))
+        return [_handle(order, each["id"]) for order, each in found if order.startswith(prefix)]
+
+    async def _observe(self, handle: Handle) -> Observation:
+        watched = self._watched[handle.id]
+        if watched.over is not None:
+            return watched.over
+        try:
+            health = await self._account.ask_queue("GET", f"{_id(handle)}/health")
+        except AbsentError:
+            watched.over = _GONE
+            return _GONE
+        jobs = {name: int(health["jobs"].get(name, 0)) for name in _COUNTS}
+        if end := await self._end(handle, watched, jobs):
+            watched.over = end
+            with suppress(AbsentError):
+                await self._delete(handle)
+            return end
+        watched.has_run = watched.has_run or jobs["inProgress"] > 0
+        if not watched.has_run:
+            return Observation(phase=Phase.STARTING)
+        return Observation(phase=Phase.RUNNING, workers_alive=jobs["inQueue"] + jobs["inProgress"])
+
+    async def _end(self, handle: Handle, watched: _Watched, jobs: Mapping[str, int]) -> Observation | None:
+        """Why it is over or must not go on; None if it may."""
+        waited_s = time.monotonic() - watched.since
+        is_late = not watched.has_run and waited_s > self._settings.runpod_boot_minutes * 60
+        reason = ""
+        if jobs["retried"] >= _MAX_RETRIES:
+            reason = f"its containers crashed {jobs['retried']} times"
+        elif jobs["inQueue"] and not jobs["inProgress"] and is_late:
+            reason = await self._why_late(handle)
+        elif jobs["inQueue"] or jobs["inProgress"]:
+            return None
+        elif jobs["failed"]:
+            reason = await self._why_failed(handle, watched)
+        elif jobs["completed"] or watched.has_run:
+            return Observation(phase=Phase.SUCCEEDED)
+        elif watched.jobs or waited_s <= self._find_lag_s:
+            return None  # the counts may be late
+        else:
+            return Observation(phase=Phase.GONE, reason="made, but its jobs were never queued: the request was lost")
+        return Observation(phase=Phase.FAILED, reason=reason)
+
+    async def _why_late(self, handle: Handle) -> str:
+        found = await self._account.call("GET", f"/v2/serverless/{_id(handle)}/workers")
+        minutes = f"nothing ran within {self._settings.runpod_boot_minutes:g} minutes"
+        if found["summary"]["unhealthy"]:
+            return f"{minutes}: its workers are unhealthy, so the image is bad or cannot be pulled"
+        return f"{minutes}: no capacity in this GPU pool"
+
+    async def _why_failed(self, handle: Handle, watched: _Watched) -> str:
+        """In the words of the jobs that failed, of which RunPod keeps the results for half an hour."""
+        errors = []
+        for job in watched.jobs:
+            with suppress(AbsentError):
+                status = await self._account.ask_queue("GET", f"{_id(handle)}/status/{job}")
+                errors += [str(status.get("error") or status["status"])] if status["status"] != "COMPLETED" else []
+        return "; ".join(dict.fromkeys(errors)) or "its serverless jobs failed"
+
+    async def _delete(self, handle: Handle) -> None:
+        """With its workers, whatever they are at, and its queue."""
+        await self._account.call("DELETE", f"/v2/serverless/{_id(handle)}")
+
+    def _request(self, order: Order) -> dict[str, Any]:
+        """Body of the request for the endpoint."""
+        settings = self._settings
+        name = Name(order.name, 0, order.num_workers - 1, int(order.expires_at.timestamp()))
+        body: dict[str, Any] = {
+            "name": str(name),
+            "type": "QUEUE",
+            "image": settings.runpod_image,
+            "gpu": {"pools": [order.offer.gpu], "count": max(1, order.offer.num_gpus)},
+            "workers": {"min": 0, "max": order.num_workers},
+            "scaling": {"type": "REQUEST_COUNT", "requestCount": 1},
+            "timeout": _left_ms(order),
+            "disk": settings.runpod_disk_gb,
+            "env": environment(settings),
+            "args": "python -m gpu_jobs.image.runpod_serverless",
+        }
+        if order.offer.region != "any":
+            body["dataCenterIds"] = order.offer.region.split(",")
+        if settings.runpod_volume:
+            body["networkVolumes"] = [settings.runpod_volume]
+        if settings.runpod_registry:
+            body["registry"] = settings.runpod_registry
+        return body
+
+
+_GONE = Observation(phase=Phase.GONE, reason="not to be found on RunPod")
+
+
+def _job(order: Order, slot: int) -> dict[str, Any]:
+    limit_ms = _left_ms(order)
+    return {
+        "input": {"campaign": order.campaign_uri, "order": order.name, "slot": slot},
+        "policy": {"executionTimeout": limit_ms, "ttl": limit_ms},
+    }
+
+
+def _left_ms(order: Order) -> int:
+    left_s = order.expires_at.timestamp() + _GRACE_S - time.time()
+    return int(min(_MAX_MS, max(_MIN_MS, left_s * 1000)))
+
+
+def _ours(listing: Listing) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Endpoints of GPU jobs, with the names of their orders."""
+    for endpoint in listing.found:
+        if name := Name.parse(endpoint["name"]):
+            yield name.order, endpoint
+
+
+def _handle(order: str, endpoint: str) -> Handle:
+    return Handle(platform="runpod", order=order, id=f"serverless/{endpoint}")
+
+
+def _id(handle: Handle) -> str:
+    return handle.id.partition("/")[2]
