@@ -56,8 +56,6 @@ class Generate(TextWorkload):
         "completion_tokens": pl.Int32,
     }
 
-    load_threads = 1  # tokenizers are not safe in several
-
     def weight(self, text: str) -> float:
         return super().weight(text) + _DECODE_COST * self.params.max_new_tokens
 
