@@ -61,6 +61,8 @@ class Workload(ABC):
     """How many loaded items one `infer` takes at most; `setup` may set it. They finish together."""
     batch_size: BatchSize | None = None
     """What the workload learns about its device inside `infer`; GPU workers tell one another. `setup` may set it."""
+    num_previewed: int = 0
+    """How many of the first items `preview` shall answer."""
     num_gpus: int = 1
     """GPUs that one GPU worker needs, if it runs on any."""
     load_threads: int = 2
@@ -78,6 +80,11 @@ class Workload(ABC):
 
     def setup(self, device: str) -> None:
         """Load the model onto `device` ("cuda:0", "cpu"); called once, before the first lease."""
+
+    def preview(self, items: Sequence[Item], device: str) -> Sequence[Row]:
+        """Quick answers to the first items, each with `item`, in a process that `setup` does not run in."""
+        del items, device
+        return ()
 
     def load(self, item: Item) -> Any:
         """Read and decode one item on the CPU, after `setup`. Raise `ItemError` if it cannot be used."""

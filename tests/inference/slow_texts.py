@@ -57,10 +57,21 @@ class SlowEmbed(Embed):
             (Path(self.params.diary) / f"{time.time_ns()}-{os.getpid()}").write_text(line)
 
 
+class SlowGenerateParams(GenerateParams):
+    loads_until: str = ""
+    """A file: the model has loaded when it is there."""
+
+
 class SlowGenerate(Generate):
     """Ten windows a second at most, so that there is time to be killed."""
 
-    params_model: ClassVar[type[Params]] = GenerateParams
+    params_model: ClassVar[type[Params]] = SlowGenerateParams
+    params: SlowGenerateParams
+
+    def setup(self, device: str) -> None:
+        super().setup(device)
+        while self.params.loads_until and not Path(self.params.loads_until).exists():
+            time.sleep(0.1)
 
     def answer(self, inputs: Sequence[Any]) -> Any:
         time.sleep(0.1)

@@ -7,12 +7,16 @@ import numpy as np
 import polars as pl
 import pytest
 from havoc import finish, gpu_workers, rows_of, wait_for
+from tiny_models import write_llama
 
+from gpu_jobs import layout
 from gpu_jobs.campaign import open_campaign
 from gpu_jobs.chunks import Chunk
+from gpu_jobs.collect import collect
 from gpu_jobs.dataset import read_sources
 from gpu_jobs.jobs import Policy
 from gpu_jobs.ledger import Committed
+from gpu_jobs.report import write_report
 from gpu_jobs.split import CampaignSpec
 from gpu_jobs.workloads import load_workload
 
@@ -122,8 +126,8 @@ def diary_lines(diary):
 
 
 @pytest.mark.slow
-def test_out_of_memory_makes_batches_smaller_and_others_begin_with_what_was_learned(opened, bert, tmp_path):
-    """Memory holds 100 padded tokens. The first GPU worker finds that out; one that comes later knows it."""
+def test_out_of_memory_makes_batches_smaller_and_others_and_later_ones_know_it(opened, bert, tmp_path):
+    """Memory holds 120 padded tokens. The first GPU worker finds out; those after it know, in the next campaign too."""
     diary = tmp_path / "diary"
     diary.mkdir()
     asked = {"model": bert, "window": 25, "window_s": 0.5, "diary": str(diary), "fits": 120, "first_size": 512}
@@ -141,6 +145,11 @@ def test_out_of_memory_makes_batches_smaller_and_others_begin_with_what_was_lear
     assert manifest.num_quarantined == 0
     assert rows_of(campaign, manifest).height == NUM_TEXTS
 
+    next_one, _ = opened("slow_texts:SlowEmbed", "next", 2, **asked)
+    before = len(diary_lines(diary))
+    finish(next_one, policy)
+    assert not any(line.startswith("out of memory") for line in diary_lines(diary)[before:])
+
 
 def test_the_manifest_tells_what_the_rows_depend_on(opened, bert):
     campaign, policy = opened("embed", "facts", 2, model=bert)
@@ -150,3 +159,24 @@ def test_the_manifest_tells_what_the_rows_depend_on(opened, bert):
     assert facts["device"] == ["cpu"]
     assert facts["pooling"] == ["mean"]
     assert json.dumps(facts["precision"]).count("fp32: the fastest here") >= 1
+
+
+@pytest.mark.slow
+def test_a_draft_model_answers_the_first_items_and_none_of_it_is_in_the_outputs(opened, llama, tmp_path):
+    """Its answers are in preview/ and in the report; the rows are those of a campaign without it."""
+    draft = write_llama(tmp_path / "draft", seed=1)
+    asked = {"model": llama, "max_new_tokens": 8}
+    plain, policy = opened("generate", "plain", 2, **asked)
+    asked |= {"draft_model": draft, "loads_until": str(tmp_path / "store" / "drafted" / layout.PREVIEW)}
+    drafted, _ = opened("slow_texts:SlowGenerate", "drafted", 25, **asked)
+
+    expected, found = (rows_of(each, finish(each, policy)) for each in (plain, drafted))
+
+    assert found.rows() == expected.rows()
+    preview = drafted.preview()
+    assert preview["item"].to_list() == [f"item-{n:03}" for n in range(16)]
+    assert preview["text"].to_list() != expected["text"].to_list()[:16]
+    assert plain.preview() is None
+    write_report(drafted, collect(drafted.store, drafted.plan))
+    page = drafted.store.get("report.html").decode()
+    assert "None of it is in the outputs" in page
