@@ -2,6 +2,7 @@
 
 python -m flows.batch_inference --dataset questions.parquet --params.text 'Answer briefly: {question}'
 python -m flows.batch_inference --dataset texts.csv --params.task embed
+python -m flows.batch_inference --dataset requests.jsonl --params.task openai-batch
 """
 
 import sys
@@ -17,9 +18,10 @@ from flows.campaign import CampaignParameters, CampaignSummary, run_campaign
 from flows.command_line import main
 from flows.stopping import campaign_flow
 from gpu_jobs.split import CampaignSpec
-from gpu_jobs.workloads.demo_texts import DOCSTRINGS, QUESTIONS, make_demo_texts
+from gpu_jobs.workloads.demo_texts import DOCSTRINGS, QUESTIONS, REQUESTS, make_demo_texts
 from gpu_jobs.workloads.encode import ClassifyParams, EmbedParams
 from gpu_jobs.workloads.generate import GenerateParams
+from gpu_jobs.workloads.openai_batch import OpenAIBatchParams
 
 DEMO = "demo"
 """As a dataset: real texts that are on every machine with Python, written on first use where the flow runs."""
@@ -34,7 +36,8 @@ def _task(params: Any) -> str:
 TaskParams = Annotated[
     Annotated[GenerateParams, Tag("generate")]
     | Annotated[EmbedParams, Tag("embed")]
-    | Annotated[ClassifyParams, Tag("classify")],
+    | Annotated[ClassifyParams, Tag("classify")]
+    | Annotated[OpenAIBatchParams, Tag("openai-batch")],
     Discriminator(_task),
 ]
 
@@ -56,7 +59,7 @@ class BatchInference(CampaignParameters):
         if self.dataset != DEMO:
             return spec
         make_demo_texts(_DEMO_TEXTS)
-        name = QUESTIONS if self.params.task == "generate" else DOCSTRINGS
+        name = {"generate": QUESTIONS, "openai-batch": REQUESTS}.get(self.params.task, DOCSTRINGS)
         return replace(spec, dataset=str((_DEMO_TEXTS / name).absolute()))
 
 

@@ -19,6 +19,7 @@ from gpu_jobs.workloads.demo_texts import DOCSTRINGS, QUESTIONS, make_demo_texts
 
 _FOLDER = Path("demo")
 _PROMPT = "{id}: {text}\n\nIn one short sentence: what is {id} for?"
+_SYSTEM = "You explain functions of the Python programming language in plain words."
 _SHOWN = ("shutil.copyfile", "statistics.median", "html.escape", "tempfile.mkdtemp", "threading.Lock", "shlex.quote")
 _NUM_NEIGHBOURS = 3
 
@@ -35,6 +36,7 @@ def main() -> int:
 
     where = ["--store-root", str((_FOLDER / "store").absolute()), "--max-workers", "2"]
     answer = ["--dataset", str(texts / QUESTIONS), "--params.text", _PROMPT, "--params.max-new-tokens", "40"]
+    answer += ["--params.system", _SYSTEM]
     embed = ["--dataset", str(texts / DOCSTRINGS), "--params.task", "embed"]
     for asked in (answer, embed):
         if code := run_flow(infer, BatchInference, [*where, *asked]):

@@ -1,5 +1,6 @@
 """One campaign as its owner sees it: open it, run it to its end, stop it, look at it."""
 
+import io
 import time
 import uuid
 from collections.abc import Generator, Sequence
@@ -7,6 +8,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
+from gpu_jobs import layout
 from gpu_jobs.background import Background
 from gpu_jobs.collect import Manifest, newest_manifest
 from gpu_jobs.errors import CampaignError, RefusedError, SupersededError
@@ -136,6 +138,11 @@ class Campaign:
     def outputs(self) -> pl.LazyFrame:
         """The published rows, in item order. Raises `CampaignError` if nothing was published yet."""
         return scan_parquet(self.store, [file.key for file in self._manifest().outputs])
+
+    def preview(self) -> pl.DataFrame | None:
+        """What a draft model said of the first items, if it was asked and has answered; never part of `outputs`."""
+        body = self.store.get(layout.PREVIEW)
+        return None if body is None else pl.read_parquet(io.BytesIO(body))
 
     def quarantine(self) -> pl.LazyFrame:
         """Items without rows: `item_index`, `item`, `cause`, `detail`, `attempts`. Raises as `outputs`."""

@@ -22,6 +22,7 @@ from pydantic import TypeAdapter
 from gpu_jobs import layout, rows
 from gpu_jobs.chunks import Chunk, from_cuts, tiling_problem
 from gpu_jobs.errors import AuditError
+from gpu_jobs.exports import export, gather_facts
 from gpu_jobs.items import ItemsReader
 from gpu_jobs.ledger import Committed, Ledger, Plan, Quarantined, Settlement, sha256
 from gpu_jobs.store import Store
@@ -39,6 +40,7 @@ _Out = TypeVar("_Out")
 class OutputFile:
     key: str
     num_rows: int
+    """0 for what is no table."""
     num_bytes: int
     sha256: str
 
@@ -64,6 +66,8 @@ class Manifest:
     dataset_digest: str
     versions: dict[str, str]
     created_at: datetime
+    exports: tuple[OutputFile, ...] = ()
+    """Files in the workload's own format."""
     facts: dict[str, list[str]] = field(default_factory=dict)
     """What GPU workers found out and rows may depend on (`device`, `engine`, `precision`, …): all values there were."""
     version: int = 1
@@ -155,6 +159,7 @@ class _Collector:
         self._plan = plan
         self._audit = found
         self._folder = folder
+        self._rows_path = folder / "rows.parquet"
         self._nonce = uuid.uuid4().hex[:12]
         self._workload = load_workload(plan.workload, plan.params)
         self._items = ItemsReader(store, plan)
@@ -171,6 +176,11 @@ class _Collector:
         path = self._folder / "quarantine.parquet"
         frame.write_parquet(path)
         num_open = sum(chunk.num_items for chunk in self._audit.open)
+        created_at = datetime.now(UTC)
+        exported = export(
+            self._workload, self._store, self._plan, rows=pl.scan_parquet(self._rows_path), quarantine=frame,
+            left=self._audit.open, created_at=created_at, folder=self._folder,
+        )  # fmt: skip
         return Manifest(
             digest=self._audit.digest,
             is_complete=not num_open,
@@ -185,16 +195,10 @@ class _Collector:
             dataset=self._plan.dataset,
             dataset_digest=self._plan.dataset_digest,
             versions=self._plan.versions,
-            facts=self._facts(),
-            created_at=datetime.now(UTC),
+            facts=gather_facts(self._store),
+            exports=tuple(self._upload(path) for path in exported),
+            created_at=created_at,
         )
-
-    def _facts(self) -> dict[str, list[str]]:
-        found: dict[str, set[str]] = {}
-        for heartbeat, _ in Ledger(self._store).heartbeats():
-            for name, value in heartbeat.facts.items():
-                found.setdefault(name, set()).add(value)
-        return {name: sorted(values) for name, values in sorted(found.items())}
 
     def _write_pieces(self) -> None:
         """Checked rows in item order, as Parquet files that polars can stream."""
@@ -216,7 +220,7 @@ class _Collector:
 
     def _write_outputs(self) -> tuple[OutputFile, ...]:
         lazy = self._workload.finish(pl.scan_parquet(self._folder / "piece-*.parquet"))
-        whole = self._folder / "rows.parquet"
+        whole = self._rows_path
         lazy.sink_parquet(whole, maintain_order=True)
         num_rows = pl.scan_parquet(whole).select(pl.len()).collect().item()
         files = []
@@ -272,7 +276,7 @@ class _Collector:
             {"item_index": index, "item": item, "cause": cause, "detail": detail, "attempts": attempts}
         )
 
-    def _upload(self, path: Path, num_rows: int) -> OutputFile:
+    def _upload(self, path: Path, num_rows: int = 0) -> OutputFile:
         key = layout.output(self._nonce, path.name)
         self._store.upload(key, path)
         with path.open("rb") as file:

@@ -9,6 +9,7 @@ WANTED = "wanted/"
 WORKERS = "workers/"
 MANIFESTS = "manifests/"
 REPORT = "report.html"
+PREVIEW = "preview/rows.parquet"
 
 
 def items(nonce: str, number: int) -> str:

@@ -96,6 +96,18 @@ class Offer:
         return self.gpu if self.num_gpus == 1 else f"{self.num_gpus} \N{MULTIPLICATION SIGN} {self.gpu}"
 
 
+def with_enough_gpus(offers: Sequence[Offer], num_gpus: int) -> list[Offer]:
+    """Those whose GPU workers hold a model that spans so many GPUs; with one, any will do, a CPU too.
+
+    Raises:
+        RefusedError: there are offers, but none of that size.
+    """
+    found = [offer for offer in offers if num_gpus == 1 or offer.num_gpus >= num_gpus]
+    if offers and not found:
+        raise RefusedError("platforms", f"none offers GPU workers with the {num_gpus} GPUs that one model spans")
+    return found
+
+
 _OFFER = TypeAdapter(Offer)
 _KNOWN = {field.name for field in fields(Offer)} | {"regions", "counts"}
 _NAMES = ("num_gpus", "region", "mode")

@@ -4,7 +4,7 @@ It is a view, derived from the store and overwritten whenever it is made again; 
 nothing but itself: no script, no address to fetch from, pictures inside.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpu_jobs import layout
 from gpu_jobs.campaign import Campaign
@@ -29,7 +29,7 @@ class Report:
 
 def write_report(campaign: Campaign, manifest: Manifest) -> Report:
     """Make the report of what `manifest` published, and put it into the campaign's store."""
-    sample = read_sample(campaign.store, manifest, Limits())
+    sample = replace(read_sample(campaign.store, manifest, Limits()), preview=campaign.preview())
     facts = gather(campaign, manifest)
     page = render(facts, sample)
     campaign.store.put(layout.REPORT, page.encode("utf-8", "replace"))

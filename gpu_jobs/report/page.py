@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterator
 
+import polars as pl
+
 from gpu_jobs.report import tables, timeline, wording
 from gpu_jobs.report.facts import Facts
 from gpu_jobs.report.markup import EMPTY, Column, Html, Pictures, cell, fill, join, section, table, terms
@@ -36,6 +38,7 @@ def render(facts: Facts, sample: Sample) -> Html:
     body = [
         _header(facts, title),
         _results(sample, pictures),
+        *_preview(sample),
         tables.quarantine(facts),
         _timeline(facts),
         tables.workers(facts),
@@ -113,17 +116,27 @@ def _figures(facts: Facts) -> Html:
 
 def _results(sample: Sample, pictures: Pictures) -> Html:
     if sample.table is not None:
-        rows = [[cell(value) for value in row] for row in sample.table.iter_rows()]
-        columns = [
-            Column(title=series.name, style="num" if series.dtype.is_numeric() else tables.width(values))
-            for series, values in zip(sample.table, zip(*rows, strict=True), strict=True)
-        ]
         note = f"The first {wording.count(sample.table.height, 'row')}. {sample.note}"
-        return section("Results", table(columns, rows), note=note)
+        return section("Results", _rows(sample.table), note=note)
     pieces = [_video(video, pictures) for video in sample.videos]
     if sample.pairs:
         pieces.append(_pairs(sample, pictures))
     return section("Results", *pieces, note=" ".join(_video_notes(sample)))
+
+
+def _rows(frame: pl.DataFrame) -> Html:
+    rows = [[cell(value) for value in row] for row in frame.iter_rows()]
+    columns = [
+        Column(title=series.name, style="num" if series.dtype.is_numeric() else tables.width(values))
+        for series, values in zip(frame, zip(*rows, strict=True), strict=True)
+    ]
+    return table(columns, rows)
+
+
+def _preview(sample: Sample) -> Iterator[Html]:
+    if sample.preview is not None and sample.preview.height:
+        note = "What the draft model said of the first items while the model was loading. None of it is in the outputs."
+        yield section("Preview", _rows(sample.preview), note=note)
 
 
 def _video_notes(sample: Sample) -> Iterator[str]:

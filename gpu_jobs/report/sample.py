@@ -76,6 +76,8 @@ class Sample:
     pairs: Sequence[Pair] = ()
     num_pairs: int = 0
     table: pl.DataFrame | None = None
+    preview: pl.DataFrame | None = None
+    """What a draft model said of the first items."""
     note: str = ""
     """Why there is nothing, or not everything."""
 

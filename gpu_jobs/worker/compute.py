@@ -4,8 +4,6 @@
 It writes nothing to the store: what it has finished is with the supervisor at once, so its death costs one micro-batch.
 """
 
-import multiprocessing
-import os
 import signal
 import textwrap
 import threading
@@ -25,9 +23,11 @@ from gpu_jobs.chunks import Chunk
 from gpu_jobs.errors import FanfoldError, ItemError, StoreUnavailableError, WorkloadImportError
 from gpu_jobs.failures import Cause
 from gpu_jobs.items import ItemsReader
+from gpu_jobs.learned import recall
 from gpu_jobs.ledger import Plan
 from gpu_jobs.store import open_store
 from gpu_jobs.worker.messages import Assign, Cut, Done, Failed, Learned, Ready
+from gpu_jobs.worker.preview import die_with_parent, start_preview
 from gpu_jobs.workloads import load_workload
 from gpu_jobs.workloads.base import Item, Workload
 from gpu_jobs.workloads.batches import is_out_of_memory
@@ -40,10 +40,11 @@ def run(pipe: Connection, campaign_uri: str, plan: Plan, device: str, learned: M
     """Entry point of the process. `learned`: batch size that others have found out, by the fact `device`."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)  # the supervisor alone decides when we stop
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=die_with_parent, daemon=True).start()
     began = time.monotonic()
     try:
         workload = load_workload(plan.workload, plan.params)
+        start_preview(workload, campaign_uri, plan, device)
         workload.setup(device)
     except WorkloadImportError as error:
         pipe.send(Failed(Cause.IMAGE, str(error)))
@@ -51,9 +52,7 @@ def run(pipe: Connection, campaign_uri: str, plan: Plan, device: str, learned: M
     except Exception as error:  # noqa: BLE001 - a user's setup may raise anything
         pipe.send(Failed(Cause.MODEL, describe(error)))
         return
-    known_size = learned.get(workload.facts.get("device", ""))
-    if workload.batch_size and known_size:
-        workload.batch_size.start_at(known_size)
+    _start_with_what_is_known(workload, campaign_uri, learned)
     pipe.send(Ready(time.monotonic() - began, device))
     try:
         _Pipeline(pipe, workload, ItemsReader(open_store(campaign_uri), plan)).run()
@@ -64,17 +63,19 @@ def run(pipe: Connection, campaign_uri: str, plan: Plan, device: str, learned: M
         pipe.send(Failed(Cause.TRANSIENT, describe(error)))
 
 
+def _start_with_what_is_known(workload: Workload, campaign_uri: str, learned: Mapping[str, int]) -> None:
+    """What others have learned in this campaign, else what an earlier one has."""
+    if workload.batch_size is None:
+        return
+    size = learned.get(workload.facts.get("device", "")) or recall(campaign_uri, workload.facts)
+    if size:
+        workload.batch_size.start_at(size)
+
+
 def describe(error: BaseException) -> str:
     """An exception in one line; an `ItemError` speaks for itself."""
     text = str(error) if isinstance(error, ItemError) else f"{type(error).__name__}: {error}"
     return textwrap.shorten(text, _MAX_DETAIL, placeholder="…")
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ import time
 from typing import Literal
 
 from gpu_jobs.jobs import Order
+from gpu_jobs.learned import keep
 from gpu_jobs.ledger import Heartbeat
 from gpu_jobs.money import LOST
 from gpu_jobs.worker.gpu import Sampler
@@ -76,6 +77,11 @@ class Life:
     def lose(self, name: str, seconds: float) -> None:
         """So many working seconds came to nothing; `name` is one of `LOST`."""
         self._lost[name] += seconds
+
+    def keep_what_was_learned(self, campaign_uri: str) -> None:
+        """For the next campaign."""
+        if self._batch_size and "device" in self._facts:
+            keep(campaign_uri, self._facts, self._batch_size)
 
     def lap(self) -> float:
         """Seconds since the last call."""

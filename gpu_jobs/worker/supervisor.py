@@ -87,6 +87,7 @@ class Supervisor:
             self._close()
         self._life.over(self._ending)
         self._pulse.beat()
+        self._life.keep_what_was_learned(self._ledger.store.uri)
         return int(self._has_failed)
 
     def _loop(self) -> None:

@@ -14,6 +14,7 @@ BUILT_IN = {
     "generate": "gpu_jobs.workloads.generate:Generate",
     "embed": "gpu_jobs.workloads.encode:Embed",
     "classify": "gpu_jobs.workloads.encode:Classify",
+    "openai-batch": "gpu_jobs.workloads.openai_batch:OpenAIBatch",
     "noop": "gpu_jobs.workloads.noop:Noop",
 }
 

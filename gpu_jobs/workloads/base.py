@@ -1,7 +1,10 @@
 """The seam between Fanfold and what is done to the items."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import Any, ClassVar
 
 import polars as pl
@@ -16,6 +19,23 @@ Item = Mapping[str, Any]
 split; "" if it has none), and whatever else `items` put in for `load`."""
 Row = Mapping[str, Any]
 """One output row, by the names of `Workload.columns`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """What a campaign publishes, for a workload that publishes more than tables."""
+
+    campaign: str
+    """Where it is."""
+    dataset: str
+    rows: pl.LazyFrame
+    """All output rows, in item order, with `item_index` and `item`."""
+    without_rows: Callable[[], Iterator[tuple[Item, str | None]]]
+    """The items that have none, in order, each with its error; None: it is still open."""
+    is_complete: bool
+    has_expired: bool
+    """The campaign's deadline has passed."""
+    created_at: datetime
 
 
 class Params(BaseModel):
@@ -41,6 +61,8 @@ class Workload(ABC):
     """How many loaded items one `infer` takes at most; `setup` may set it. They finish together."""
     batch_size: BatchSize | None = None
     """What the workload learns about its device inside `infer`; GPU workers tell one another. `setup` may set it."""
+    num_previewed: int = 0
+    """How many of the first items `preview` shall answer."""
     num_gpus: int = 1
     """GPUs that one GPU worker needs, if it runs on any."""
     load_threads: int = 2
@@ -59,6 +81,11 @@ class Workload(ABC):
     def setup(self, device: str) -> None:
         """Load the model onto `device` ("cuda:0", "cpu"); called once, before the first lease."""
 
+    def preview(self, items: Sequence[Item], device: str) -> Sequence[Row]:
+        """Quick answers to the first items, each with `item`, in a process that `setup` does not run in."""
+        del items, device
+        return ()
+
     def load(self, item: Item) -> Any:
         """Read and decode one item on the CPU, after `setup`. Raise `ItemError` if it cannot be used."""
         return item
@@ -76,3 +103,8 @@ class Workload(ABC):
         The items have been audited before; rows may be joined, changed or removed.
         """
         return rows
+
+    def export(self, results: Results, folder: Path) -> Iterable[Path]:
+        """Write further files of the results into `folder`; return those to publish beside the tables."""
+        del results, folder
+        return ()

@@ -9,9 +9,11 @@ import os
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 DOCSTRINGS = "docstrings.jsonl"
 QUESTIONS = "questions.jsonl"
+REQUESTS = "requests.jsonl"
 
 _MODULES = (
     "argparse", "bisect", "calendar", "cmd", "code", "codecs", "collections", "contextlib", "copy", "csv",
@@ -35,18 +37,30 @@ _SHORTEST, _LONGEST = 20, 600
 
 
 def make_demo_texts(folder: Path) -> None:
-    """Put both tables into `folder` once: columns `id` (a dotted name) and `text` (what its docstring says)."""
-    docs = {name: text for module in _MODULES for name, text in _docstrings(module)}
-    _write(folder / QUESTIONS, {name: docs[name] for name in _ASKED if name in docs})
-    _write(folder / DOCSTRINGS, docs)
+    """Put three tables into `folder` once.
 
-
-def _write(path: Path, texts: dict[str, str]) -> None:
-    if path.exists():
+    Docstrings and questions have columns `id` (a dotted name) and `text` (its docstring); the requests are the
+    questions in the OpenAI Batch format.
+    """
+    if all((folder / name).exists() for name in (DOCSTRINGS, QUESTIONS, REQUESTS)):
         return
+    docs = {name: text for module in _MODULES for name, text in _docstrings(module)}
+    asked = {name: docs[name] for name in _ASKED if name in docs}
+    _write(folder / DOCSTRINGS, [{"id": name, "text": text} for name, text in docs.items()])
+    _write(folder / QUESTIONS, [{"id": name, "text": text} for name, text in asked.items()])
+    _write(folder / REQUESTS, [_request(name, text) for name, text in asked.items()])
+
+
+def _request(name: str, text: str) -> dict[str, Any]:
+    messages = [{"role": "user", "content": f"{name}: {text}\n\nIn one short sentence: what is {name} for?"}]
+    body = {"model": "any", "messages": messages, "max_tokens": 40}
+    return {"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": body}
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temp = path.with_name(f".{os.urandom(6).hex()}-{path.name}")
-    temp.write_text("".join(json.dumps({"id": name, "text": text}) + "\n" for name, text in texts.items()))
+    temp.write_text("".join(json.dumps(row) + "\n" for row in rows))
     temp.replace(path)
 
 

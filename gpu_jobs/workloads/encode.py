@@ -39,8 +39,6 @@ class ClassifyParams(TextParams):
 class EncoderWorkload(TextWorkload):
     """Sorted by length within a window, cut into batches by padded tokens; rows come in item order all the same."""
 
-    load_threads = 1  # tokenizers are not safe in several
-
     def load(self, item: Item) -> Tokens:
         """Tokenise; what is behind the model's context is cut off, which the row says."""
         if not item["text"].strip():

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, Literal
 
 import polars as pl
@@ -15,6 +16,7 @@ from gpu_jobs.workloads.texts import MODEL, TextParams, TextWorkload
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 _WINDOW = {"cpu": 64, "cuda": 2048}
+_NUM_PREVIEWED = 16
 _DECODE_COST = 10
 """A token that is generated costs about as much as so many that are read."""
 
@@ -39,6 +41,11 @@ class GenerateParams(TextParams):
     seed: int = Field(
         default=0, title="Seed", description="Of sampling; each item has its own, so that chunks do not matter"
     )
+    draft_model: str = Field(
+        default="",
+        title="Draft model",
+        description="A small model that answers the first items as a preview while the model loads; empty: none",
+    )
     engine: Literal["auto", "vllm", "transformers"] = Field(
         default="auto", title="Engine", description="auto: vLLM on a GPU where it is installed, else transformers"
     )
@@ -56,7 +63,23 @@ class Generate(TextWorkload):
         "completion_tokens": pl.Int32,
     }
 
-    load_threads = 1  # tokenizers are not safe in several
+    def __init__(self, params: Any) -> None:
+        super().__init__(params)
+        self.num_previewed = _NUM_PREVIEWED if params.draft_model else 0
+
+    def preview(self, items: Sequence[Item], device: str) -> Sequence[Row]:
+        """Answers of the draft model; items that cannot be answered are left out."""
+        asked = {"model": self.params.draft_model, "draft_model": "", "engine": "transformers", "precision": "auto"}
+        draft = Generate(self.params.model_copy(update=asked))
+        draft.setup(device)
+        named = []
+        for item in items:
+            with suppress(ItemError):
+                named.append((item["item"], draft.load(item)))
+        results = draft.answer([request for _, request in named])
+        draft.teardown()
+        pairs = zip(named, results, strict=True)
+        return [{"item": name, **found[0]} for (name, _), found in pairs if not isinstance(found, ItemError)]
 
     def weight(self, text: str) -> float:
         return super().weight(text) + _DECODE_COST * self.params.max_new_tokens

@@ -26,15 +26,10 @@ MODEL = (
 )
 
 
-class TextParams(Params):
-    """Which model reads which text."""
+class ModelParams(Params):
+    """Which model, and how it is loaded."""
 
     model: str = Field(title="Model", description=MODEL)
-    text: str = Field(
-        default="{text}",
-        title="Text",
-        description="What the model is given for each row of the table; {name} stands for the column of that name",
-    )
     precision: Precision = Field(
         default="auto",
         title="Precision",
@@ -51,10 +46,11 @@ class TextParams(Params):
     )
 
 
-class TextWorkload(Workload):
-    """Texts of a table through one language model, by windows of consecutive rows that finish together."""
+class ModelWorkload(Workload):
+    """One language model, whose load is tried with fewer bits when memory runs out."""
 
-    params: TextParams
+    params: ModelParams
+    load_threads = 1  # tokenizers are not safe in several
 
     def __init__(self, params: Any) -> None:
         super().__init__(params)
@@ -64,27 +60,6 @@ class TextWorkload(Workload):
                 "params.trust_remote_code",
                 f"'{params.model}' is not named in FANFOLD_TRUSTED_MODELS of this machine; its code will not run",
             )
-
-    def items(self, sources: Iterable[Source]) -> Iterator[Item]:
-        """One per row; its weight is an estimate of its tokens, made without a tokenizer."""
-        columns = _COLUMN.findall(self.params.text)
-        for source in sources:
-            if missing := [name for name in columns if name not in source.columns]:
-                raise RefusedError(
-                    "params.text",
-                    f"row '{source.id}' has no column '{missing[0]}'; the dataset's columns are {[*source.columns]}",
-                )
-            text = fill(self.params.text, source.columns)
-            yield {
-                "item": source.id,
-                "weight": self.weight(text),
-                "fingerprint": source.fingerprint or digest(text),
-                "text": text,
-            }
-
-    def weight(self, text: str) -> float:
-        """Estimated tokens that one text costs."""
-        return 1 + len(text.encode()) / _BYTES_PER_TOKEN
 
     def setup(self, device: str) -> None:
         weights = find_weights(self.params.model)
@@ -133,6 +108,43 @@ class TextWorkload(Workload):
         free_memory()
         self.open_model(replace(self._spec, precision=precision))
         self.facts["precision"] = f"{precision}: {reason}"
+
+
+class TextParams(ModelParams):
+    """A model, and which text of a row it gets."""
+
+    text: str = Field(
+        default="{text}",
+        title="Text",
+        description="What the model is given for each row of the table; {name} stands for the column of that name",
+    )
+
+
+class TextWorkload(ModelWorkload):
+    """Texts of a table through one language model, by windows of consecutive rows that finish together."""
+
+    params: TextParams
+
+    def items(self, sources: Iterable[Source]) -> Iterator[Item]:
+        """One per row; its weight is an estimate of its tokens, made without a tokenizer."""
+        columns = _COLUMN.findall(self.params.text)
+        for source in sources:
+            if missing := [name for name in columns if name not in source.columns]:
+                raise RefusedError(
+                    "params.text",
+                    f"row '{source.id}' has no column '{missing[0]}'; the dataset's columns are {[*source.columns]}",
+                )
+            text = fill(self.params.text, source.columns)
+            yield {
+                "item": source.id,
+                "weight": self.weight(text),
+                "fingerprint": source.fingerprint or digest(text),
+                "text": text,
+            }
+
+    def weight(self, text: str) -> float:
+        """Estimated tokens that one text costs."""
+        return 1 + len(text.encode()) / _BYTES_PER_TOKEN
 
 
 def load_tokenizer(spec: ModelSpec) -> Any:

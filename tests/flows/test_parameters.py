@@ -16,6 +16,7 @@ from flows.video_analysis import VideoAnalysis, video_analysis
 from gpu_jobs.jobs import Policy
 from gpu_jobs.workloads.encode import ClassifyParams, EmbedParams
 from gpu_jobs.workloads.generate import GenerateParams
+from gpu_jobs.workloads.openai_batch import OpenAIBatchParams
 from gpu_jobs.workloads.video import VideoParams
 
 SCHEMA = parameter_schema(video_analysis).model_dump_for_openapi()
@@ -46,7 +47,18 @@ def test_sections_come_in_the_order_of_a_form():
 
 @pytest.mark.parametrize(
     "model",
-    [VideoAnalysis, VideoParams, BatchInference, GenerateParams, EmbedParams, ClassifyParams, Where, Limits, Advanced],
+    [
+        VideoAnalysis,
+        VideoParams,
+        BatchInference,
+        GenerateParams,
+        EmbedParams,
+        ClassifyParams,
+        OpenAIBatchParams,
+        Where,
+        Limits,
+        Advanced,
+    ],
 )
 def test_every_field_has_a_title_and_a_description(model):
     """The form explains itself; a box by the docstring of its model."""
@@ -141,7 +153,13 @@ def test_a_spec_has_what_determines_the_rows():
 
 @pytest.mark.parametrize(
     ("params", "workload"),
-    [({}, "generate"), ({"max_new_tokens": 5}, "generate"), ({"task": "embed"}, "embed"), ({"task": "classify"}, None)],
+    [
+        ({}, "generate"),
+        ({"max_new_tokens": 5}, "generate"),
+        ({"task": "embed"}, "embed"),
+        ({"task": "openai-batch"}, "openai-batch"),
+        ({"task": "classify"}, None),
+    ],
 )
 def test_the_task_names_the_workload(params, workload):
     """Who names no task wants answers; a classifier has no default model."""

@@ -33,11 +33,11 @@ def write_tokenizer(folder: Path, *, chat: bool = False) -> None:
     fast.save_pretrained(folder)
 
 
-def write_llama(folder: Path, *, chat: bool = True) -> str:
+def write_llama(folder: Path, *, chat: bool = True, seed: int = 0) -> str:
     """A causal language model."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=258, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        vocab_size=258, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=1, max_position_embeddings=CONTEXT, bos_token_id=None, eos_token_id=1, pad_token_id=0,
         initializer_range=0.5,
     )  # fmt: skip

@@ -36,7 +36,7 @@ class Encoder:
 
         self._tokenizer = tokenizer
         self._model, choice = load_model(spec, getattr(transformers, self.auto))
-        self._max_tokens = _max_tokens(spec.folder, tokenizer, self._model.config)
+        self.max_tokens = _max_tokens(spec.folder, tokenizer, self._model.config)
         self._pad: int = tokenizer.pad_token_id or 0
         self.facts = {
             "engine": f"transformers {transformers.__version__}",
@@ -47,8 +47,8 @@ class Encoder:
         self._batches = Batches(self.batch_size, cost=lambda text: len(text.ids))
 
     def tokenize(self, text: str) -> Tokens:
-        ids = self._tokenizer(text, truncation=True, max_length=self._max_tokens)["input_ids"]
-        is_truncated = len(ids) == self._max_tokens < len(self._tokenizer(text, truncation=False)["input_ids"])
+        ids = self._tokenizer(text, truncation=True, max_length=self.max_tokens)["input_ids"]
+        is_truncated = len(ids) == self.max_tokens < len(self._tokenizer(text, truncation=False)["input_ids"])
         return Tokens(ids, is_truncated)
 
     def encode(self, texts: Sequence[Tokens]) -> list[Any]:

@@ -1,20 +1,17 @@
 """Text generation by the transformers library: continuous batching for greedy decoding, static batches for sampling."""
 
 import gc
-import math
 from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
 from gpu_jobs.workloads.batches import Batches, BatchSize, free_memory, is_out_of_memory
 from gpu_jobs.workloads.engines.base import ModelSpec, Request, Result
+from gpu_jobs.workloads.engines.continuous import ContinuousBatching
 from gpu_jobs.workloads.engines.loading import load_model
 
 _AT_ONCE = {"cpu": (16, 64), "cuda": (64, 512)}
 """Requests at once: to begin with, and at most."""
-_PAGE_TOKENS = 32
-_CPU_STEP_TOKENS = 256
-_POLL_S = 1.0
 
 
 class TransformersEngine:
@@ -36,6 +33,7 @@ class TransformersEngine:
         self._eos: list[int] = [eos] if isinstance(eos, int) else list(eos or [])
         pad = self._model.generation_config.pad_token_id
         self._pad: int = (self._eos or [0])[0] if pad is None else pad
+        self._continuous = ContinuousBatching(self._model, self._eos, self._pad)
 
     def run(self, requests: Sequence[Request]) -> Sequence[Result]:
         import torch
@@ -47,11 +45,13 @@ class TransformersEngine:
             if greedy:
                 results.update(zip(greedy, self._greedy([requests[place] for place in greedy]), strict=True))
             if sampled:
+                self._continuous.close()  # it changes the model's attention
                 results.update(zip(sampled, self._sampled([requests[place] for place in sampled]), strict=True))
         return [results[place] for place in range(len(requests))]
 
     def close(self) -> None:
-        del self._model
+        self._continuous.close()
+        del self._model, self._continuous
         gc.collect()
         free_memory()
 
@@ -60,47 +60,15 @@ class TransformersEngine:
         while True:
             began = perf_counter()
             try:
-                results = self._continuous(requests)
+                answers = self._continuous.run(requests, self.batch_size.value)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or not self.batch_size.shrink():
                     raise
             else:
                 if len(requests) >= 2 * self.batch_size.value:
-                    self.batch_size.measured(sum(len(each.tokens) for each in results), perf_counter() - began)
-                return results
+                    self.batch_size.measured(sum(map(len, answers)), perf_counter() - began)
+                return list(map(self._result, answers, requests))
             free_memory()
-
-    def _continuous(self, requests: Sequence[Request]) -> list[Result]:
-        from transformers import ContinuousBatchingConfig
-
-        slots = min(self.batch_size.value, len(requests))
-        longest = max(len(request.tokens) + request.max_new_tokens for request in requests)
-        sizes: dict[str, Any] = {"max_requests_per_batch": slots}
-        if self._spec.device == "cpu":  # on a GPU it sizes the cache by the memory that is free
-            blocks = slots * (math.ceil(longest / _PAGE_TOKENS) + 1)
-            sizes |= {"page_size": _PAGE_TOKENS, "num_blocks": blocks, "max_batch_tokens": _CPU_STEP_TOKENS}
-        config = _generation_config()(do_sample=False, eos_token_id=self._eos or [-1], pad_token_id=self._pad)
-        found: dict[str, Result] = {}
-        order = sorted(range(len(requests)), key=lambda place: -requests[place].max_new_tokens)
-        with self._model.continuous_batching_context_manager(
-            generation_config=config, continuous_batching_config=ContinuousBatchingConfig(**sizes)
-        ) as manager:
-            for place in order:
-                request = requests[place]
-                manager.add_request(
-                    list(request.tokens), request_id=str(place), max_new_tokens=request.max_new_tokens,
-                    eos_token_id=self._eos or [-1],
-                )  # fmt: skip
-            while len(found) < len(requests):
-                output = manager.get_result(timeout=_POLL_S)
-                if output is None:
-                    _raise_if_dead(manager)
-                elif output.error is not None:
-                    raise RuntimeError(f"continuous batching failed: {output.error}")
-                elif output.is_finished():
-                    limit = requests[int(output.request_id)].max_new_tokens
-                    found[output.request_id] = self._result(output.generated_tokens, limit)
-        return [found[str(place)] for place in range(len(requests))]
 
     def _sampled(self, requests: Sequence[Request]) -> Sequence[Result]:
         """In static batches of similar lengths: each row draws from its own seed."""
@@ -111,14 +79,15 @@ class TransformersEngine:
 
     def _static(self, requests: Sequence[Request]) -> Sequence[Result]:
         import torch
-        from transformers import LogitsProcessorList
+        from transformers import GenerationConfig, LogitsProcessorList
 
         from gpu_jobs.workloads.engines.sampling import SeededSampling
 
         width = max(len(request.tokens) for request in requests)
         rows = [[self._pad] * (width - len(request.tokens)) + list(request.tokens) for request in requests]
         mask = [[0] * (width - len(request.tokens)) + [1] * len(request.tokens) for request in requests]
-        config = _generation_config()(
+        config: Any = GenerationConfig
+        config = config(
             do_sample=False,  # the noise of the processor decides
             max_new_tokens=max(request.max_new_tokens for request in requests),
             eos_token_id=self._eos or None,
@@ -132,11 +101,11 @@ class TransformersEngine:
             logits_processor=LogitsProcessorList([SeededSampling(requests)]),
         )
         answers = output[:, width:].tolist()
-        return [self._result(row, request.max_new_tokens) for row, request in zip(answers, requests, strict=True)]
+        return list(map(self._result, answers, requests))
 
-    def _result(self, tokens: Sequence[int], limit: int) -> Result:
+    def _result(self, tokens: Sequence[int], request: Request) -> Result:
         """Cut at the first end token, or at the request's own limit."""
-        kept = list(tokens[:limit])
+        kept = list(tokens[: request.max_new_tokens])
         end = next((place for place, token in enumerate(kept) if token in self._eos), None)
         if end is None:
             return Result(tokens=kept, finish_reason="length")
@@ -146,14 +115,3 @@ class TransformersEngine:
 def _start_size(device: str) -> BatchSize:
     first, most = _AT_ONCE[device.partition(":")[0]]
     return BatchSize(first, most=most)
-
-
-def _raise_if_dead(manager: Any) -> None:
-    if not manager.is_running():
-        raise RuntimeError(f"continuous batching ended: {manager.background_thread_status.fatal_error}")
-
-
-def _generation_config() -> Any:
-    from transformers import GenerationConfig
-
-    return GenerationConfig  # its constructor is not typed

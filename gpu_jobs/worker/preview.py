@@ -1,0 +1,46 @@
+"""The first items at once, by a small model, while the full one still loads: a taste, never part of the outputs.
+
+In a process of its own: two loads in one process would disturb each other. The first GPU worker of a campaign makes it.
+"""
+
+import io
+import multiprocessing
+import os
+import threading
+
+import polars as pl
+
+from gpu_jobs import layout
+from gpu_jobs.chunks import Chunk
+from gpu_jobs.items import ItemsReader
+from gpu_jobs.ledger import Plan
+from gpu_jobs.store import open_store
+from gpu_jobs.workloads import load_workload
+from gpu_jobs.workloads.base import Workload
+
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+def start_preview(workload: Workload, campaign_uri: str, plan: Plan, device: str) -> None:
+    """Start it if the workload wants one and the campaign has none; whatever goes wrong in there is its own affair."""
+    if workload.num_previewed and open_store(campaign_uri).get(layout.PREVIEW) is None:
+        _SPAWN.Process(target=run, args=(campaign_uri, plan, device), name="preview", daemon=True).start()
+
+
+def run(campaign_uri: str, plan: Plan, device: str) -> None:
+    """Entry point of the process."""
+    threading.Thread(target=die_with_parent, daemon=True).start()
+    workload, store = load_workload(plan.workload, plan.params), open_store(campaign_uri)
+    items = list(ItemsReader(store, plan).read(Chunk(0, min(workload.num_previewed, plan.num_items))))
+    rows = workload.preview(items, device)
+    buffer = io.BytesIO()
+    pl.DataFrame(list(rows), schema={"item": pl.String, **workload.columns}, orient="row").write_parquet(buffer)
+    store.create(layout.PREVIEW, buffer.getvalue())
+
+
+def die_with_parent() -> None:
+    """Wait for the death of the process that started this one, and follow it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

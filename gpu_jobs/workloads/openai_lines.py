@@ -1,0 +1,130 @@
+"""The OpenAI Batch format: what a line of an input file must be, and what the lines of the other files are.
+
+From OpenAI's API reference (Batch, "The request input object" and "The request output object", read 2026-11). A line
+that cannot be a request at all has an `error` and no response; a request that is refused has a response with its HTTP
+status and an error body, as the endpoint itself would answer.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+_UNUSABLE = "line:"
+_REFUSED = "request:"
+
+
+class Line(NamedTuple):
+    """One line of an input file."""
+
+    number: int
+    """From 1."""
+    custom_id: str
+    """ "" if it has none."""
+    body: str
+    """JSON; "" if there is none to be answered."""
+    problem: str
+    """Why it is no request, as `problem_of` makes it; "" if it is one."""
+
+
+class Problem(NamedTuple):
+    """Why a line has no answer."""
+
+    is_refused: bool
+    """It is a request, and the endpoint would answer 400."""
+    code: str
+    message: str
+
+
+def unusable(code: str, message: str) -> str:
+    """A line that is no request, as an item's error."""
+    return f"{_UNUSABLE}{code}: {message}"
+
+
+def refused(code: str, message: str) -> str:
+    """A request that the endpoint refuses, as an item's error."""
+    return f"{_REFUSED}{code}: {message}"
+
+
+def problem_of(error: str) -> Problem:
+    """Back from an item's error; one that does not come from here is an error of the server."""
+    for prefix, is_refused in ((_UNUSABLE, False), (_REFUSED, True)):
+        if error.startswith(prefix):
+            code, _, message = error.removeprefix(prefix).partition(": ")
+            return Problem(is_refused, code, message)
+    return Problem(is_refused=False, code="server_error", message=error)
+
+
+def read_lines(lines: Iterator[bytes], endpoint: str, seen: set[str]) -> Iterator[Line]:
+    """Check each line; empty ones are skipped. `seen`: the `custom_id`s that are taken, which this adds to."""
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            custom_id, body, problem = _check(line, endpoint, seen)
+            yield Line(number, custom_id, body, problem)
+
+
+def _check(line: bytes, endpoint: str, seen: set[str]) -> tuple[str, str, str]:
+    """The line's `custom_id` and body, as far as it has them, and what is wrong with it."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return "", "", unusable("invalid_json_line", "This line is not parseable as valid JSON.")
+    if not isinstance(found, dict):
+        return "", "", unusable("invalid_json_line", "This line is valid JSON, but not an object.")
+    problem = _problem_of_id(found.get("custom_id"), seen)
+    custom_id = found["custom_id"] if isinstance(found.get("custom_id"), str) else ""
+    if not problem:
+        seen.add(custom_id)
+        problem = _problem(found, endpoint)
+    return custom_id, "" if problem else json.dumps(found["body"]), problem
+
+
+def _problem_of_id(custom_id: Any, seen: set[str]) -> str:
+    if not custom_id:
+        return unusable("missing_required_parameter", "Missing required parameter: 'custom_id'.")
+    if not isinstance(custom_id, str):
+        return unusable("invalid_type", f"Invalid type for 'custom_id': expected a string, got {custom_id!r}.")
+    if custom_id in seen:
+        message = f"The custom_id '{custom_id}' is a duplicate of another request's; it must be unique in a batch."
+        return unusable("duplicate_custom_id", message)
+    return ""
+
+
+def _problem(found: Mapping[str, Any], endpoint: str) -> str:
+    for name in ("method", "url", "body"):
+        if name not in found:
+            return unusable("missing_required_parameter", f"Missing required parameter: '{name}'.")
+    if found["method"] != "POST":
+        return unusable("invalid_method", f"Invalid method {found['method']!r}: only POST is supported.")
+    if found["url"] not in ENDPOINTS:
+        return unusable("invalid_url", f"Invalid url {found['url']!r}: use one of {', '.join(ENDPOINTS)}.")
+    if found["url"] != endpoint:
+        return unusable("invalid_url", f"The url '{found['url']}' is not this batch's endpoint, {endpoint}.")
+    if not isinstance(found["body"], dict):
+        return unusable("invalid_type", "Invalid type for 'body': expected an object.")
+    return ""
+
+
+def answered(item: str, custom_id: str, body: Mapping[str, Any]) -> str:
+    """A line of the output file."""
+    return _line(item, custom_id, {"status_code": 200, "request_id": short_id("req", item), "body": body}, None)
+
+
+def unanswered(item: str, custom_id: str, problem: Problem) -> str:
+    """A line of the error file."""
+    if not problem.is_refused:
+        return _line(item, custom_id, None, {"code": problem.code, "message": problem.message})
+    error = {"message": problem.message, "type": "invalid_request_error", "param": None, "code": problem.code}
+    response = {"status_code": 400, "request_id": short_id("req", item), "body": {"error": error}}
+    return _line(item, custom_id, response, None)
+
+
+def short_id(kind: str, item: str) -> str:
+    """An id that only the item decides."""
+    return f"{kind}_{hashlib.sha256(item.encode()).hexdigest()[:24]}"
+
+
+def _line(item: str, custom_id: str, response: Any, error: Any) -> str:
+    line = {"id": short_id("batch_req", item), "custom_id": custom_id or None, "response": response, "error": error}
+    return json.dumps(line) + "\n"

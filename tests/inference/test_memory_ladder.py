@@ -1,0 +1,86 @@
+"""What happens when memory runs out: fewer at a time, then fewer bits, then the item's own error."""
+
+import pytest
+import torch
+
+from gpu_jobs.workloads import load_workload
+from gpu_jobs.workloads.engines.transformers import TransformersEngine
+
+ITEMS = [{"item": f"item-{place}", "text": f"text {place}"} for place in range(4)]
+
+
+@pytest.fixture
+def small_memory(monkeypatch):
+    """Memory holds a model of so many bits, and so many requests at a time."""
+    calls = []
+
+    def limit(*, precisions, at_once=1):
+        run = TransformersEngine._greedy
+
+        def greedy(engine, requests):
+            def continuous(several, slots, real=engine._continuous.run):
+                precision = engine.facts["precision"].partition(":")[0]
+                calls.append((precision, slots))
+                if precision not in precisions or slots > at_once:
+                    raise torch.OutOfMemoryError("CUDA out of memory")
+                return real(several, slots)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(engine._continuous, "run", continuous)
+                return run(engine, requests)
+
+        monkeypatch.setattr(TransformersEngine, "_greedy", greedy)
+        return calls
+
+    return limit
+
+
+def ready(llama, **params):
+    workload = load_workload("generate", {"model": llama, "max_new_tokens": 4, **params})
+    workload.setup("cpu")
+    return workload
+
+
+def test_first_fewer_at_a_time(llama, small_memory):
+    """Halved until it fits, for good: the next window begins there."""
+    calls = small_memory(precisions={"fp32"}, at_once=4)
+    workload = ready(llama)
+    inputs = [workload.load(item) for item in ITEMS]
+
+    assert len(workload.infer(inputs)) == len(workload.infer(inputs)) == 4
+
+    assert calls == [("fp32", 16), ("fp32", 8), ("fp32", 4), ("fp32", 4)]
+    assert workload.facts["precision"].startswith("fp32")
+
+
+@pytest.mark.parametrize(("fits", "found"), [({"int8"}, "int8"), ({"int4"}, "int4")])
+def test_then_fewer_bits(llama, small_memory, fits, found):
+    """One at a time is too much: the model is loaded again in 8 bits, then in 4; the manifest will say why."""
+    small_memory(precisions=fits, at_once=64)
+    workload = ready(llama)
+
+    rows = workload.infer([workload.load(item) for item in ITEMS])
+
+    assert [len(row["text"]) > 0 for (row,) in rows] == [True] * 4
+    before = {"int8": "fp32", "int4": "int8"}[found]
+    assert workload.facts["precision"] == f"{found}: memory ran out in {before}, at one text at a time"
+
+
+def test_a_precision_that_was_asked_for_is_kept(llama, small_memory):
+    """Then an item that does not fit alone is an error of its own."""
+    small_memory(precisions=set())
+    workload = ready(llama, precision="fp32")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        workload.infer([workload.load(ITEMS[0])])
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4", "bf16"])
+def test_every_precision_answers(llama, precision):
+    """On a CPU too, though slower there."""
+    workload = ready(llama, precision=precision)
+
+    ((row,),) = workload.infer([workload.load(ITEMS[0])])
+
+    assert row["completion_tokens"] > 0
+    assert workload.facts["precision"] == f"{precision}: asked for"

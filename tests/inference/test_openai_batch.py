@@ -1,0 +1,222 @@
+"""OpenAI Batch files: every good line answered, every bad one in the error file with its code."""
+
+import json
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from havoc import finish
+from openai.types import Batch, BatchError, Completion, CreateEmbeddingResponse
+from openai.types.chat import ChatCompletion
+from openai.types.shared import ErrorObject
+from tiny_models import CONTEXT
+
+from gpu_jobs.campaign import open_campaign
+from gpu_jobs.collect import collect
+from gpu_jobs.dataset import read_sources
+from gpu_jobs.errors import ItemError
+from gpu_jobs.jobs import Policy
+from gpu_jobs.split import CampaignSpec
+from gpu_jobs.workloads import load_workload
+
+CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+
+
+def a_line(custom_id, body, url=CHAT, **changes):
+    line = {"custom_id": custom_id, "method": "POST", "url": url, "body": {"model": "m", **body}, **changes}
+    return json.dumps({key: value for key, value in line.items() if value is not None})
+
+
+def chat(text, **fields):
+    return {"messages": [{"role": "user", "content": text}], "max_tokens": 4, **fields}
+
+
+BAD = {
+    "no json": ("{broken", "invalid_json_line"),
+    "no object": ("[1, 2]", "invalid_json_line"),
+    "no id": (a_line(None, chat("x")), "missing_required_parameter"),
+    "odd id": (a_line(7, chat("x")), "invalid_type"),
+    "repeated id": (a_line("first", chat("x")), "duplicate_custom_id"),
+    "no method": (a_line("a", chat("x"), method=None), "missing_required_parameter"),
+    "odd method": (a_line("b", chat("x"), method="GET"), "invalid_method"),
+    "unknown url": (a_line("c", chat("x"), url="/v1/moderations"), "invalid_url"),
+    "other url": (a_line("d", {"input": "x"}, url=EMBEDDINGS), "invalid_url"),
+    "no body": (json.dumps({"custom_id": "e", "method": "POST", "url": CHAT}), "missing_required_parameter"),
+    "odd body": (json.dumps({"custom_id": "f", "method": "POST", "url": CHAT, "body": "x"}), "invalid_type"),
+}
+REFUSED = {
+    "too long": (a_line("g", chat("x" * CONTEXT)), "context_length_exceeded"),
+    "no room": (a_line("h", chat("x", max_tokens=CONTEXT)), "context_length_exceeded"),
+    "no messages": (a_line("i", {"messages": []}), "empty_array"),
+    "nothing said": (a_line("j", chat(" ")), "empty_string"),
+    "no prompt at all": (a_line("k", {}), "missing_required_parameter"),
+    "odd number": (a_line("l", chat("x", temperature="hot")), "invalid_type"),
+    "too hot": (a_line("m", chat("x", temperature=3)), "invalid_value"),
+    "tools": (a_line("n", chat("x", tools=[{"type": "function"}])), "unsupported_parameter"),
+    "a picture": (
+        a_line("o", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}),
+        "unsupported_value",
+    ),
+}
+
+
+@pytest.fixture
+def ask(tmp_path):
+    """What a workload makes of the lines of a file: rows or errors, by line number."""
+
+    def asked(lines, model, endpoint=CHAT):
+        path = tmp_path / "requests.jsonl"
+        path.write_text("\n".join(lines) + "\n")
+        workload = load_workload("openai-batch", {"model": model, "endpoint": endpoint})
+        workload.setup("cpu")
+        found = []
+        for item in workload.items(read_sources(str(path), suffixes=workload.suffixes)):
+            try:
+                ((row,),) = workload.infer([workload.load(item)])
+                found.append(json.loads(row["body"]))
+            except ItemError as error:
+                found.append(str(error))
+        return found
+
+    return asked
+
+
+@pytest.mark.parametrize("name", [*BAD, *REFUSED])
+def test_a_bad_line_has_its_code(ask, llama, name):
+    """A line that is no request, or one that the endpoint would refuse; its neighbour is answered."""
+    line, code = (BAD | REFUSED)[name]
+
+    first, found = ask([a_line("first", chat("hello")), line], llama)
+
+    assert first["choices"]
+    kind = "line" if name in BAD else "request"
+    assert found.startswith(f"{kind}:{code}: ")
+
+
+def test_chat_is_answered_as_openais_types_read(ask, llama):
+    """Also with a system prompt, with parts of text, and with a stop string, which the answer does not hold."""
+    system = {"messages": [{"role": "system", "content": "Be brief"}, *chat("hello")["messages"]], "max_tokens": 8}
+    parts = {"messages": [{"role": "user", "content": [{"type": "text", "text": "hello"}]}], "max_tokens": 8}
+
+    bodies = ask([a_line("a", system), a_line("b", parts), a_line("c", chat("hello", max_tokens=8))], llama)
+
+    found = [ChatCompletion.model_validate({**body, "created": 0}) for body in bodies]
+    assert found[1].choices[0].message.content == found[2].choices[0].message.content
+    assert found[0].usage.prompt_tokens > found[1].usage.prompt_tokens
+    assert all(each.usage.completion_tokens <= 8 for each in found)
+    text = found[2].choices[0].message.content
+    (stopped,) = ask([a_line("c", chat("hello", max_tokens=8, stop=[text[2]]))], llama)
+    assert stopped["choices"][0]["message"]["content"] == text[: text.index(text[2])]
+    assert stopped["choices"][0]["finish_reason"] == "stop"
+
+
+def test_completions_and_embeddings_are_answered_as_openais_types_read(ask, llama, bert):
+    """A prompt as text or as tokens; one text to embed or several."""
+    text, tokens = ask(
+        [
+            a_line("a", {"prompt": "hello", "max_tokens": 4}, COMPLETIONS),
+            a_line("b", {"prompt": [9, 10], "max_tokens": 4}, COMPLETIONS),
+        ],
+        llama,
+        COMPLETIONS,
+    )
+    assert Completion.model_validate({**text, "created": 0}).usage.prompt_tokens == len("hello")
+    assert Completion.model_validate({**tokens, "created": 0}).usage.prompt_tokens == 2
+
+    inputs = {"a": "x", "b": ["x", "y z"], "c": "", "d": "x" * 200}
+    one, two, empty, long = ask(
+        [a_line(name, {"input": each}, EMBEDDINGS) for name, each in inputs.items()],
+        bert,
+        EMBEDDINGS,
+    )
+    first, second = (CreateEmbeddingResponse.model_validate(body) for body in (one, two))
+    assert [each.index for each in second.data] == [0, 1]
+    assert first.data[0].embedding == pytest.approx(second.data[0].embedding, abs=1e-5)
+    assert (empty.split(": ")[0], long.split(": ")[0]) == ("request:empty_string", "request:context_length_exceeded")
+
+
+def test_a_line_draws_by_its_own_seed(ask, llama):
+    """With `seed`, the same line gives the same text; without, the campaign's seed decides."""
+    lines = [a_line("a", chat("hello", temperature=2, max_tokens=12, seed=seed)) for seed in (1, 2)]
+
+    first, again, other = (ask([line], llama)[0] for line in (lines[0], lines[0], lines[1]))
+
+    assert first == again
+    assert first["choices"] != other["choices"]
+
+
+def read_files(campaign, manifest):
+    """Output lines, error lines and the batch object."""
+    bodies = {each.key.rpartition("/")[2]: campaign.store.get(each.key).decode() for each in manifest.exports}
+    output, errors = (list(map(json.loads, bodies[name].splitlines())) for name in ("output.jsonl", "error.jsonl"))
+    return output, errors, Batch.model_validate_json(bodies["batch.json"])
+
+
+@pytest.fixture
+def opened(tmp_path, llama):
+    def open_it(lines, policy, **changes):
+        path = tmp_path / "requests.jsonl"
+        path.write_text("\n".join(lines) + "\n")
+        spec = CampaignSpec(
+            store_root=str(tmp_path / "store"),
+            dataset=str(path),
+            workload="openai-batch",
+            params={"model": llama},
+            **changes,
+        )
+        return open_campaign(spec, policy)
+
+    return open_it
+
+
+@pytest.mark.slow
+def test_ten_thousand_lines_are_all_accounted_for(opened):
+    """Each of the bad lines many times among good ones, on two GPU workers: no line is lost, none is in both files."""
+    bad = [line for line, _ in (BAD | REFUSED).values()]
+    good = 10_000 - 40 * len(bad)
+    lines = [a_line("first", chat("hello"))]
+    lines += [a_line(f"good-{n}", chat(f"hello {n % 97}", max_tokens=1 + n % 4)) for n in range(good - 1)]
+    for n in range(40):
+        where = 1 + n * 200
+        lines[where:where] = [line if n == 0 else line.replace('_id": "', f'_id": "{n}-') for line in bad]
+    policy = Policy(max_workers=2)
+    campaign = opened(lines, policy)
+
+    output, errors, batch = read_files(campaign, finish(campaign, policy))
+
+    assert len(lines) == 10_000
+    assert (batch.status, batch.request_counts.completed + batch.request_counts.failed) == ("completed", 10_000)
+    answered = [line["custom_id"] for line in output]
+    assert len(output) == len(set(answered))
+    for line in output:
+        assert line["error"] is None
+        assert line["response"]["status_code"] == 200
+        ChatCompletion.model_validate(line["response"]["body"])
+    codes = Counter(code_of(line) for line in errors)
+    assert len(output) + sum(codes.values()) == 10_000
+    assert codes["context_length_exceeded"] == 80
+    assert codes["invalid_json_line"] == 80
+    assert codes["empty_array"] == codes["empty_string"] == 40
+    assert {code for _, code in (BAD | REFUSED).values()} == set(codes)
+
+
+def code_of(line):
+    """As OpenAI's own types read an error line."""
+    if line["response"] is None:
+        return BatchError.model_validate(line["error"]).code
+    assert line["response"]["status_code"] == 400
+    return ErrorObject.model_validate(line["response"]["body"]["error"]).code
+
+
+def test_a_batch_that_expires_keeps_what_was_answered(opened):
+    """The deadline passes before a GPU worker runs: the files are there, and every open line says why."""
+    lines = [a_line(f"good-{n}", chat("hello")) for n in range(3)] + ["{broken"]
+    campaign = opened(lines, Policy())
+    *_, last = campaign.run(Policy(deadline=datetime.now(UTC) - timedelta(seconds=1)), tick_s=0.1)
+    assert "deadline" in last.closed
+
+    output, errors, batch = read_files(campaign, collect(campaign.store, campaign.plan))
+
+    assert (output, batch.status, batch.request_counts.failed) == ([], "expired", 4)
+    assert [code_of(line) for line in errors] == ["batch_expired"] * 3 + ["invalid_json_line"]
+    assert [line["custom_id"] for line in errors] == ["good-0", "good-1", "good-2", None]
