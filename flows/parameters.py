@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.config import JsonDict
 from pydantic_settings import SettingsConfigDict
 
-from gpu_jobs.jobs import Policy
+from gpu_jobs.jobs import Objective, Policy
 from gpu_jobs.platforms import ADAPTERS
 from gpu_jobs.split import CampaignSpec
 from gpu_jobs.workloads.base import Params
@@ -70,8 +70,8 @@ class Where(Section):
     platforms: list[Literal["local", "cloud_run", "modal", "runpod"]] = Field(
         default=["local"],
         title="Platforms",
-        description="Where GPU workers may run; the cheapest offer is taken. local: processes of the machine that runs "
-        "the flow",
+        description="Where GPU workers may run; the best mix of their offers is taken. local: processes of the machine "
+        "that runs the flow",
         json_schema_extra={"items": {"type": "string", "enum": [*ADAPTERS]}, "minItems": 1},
     )
     store_root: str = Field(
@@ -103,6 +103,17 @@ class Limits(Section):
         description="GPU workers end at it, and what they have finished is published; a time without a zone is UTC. "
         "Empty: none",
         json_schema_extra=_may_be_empty,
+    )
+
+    objective: Objective = Field(
+        default=_POLICY.objective,
+        title="Aim",
+        description="Within budget and deadline. balanced: a tenth more dollars for a tenth less time",
+    )
+    gpus: list[str] = Field(
+        default=[],
+        title="GPU types",
+        description="Such as L4 or A100; empty: all that the platforms offer",
     )
 
     @field_validator("deadline")
@@ -165,6 +176,24 @@ class Advanced(Section):
         title="Fruitless GPU jobs",
         description="So many in a row that end without a result and the campaign is closed",
     )
+    max_wait_hours: float = Field(
+        default=_POLICY.max_wait_hours,
+        gt=0,
+        title="Wait for capacity, hours",
+        description="With nothing alive and no platform that has capacity, the campaign is closed after so long",
+    )
+    hedge_share: float = Field(
+        default=_POLICY.hedge_share,
+        ge=0,
+        le=1,
+        title="Hedge share",
+        description="Of all dollars, how much may go into second attempts at the last chunks; 0: none",
+    )
+    is_canary_first: bool = Field(
+        default=_POLICY.is_canary_first,
+        title="Canary",
+        description="One GPU worker measures cold start and speed, and finds what is broken, before the others start",
+    )
     max_quarantined_share: float = Field(
         default=_POLICY.max_quarantined_share,
         ge=0,
@@ -222,7 +251,7 @@ class CampaignParameters(Section):
     def policy(self) -> Policy:
         """What may be used; a resume may change it."""
         asked = {**self.limits.model_dump(), **self.advanced.model_dump(include=_POLICY_FIELDS)}
-        return Policy(platforms=tuple(self.where.platforms), **asked)
+        return Policy(**{**asked, "platforms": tuple(self.where.platforms), "gpus": tuple(self.limits.gpus)})
 
     def spec(self, scheduled_for: datetime) -> CampaignSpec:
         """What determines the rows, and where they go."""

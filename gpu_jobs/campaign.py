@@ -11,6 +11,7 @@ import polars as pl
 from gpu_jobs import layout
 from gpu_jobs.background import Background
 from gpu_jobs.collect import Manifest, newest_manifest
+from gpu_jobs.dispatch import Decision
 from gpu_jobs.errors import CampaignError, RefusedError, SupersededError
 from gpu_jobs.jobs import Policy
 from gpu_jobs.journal import Journal
@@ -133,7 +134,7 @@ class Campaign:
         state = self.journal.read()
         observer = Observer(self.ledger, self.plan, state.opened.policy if state.opened else Policy())
         observer.look(must_survey=True)
-        return observer.progress(state, observer.seen_by_heartbeats(state), "")
+        return observer.progress(state, observer.seen_by_heartbeats(state), Decision(actions=(), reason=""))
 
     def outputs(self) -> pl.LazyFrame:
         """The published rows, in item order. Raises `CampaignError` if nothing was published yet."""

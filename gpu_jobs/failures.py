@@ -137,7 +137,7 @@ TREATMENTS = {
     Failure.REJECTED: Treatment(remedy=Remedy.DROP_OFFER, budget=1),
     Failure.IMAGE: Treatment(remedy=Remedy.BREAKER, budget=2),
     Failure.MODEL_LOAD: Treatment(remedy=Remedy.BREAKER, budget=2),
-    Failure.OUT_OF_MEMORY: Treatment(remedy=Remedy.MORE_MEMORY, budget=1),
+    Failure.OUT_OF_MEMORY: Treatment(remedy=Remedy.MORE_MEMORY, budget=3),
     Failure.USER_CODE: Treatment(remedy=Remedy.BREAKER, budget=3),
     Failure.POISON_ITEM: Treatment(remedy=Remedy.SPLIT, budget=None, is_error=False),
     Failure.TIMEOUT: Treatment(remedy=Remedy.BREAKER, budget=3),
@@ -145,7 +145,8 @@ TREATMENTS = {
     Failure.UNKNOWN: Treatment(remedy=Remedy.BREAKER, budget=3),
 }
 """Budgets of a GPU job's failures. A poison item's is `Policy.max_crashes`; `judge` sees to it, no GPU job ends by it.
-Half of the memory ladder is the GPU worker's own: it halves its micro-batch before its GPU job ever fails of it."""
+Of the memory ladder the first steps are the GPU worker's own. Once its GPU job fails of it, GPUs with no more memory
+are used no more, if there is a larger one; the budget counts only if there is none."""
 
 _WORDS = (
     (Failure.OUT_OF_MEMORY, r"out of memory|\boom\b|cuda error: out|exit code 137"),

@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 from gpu_jobs.offers import Offer
+
+Objective = Literal["cheapest", "balanced", "fastest"]
+"""What a campaign is to be within budget and deadline. Balanced: a tenth more dollars for a tenth less time."""
 
 
 class Phase(StrEnum):
@@ -28,6 +32,9 @@ class Policy:
     """What an opened campaign may do, and how patient it is. A resume may change all of it."""
 
     platforms: tuple[str, ...] = ("local",)
+    gpus: tuple[str, ...] = ()
+    """GPU types that may be used, such as "L4" or "A100"; empty: all that a platform offers."""
+    objective: Objective = "cheapest"
     max_workers: int = 2
     """GPU workers alive at once, over all platforms."""
     budget_usd: float | None = None
@@ -48,6 +55,12 @@ class Policy:
     """Attempts at one chunk, whatever their ends, before the campaign is closed as not getting on."""
     max_idle_jobs: int = 3
     """GPU jobs in a row that end without a single commit before the campaign is closed as broken."""
+    max_wait_hours: float = 6.0
+    """With nothing alive and no platform that has capacity, the campaign is closed after so long."""
+    hedge_share: float = 0.05
+    """Of all dollars, how much may go into second attempts at chunks that others hold; 0: none."""
+    is_canary_first: bool = False
+    """Let one GPU worker measure speed before the others start, unless everything is free."""
     max_quarantined_share: float = 0.5
     """Of all items, by crashes and by error rows; above it the campaign is closed. Checked from 20 items on."""
 

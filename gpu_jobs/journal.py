@@ -118,14 +118,10 @@ class JournalState:
         return [entry.order for name, entry in self.orders.items() if name not in ended]
 
     @property
-    def idle_jobs_in_a_row(self) -> int:
-        """GPU jobs that have ended since the last opening or the last one that got something done."""
-        count = 0
-        for entry in reversed(self.entries):
-            if isinstance(entry, Opened) or (isinstance(entry, Ended) and entry.items_done > 0):
-                break
-            count += isinstance(entry, Ended)
-        return count
+    def ends_of_opening(self) -> list[Ended]:
+        """GPU jobs that have ended since the last opening, in order."""
+        last = max((at for at, entry in enumerate(self.entries) if isinstance(entry, Opened)), default=0)
+        return [entry for entry in self.entries[last:] if isinstance(entry, Ended)]
 
     def refusal(self, entry: JournalEntry) -> CampaignError | None:
         """Why `entry` may not come next; None if it may."""

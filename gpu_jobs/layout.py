@@ -6,6 +6,7 @@ ATTEMPTS = "attempts/"
 PARTS = "parts/"
 SETTLED = "settled/"
 WANTED = "wanted/"
+HEDGES = "hedges/"
 WORKERS = "workers/"
 MANIFESTS = "manifests/"
 REPORT = "report.html"
@@ -67,6 +68,11 @@ def settled(chunk_id: str) -> str:
 
 def wanted(chunk_id: str) -> str:
     return f"{WANTED}{chunk_id}.json"
+
+
+def hedge(chunk_id: str, number: int) -> str:
+    """That another attempt may begin beside attempt `number`."""
+    return f"{HEDGES}{chunk_id}.{number:04d}.json"
 
 
 def worker(boot: str) -> str:

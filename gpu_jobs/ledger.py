@@ -247,6 +247,15 @@ class Ledger:
         """Ids of all chunks ever asked for."""
         return {layout.stem(entry.key) for entry in self.store.list(layout.WANTED)}
 
+    def hedge(self, chunk: Chunk, number: int, reason: str) -> None:
+        """Let another attempt begin while attempt `number` still lives."""
+        self.store.create(layout.hedge(chunk.id, number), reason.encode())
+
+    def hedged(self) -> set[tuple[str, int]]:
+        """Chunk ids and attempts beside which another may begin."""
+        names = (entry.key.removeprefix(layout.HEDGES).split(".") for entry in self.store.list(layout.HEDGES))
+        return {(chunk_id, int(number)) for chunk_id, number, _ in names}
+
     def beat(self, heartbeat: Heartbeat) -> float:
         """Overwrite our heartbeat; return the store's stamp."""
         return self.store.put(layout.worker(heartbeat.boot), _HEARTBEAT.dump_json(heartbeat))

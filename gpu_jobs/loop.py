@@ -9,12 +9,11 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 
 from gpu_jobs.background import Background
-from gpu_jobs.dispatch import CloseCampaign, Decision, StartJob, StopJob, decide
+from gpu_jobs.dispatch import CloseCampaign, Decision, HedgeChunk, StartJob, StopJob, decide
 from gpu_jobs.errors import CampaignError, NoCapacityError, OutcomeUnknownError, RejectedError, SupersededError
 from gpu_jobs.failures import Failure, classify
 from gpu_jobs.jobs import Handle, Observation, Order, Phase, Policy
@@ -57,8 +56,7 @@ class Loop:
         self._observer = Observer(ledger, plan, policy)
         self._handles: dict[str, Handle] = {}
         self._seen: dict[str, Observation] = {}
-        self._refusals: dict[str, str] = {}
-        """By platform; a new opening asks again, since a setting may have been corrected."""
+        self._given_up: dict[str, StopJob] = {}
         self.is_over = False
 
     def open(self) -> None:
@@ -81,11 +79,10 @@ class Loop:
         self._act(decision, state)
         state = self._journal.read()
         self.is_over = state.closed is not None and not state.live_orders
-        return self._observer.progress(state, seen, decision.reason)
+        return self._observer.progress(state, seen, decision)
 
     def _decide(self, state: JournalState, seen: Mapping[str, Observation]) -> Decision:
-        view = replace(self._observer.view(state, seen), refusals=self._refusals)
-        return decide(view, self._offers, self._policy, datetime.now(UTC))
+        return decide(self._observer.view(state, seen), self._offers, self._policy, datetime.now(UTC))
 
     def stop(self, reason: str) -> None:
         """Close the campaign and end its GPU jobs, within the time that an interrupted flow has."""
@@ -157,15 +154,18 @@ class Loop:
     ) -> None:
         name = ordered.order.name
         now = datetime.now(UTC)
+        failure = None if because else _failure(observation, error, self._observer.lives.why_over(name))
+        if stop := self._given_up.get(name):
+            because, failure = because or f"stopped: {stop.reason}", stop.failure
         never_ran = observation.phase is Phase.GONE and not self._observer.has_lived(name)
         ended = Ended(
             order=name,
             reason=because or observation.reason or observation.phase.value,
             detail=observation.detail,
-            items_done=self._observer.items_done_by(name),
-            spent_usd=0.0 if never_ran else self._observer.job_usd(ordered, now),
+            items_done=self._observer.lives.items_done_by(name),
+            spent_usd=0.0 if never_ran else self._observer.lives.usd(ordered, now),
             at=now,
-            failure=None if because else _failure(observation, error, self._observer.why_over(name)),
+            failure=failure,
         )
         with suppress(CampaignError):  # another flow run has noted it
             self._append(ended)
@@ -174,17 +174,24 @@ class Loop:
         for action in decision.actions:
             match action:
                 case StartJob():
-                    self._start_job(action, state)
-                case StopJob(order=order):
-                    self._stop_job(order)
+                    if not self._start_job(action, state):
+                        return  # another entry came first: decide again
+                    state = self._journal.read()
+                    if state.entries[-1].kind != "ordered":
+                        return  # it is over already, so much has changed
+                case StopJob():
+                    self._given_up[action.order] = action
+                    self._stop_job(action.order)
+                case HedgeChunk(chunk=chunk, reason=reason):
+                    self._observer.hedge(chunk, reason)
                 case CloseCampaign(reason=reason):
                     closed = Closed(reason=reason, opener=self._opener, at=datetime.now(UTC))
                     self._journal.append(closed, upon=state)  # if another came first, we decide again
 
-    def _start_job(self, action: StartJob, state: JournalState) -> None:
+    def _start_job(self, action: StartJob, state: JournalState) -> bool:
+        """Order it, then start it; False if another entry came first."""
         now = datetime.now(UTC)
-        job_hours = action.offer.job_hours(self._policy.job_hours)
-        expires_at = now + timedelta(hours=job_hours)
+        expires_at = now + timedelta(hours=action.hours)
         if self._policy.deadline is not None:
             expires_at = min(expires_at, self._policy.deadline)
         order = Order(
@@ -196,17 +203,16 @@ class Loop:
             reserved_usd=worst_case_usd(action.offer, action.num_workers, (expires_at - now) / timedelta(hours=1)),
         )
         if not self._journal.append(Ordered(order=order, opener=self._opener, reason=action.reason, at=now), state):
-            return  # another entry came first: decide again
+            return False
         try:
             platform = self._platform(action.offer.platform)
             self._handles[order.name] = self._background.run(start_once(platform, order))
         except (NoCapacityError, RejectedError) as error:
-            if isinstance(error, RejectedError):
-                self._refusals[action.offer.platform] = str(error)
             gone = Observation(phase=Phase.GONE, reason=str(error))
             self._end_order(self._journal.read().orders[order.name], gone, error=error)
         except OutcomeUnknownError:
-            return  # looked up at every turn until its platform must know
+            pass  # looked up at every turn until its platform must know
+        return True
 
     def _stop_job(self, order: str) -> None:
         if handle := self._handles.get(order):

@@ -4,17 +4,18 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import zip_longest
 from typing import Any
 
 import polars as pl
 
-from gpu_jobs.dispatch import CampaignView, JobView
-from gpu_jobs.jobs import Observation, Order, Phase, Policy
+from gpu_jobs.chunks import Chunk
+from gpu_jobs.dispatch import CampaignView, Decision, JobView
+from gpu_jobs.jobs import Observation, Phase, Policy
 from gpu_jobs.journal import Ended, JournalState, Ordered
 from gpu_jobs.ledger import Heartbeat, Ledger, Plan
-from gpu_jobs.money import CLASSES, billed_s, classes_of, usd_for
-from gpu_jobs.survey import Survey
+from gpu_jobs.lives import Lives, lease_views, order_end
+from gpu_jobs.money import CLASSES
+from gpu_jobs.survey import Lease, Survey
 
 _SURVEY_SHARE = 0.1
 """Of the loop's time that surveys may take: with many chunks they come less often."""
@@ -30,10 +31,10 @@ COST_COLUMNS: dict[str, Any] = {
     "billed_s": pl.Float64,
     **{f"{name}_s": pl.Float64 for name in CLASSES},
 }
-_LIFE = ("starting", "model_load", "working", "idle")
 OVER = ("succeeded", "failed", "cancelled")
 """Statuses of a GPU job of which nothing runs any more."""
 _STARTING = Observation(phase=Phase.STARTING)
+_NO_DECISION = Decision(actions=(), reason="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,8 @@ class JobStatus:
     reason: str
     seconds: Mapping[str, float]
     """GPU worker seconds by class, added up."""
+    stall: str = ""
+    """What is the matter with it while it lives, such as "starved"; "" if nothing is."""
     log: str = ""
     """End of its log, if its platform shows it while it runs; once it is over, in any case."""
 
@@ -79,6 +82,8 @@ class Progress:
     spent_usd: float
     """By all GPU jobs ever, an estimate; those that run count so far."""
     decision: str
+    stall: str = ""
+    """What is the matter if nothing can be started; "" if nothing is."""
     closed: str = ""
     """Why the campaign is closed; "" while it runs."""
 
@@ -97,15 +102,16 @@ class Observer:
         self._survey = Survey(ledger, plan.cuts)
         self._survey_due_at = 0.0
         self._exhausted = ""
-        self._over: dict[str, Heartbeat] = {}
-        self._beats: list[Heartbeat] = []
-        self._seen_at: dict[str, float] = {}
+        self._over: dict[str, tuple[Heartbeat, float]] = {}
+        self.lives = Lives(())
+        self._newest: dict[Chunk, Lease] = {}
+        self._progress: dict[str, tuple[int, float]] = {}
         self._settled_before: int | None = None
         self._items_done = 0
 
     def look(self, *, must_survey: bool) -> None:
         """Read heartbeats, and the survey if it is due."""
-        self._beats = [*self._over.values(), *self._live_beats()]
+        self.lives = Lives([*self._over.values(), *self._live_beats()])
         if must_survey or time.monotonic() >= self._survey_due_at:
             self._look_around()
 
@@ -114,54 +120,87 @@ class Observer:
         self._survey.refresh_all()
         self._exhausted = self._find_exhausted()
         if self._settled_before is None:
-            done_before = sum(beat.items_done for beat in self._beats)
+            done_before = sum(beat.items_done for beat in self.lives.all)
             self._settled_before = self._plan.num_items - self._survey.items_left - done_before
         took_s = time.monotonic() - began
         self._survey_due_at = time.monotonic() + max(_MIN_SURVEY_PAUSE_S, took_s / _SURVEY_SHARE)
 
-    def _live_beats(self) -> list[Heartbeat]:
-        live = []
-        for beat, at in self._ledger.heartbeats(without=self._over):
-            self._seen_at[beat.boot] = at
-            if beat.status == "over":
-                self._over[beat.boot] = beat
-            live.append(beat)
+    def _live_beats(self) -> list[tuple[Heartbeat, float]]:
+        live = list(self._ledger.heartbeats(without=self._over))
+        self._over.update({beat.boot: (beat, at) for beat, at in live if beat.status == "over"})
         return live
 
     def _find_exhausted(self) -> str:
         still_open = {found.chunk for window in self._survey.windows for found in window.open}
-        for chunk, lease in self._survey.newest_attempts().items():
+        self._newest = self._survey.newest_attempts()
+        for chunk, lease in self._newest.items():
             if lease.ended and lease.number >= self._policy.max_attempts and chunk in still_open:
                 return chunk.id
         return ""
 
     def view(self, state: JournalState, seen: Mapping[str, Observation]) -> CampaignView:
         """What `decide` gets to know."""
-        ends = [entry for entry in state.entries if isinstance(entry, Ended)]
         live = state.live_orders
+        now = datetime.now(UTC)
+        jobs = [self._job_view(state.orders[order.name], seen.get(order.name, _STARTING), now) for order in live]
+        chunks_left = sum(len(window.open) for window in self._survey.windows)
+        is_tail = chunks_left <= sum(job.workers_alive for job in jobs)
         return CampaignView(
             num_items=self._plan.num_items,
             items_left=self._survey.items_left,
             quarantined_items=self._survey.quarantined_items,
-            chunks_left=sum(len(window.open) for window in self._survey.windows),
+            chunks_left=chunks_left,
             exhausted_chunk=self._exhausted,
-            jobs=[_job_view(order, seen.get(order.name, _STARTING)) for order in live],
-            idle_jobs_in_a_row=state.idle_jobs_in_a_row,
-            last_failure=f"{ends[-1].reason} {self.why_over(ends[-1].order)}".strip() if ends else "",
+            jobs=jobs,
+            ends=[order_end(self.lives, state.orders[end.order], end) for end in state.ends_of_opening],
+            leases=lease_views(self.lives, state.orders, self._newest, self._ledger.hedged()) if is_tail else (),
+            evidence=self.lives.evidence(state.orders),
+            opened_for_s=(now - state.opened.at).total_seconds() if state.opened else 0.0,
             reserved_usd=sum(order.reserved_usd for order in live),
-            spent_usd=sum(end.spent_usd for end in ends),
+            spent_usd=sum(end.spent_usd for end in state.ended.values()),
+            hedged_usd=self.lives.hedged_usd(state.orders),
             closed=state.closed.reason if state.closed else "",
             closed_for_s=(datetime.now(UTC) - state.closed.at).total_seconds() if state.closed else 0.0,
         )
 
-    def progress(self, state: JournalState, seen: Mapping[str, Observation], decision: str) -> Progress:
+    def hedge(self, chunk_id: str, reason: str) -> None:
+        """Let a second attempt begin at a chunk that somebody holds."""
+        chunk = Chunk.parse(chunk_id)
+        self._ledger.hedge(chunk, self._newest[chunk].number, reason)
+
+    def _job_view(self, ordered: Ordered, seen: Observation, now: datetime) -> JobView:
+        name = ordered.order.name
+        beats = self.lives.of(name)
+        return JobView(
+            order=name,
+            offer=ordered.order.offer,
+            num_workers=ordered.order.num_workers,
+            workers_alive=seen.workers_alive,
+            is_starting=seen.phase is Phase.STARTING,
+            age_s=(now - ordered.at).total_seconds(),
+            items_done=self.lives.items_done_by(name),
+            has_lived=bool(beats),
+            workers_idle=sum(beat.status == "idle" for beat in beats),
+            silent_s=self._silent_s(name),
+        )
+
+    def _silent_s(self, order: str) -> float:
+        """Since its items were last seen to grow, or its first GPU worker to live."""
+        items = self.lives.items_done_by(order) if self.has_lived(order) else -1
+        before, since = self._progress.get(order, (-1, time.monotonic()))
+        if items != before or items < 0:
+            since = time.monotonic()
+        self._progress[order] = (items, since)
+        return time.monotonic() - since
+
+    def progress(self, state: JournalState, seen: Mapping[str, Observation], decision: Decision) -> Progress:
         """What people get to know."""
         view = self.view(state, seen)
-        computed = (self._settled_before or 0) + sum(beat.items_done for beat in self._beats)
+        computed = (self._settled_before or 0) + sum(beat.items_done for beat in self.lives.all)
         settled = view.num_items - view.items_left
         at_most = view.num_items if view.items_left == 0 else view.num_items - 1
         now = datetime.now(UTC)
-        accrued_usd = sum(self.job_usd(state.orders[order.name], now) for order in state.live_orders)
+        accrued_usd = sum(self.lives.usd(state.orders[order.name], now) for order in state.live_orders)
         self._items_done = max(self._items_done, settled, min(computed, at_most))
         return Progress(
             num_items=view.num_items,
@@ -169,15 +208,16 @@ class Observer:
             items_left=view.items_left,
             quarantined_items=view.quarantined_items,
             chunks_left=view.chunks_left,
-            jobs=tuple(self._job_status(entry, state, seen) for entry in state.orders_of_opening),
+            jobs=tuple(self._job_status(entry, state, seen, decision) for entry in state.orders_of_opening),
             spent_usd=view.spent_usd + accrued_usd,
-            decision=decision,
+            decision=decision.reason,
+            stall=decision.stall or "",
             closed=view.closed,
         )
 
     def seen_by_heartbeats(self, state: JournalState) -> dict[str, Observation]:
         """What heartbeats alone tell of live GPU jobs, for those who cannot ask the platforms."""
-        alive = [beat.order for beat in self._beats if beat.status != "over"]
+        alive = [beat.order for beat in self.lives.all if beat.status != "over"]
         return {
             order.name: Observation(phase=Phase.RUNNING, workers_alive=alive.count(order.name))
             for order in state.live_orders
@@ -186,9 +226,9 @@ class Observer:
 
     def cost_row(self, ordered: Ordered, state: JournalState) -> dict[str, str | int | float]:
         """What one GPU job has cost and given, by `COST_COLUMNS`."""
-        status = self._job_status(ordered, state, self.seen_by_heartbeats(state))
+        status = self._job_status(ordered, state, self.seen_by_heartbeats(state), _NO_DECISION)
         end = state.ended.get(ordered.order.name)
-        seconds = self._classes(ordered, end.at if end else datetime.now(UTC), is_over=end is not None)
+        seconds = self.lives.classes(ordered, end.at if end else datetime.now(UTC), is_over=end is not None)
         if end and not end.spent_usd and not self.has_lived(ordered.order.name):
             seconds = dict.fromkeys(CLASSES, 0.0)
         return {
@@ -203,71 +243,22 @@ class Observer:
             **{f"{name}_s": value for name, value in seconds.items()},
         }
 
-    def job_usd(self, ordered: Ordered, until: datetime) -> float:
-        """What a GPU job has cost up to now or its end, by its offer's rules; never more than its reservation."""
-        lives = self._lives_s(ordered, until)
-        billed = sum(billed_s(ordered.order.offer, lived_s) for _, lived_s in lives)
-        return min(ordered.order.reserved_usd, usd_for(ordered.order.offer, billed))
-
-    def _classes(self, ordered: Ordered, until: datetime, *, is_over: bool) -> dict[str, float]:
-        """Every second that is billed for a GPU job, by class."""
-        total = dict.fromkeys(CLASSES, 0.0)
-        for beat, lived_s in self._lives_s(ordered, until):
-            billed = billed_s(ordered.order.offer, lived_s)
-            seconds = dict(beat.seconds) if beat else {}
-            if beat and beat.items_done:  # error rows are no use to anybody
-                failed_s = seconds.get("working", 0.0) * beat.items_failed / beat.items_done
-                seconds["quarantined"] = seconds.get("quarantined", 0.0) + failed_s
-            before_s = self._began_at(beat) - ordered.at.timestamp() if beat else 0.0
-            is_well = beat is not None and (beat.status == "over" or not is_over)
-            for name, value in classes_of(billed, seconds, before_s, is_over=is_well).items():
-                total[name] += value
-        return total
-
-    def _began_at(self, beat: Heartbeat) -> float:
-        return self._seen_at[beat.boot] - sum(beat.seconds.get(name, 0.0) for name in _LIFE)
-
-    def _lives_s(self, ordered: Ordered, until: datetime) -> list[tuple[Heartbeat | None, float]]:
-        """Each GPU worker of a GPU job and how long it lived; a container that was restarted is several of them."""
-        lives: list[tuple[Heartbeat | None, float]] = []
-        for slot in range(ordered.order.num_workers):
-            beats = [beat for beat in self._beats if (beat.order, beat.slot) == (ordered.order.name, slot)]
-            beats.sort(key=self._began_at)
-            since = ordered.at.timestamp()
-            for beat, follower in zip_longest(beats, beats[1:]):
-                ended = until.timestamp()
-                if beat.status == "over":
-                    ended = min(ended, self._seen_at[beat.boot])
-                elif follower is not None:
-                    ended = min(ended, self._began_at(follower))
-                lives.append((beat, max(0.0, ended - since)))
-                since = max(since, ended)
-            if not beats:
-                lives.append((None, max(0.0, until.timestamp() - since)))
-        return lives
-
     def has_lived(self, order: str) -> bool:
         """Some GPU worker of it has given a sign of life."""
-        return any(beat.order == order for beat in self._beats)
-
-    def items_done_by(self, order: str) -> int:
-        return sum(beat.items_done for beat in self._beats if beat.order == order)
-
-    def why_over(self, order: str) -> str:
-        """What its GPU workers say of their ends."""
-        reasons = {beat.reason for beat in self._beats if beat.order == order and beat.reason}
-        return "; ".join(sorted(reasons))
+        return bool(self.lives.of(order))
 
     def _reason(self, order: str, end: Ended | None) -> str:
         """The platform's word, unless it is only "succeeded", and the GPU workers' own."""
         words = [end.reason] if end and end.reason != "succeeded" else []
-        return ": ".join(filter(None, [*words, self.why_over(order)]))
+        return ": ".join(filter(None, [*words, self.lives.why_over(order)]))
 
-    def _job_status(self, ordered: Ordered, state: JournalState, seen: Mapping[str, Observation]) -> JobStatus:
+    def _job_status(
+        self, ordered: Ordered, state: JournalState, seen: Mapping[str, Observation], decision: Decision
+    ) -> JobStatus:
         order = ordered.order
         end = state.ended.get(order.name)
         observation = seen.get(order.name, _STARTING)
-        beats = [beat for beat in self._beats if beat.order == order.name]
+        beats = self.lives.of(order.name)
         alive = [beat for beat in beats if beat.status != "over"] if end is None else []
         return JobStatus(
             order=order.name,
@@ -280,23 +271,13 @@ class Observer:
             items_failed=sum(beat.items_failed for beat in beats),
             items_per_s=sum(beat.items_per_s for beat in alive),
             gpu_use="; ".join(sorted({beat.gpu for beat in beats})),
-            usd=end.spent_usd if end else self.job_usd(ordered, datetime.now(UTC)),
+            usd=end.spent_usd if end else self.lives.usd(ordered, datetime.now(UTC)),
             status=_status(end, observation),
             reason=self._reason(order.name, end),
             seconds=_added_up(beats),
             log=(end or observation).detail,
+            stall="" if end else decision.stalls.get(order.name, ""),
         )
-
-
-def _job_view(order: Order, seen: Observation) -> JobView:
-    is_starting = seen.phase is Phase.STARTING
-    return JobView(
-        order=order.name,
-        offer=order.offer,
-        num_workers=order.num_workers,
-        workers_alive=seen.workers_alive,
-        is_starting=is_starting,
-    )
 
 
 def _status(end: Ended | None, seen: Observation) -> str:

@@ -131,7 +131,7 @@ def _row(job: JobStatus) -> Row:
     is_over = job.status in OVER
     return {
         "GPU job": job.order,
-        "status": job.status,
+        "status": f"{job.status}: {job.stall}" if job.stall else job.status,
         "platform": job.platform,
         "offer": job.machine,
         "GPU workers": str(job.workers) if is_over else f"{job.workers_alive} of {job.workers}",

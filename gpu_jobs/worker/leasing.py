@@ -96,15 +96,32 @@ class LeaseFinder:
             leases = self._survey.leases(window) if window.open else {}
             is_alive = self._alive_boots(window.open, leases)
             candidates = self._rotated(window.open)
+            held: list[tuple[OpenChunk, Lease]] = []
             while candidates and lost < _LOST_BEFORE_LISTING:
                 found = candidates.pop()
                 last = leases.get(found.chunk)
-                if self._is_given(found.chunk) or (last and not self._may_follow(found.chunk, last, is_alive)):
+                if last and not self._may_follow(found.chunk, last, is_alive):
+                    held.append((found, last))
+                    continue
+                if self._is_given(found.chunk):
                     continue
                 leased = self._lease(found, last)
                 lost = lost + 1 if leased is None else 0
                 if leased is not None:
                     yield leased
+            if held and len(held) == len(window.open) and (hedge := self._hedge(held)):
+                yield hedge
+
+    def _hedge(self, held: list[tuple[OpenChunk, Lease]]) -> Leased | None:
+        """Others hold all that is left: begin a second attempt beside one of theirs, if the campaign wants one."""
+        wanted = self._ledger.hedged()
+        for found, last in held:
+            is_mine = self._holder(found.chunk, last.number) == self._boot
+            if (found.chunk.id, last.number) in wanted and not is_mine and not last.ended:
+                attempt = Attempt(chunk=found.chunk, number=last.number + 1, boot=self._boot, follows="hedge")
+                if self._ledger.begin(attempt) and not self._ledger.is_settled(found.chunk):
+                    return self._take_over(Leased(attempt=attempt, crashes=found.crashes))
+        return None
 
     def _rotated(self, found: list[OpenChunk]) -> list[OpenChunk]:
         """Backwards, to be popped, from a random place on and around."""
@@ -133,8 +150,7 @@ class LeaseFinder:
         chunk = leased.chunk
         if not last.ended:
             self._ledger.end(chunk, last.number, AttemptEnd(cause=Cause.LOST, detail="its heartbeat went stale"))
-        leased.parts = self._ledger.adopt_parts(chunk)
-        leased.left = subtract(chunk, (part.range for part in leased.parts))
+        self._take_over(leased)
         ends = self._ledger.ends(chunk, last.number)
         items_left = sum(piece.num_items for piece in leased.left)
         verdict = judge(ends, inherited=leased.crashes, items_left=items_left, max_crashes=self._policy.max_crashes)
@@ -149,6 +165,12 @@ class LeaseFinder:
             )
         )
         return None
+
+    def _take_over(self, leased: Leased) -> Leased:
+        """Go on after the parts that there are."""
+        leased.parts = self._ledger.adopt_parts(leased.chunk)
+        leased.left = subtract(leased.chunk, (part.range for part in leased.parts))
+        return leased
 
     def _alive_boots(self, found: list[OpenChunk], leases: dict[Chunk, Lease]) -> Callable[[Chunk, Lease], bool]:
         """Who holds the running attempts among `found`, by their heartbeats; each heartbeat is read once.

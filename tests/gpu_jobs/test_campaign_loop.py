@@ -7,6 +7,7 @@ import pytest
 
 from gpu_jobs import layout
 from gpu_jobs.errors import SupersededError
+from gpu_jobs.failures import Failure
 from gpu_jobs.journal import Ended, Journal, Opened, Ordered
 from gpu_jobs.testing import FakeClock, a_policy, an_offer
 
@@ -113,20 +114,22 @@ def test_a_platform_that_does_not_answer_for_a_while_costs_nothing(new_world):
     assert (ended.reason, ended.items_done) == ("succeeded", 6)
 
 
-def test_no_capacity_ends_the_order_and_another_is_tried(new_world):
-    """The order is over for nothing, the next has another name."""
+def test_no_capacity_ends_the_order_and_fewer_gpu_workers_are_asked_for(new_world):
+    """The order is over for nothing, and is no error; the next has another name."""
     world = new_world("no_capacity")
 
     progress = world.run_to_the_end()
 
-    refused = next(entry for entry in world.entries if isinstance(entry, Ended))
-    assert (refused.reason, refused.spent_usd) == ("no l4 is free", 0.0)
+    first = next(entry for entry in world.entries if isinstance(entry, Ended))
+    assert (first.reason, first.failure, first.spent_usd) == ("no l4 is free", Failure.NO_CAPACITY, 0.0)
+    orders = [entry.order for entry in world.entries if isinstance(entry, Ordered)]
+    assert [order.num_workers for order in orders][:2] == [2, 1]
+    assert len({order.name for order in orders}) == len(orders)
     assert progress.is_complete
-    assert len({entry.order.name for entry in world.entries if isinstance(entry, Ordered)}) == 2
 
 
-def test_a_platform_that_rejects_our_request_is_asked_once(new_world):
-    """With no other platform the campaign is closed with its words; a resume asks again, since it may be corrected."""
+def test_a_rejected_order_drops_its_offer(new_world):
+    """Asking again would fail alike: closed with the platform's words; a resume asks again, it may be corrected."""
     world = new_world("rejected")
 
     progress = world.run_to_the_end()
@@ -135,6 +138,27 @@ def test_a_platform_that_rejects_our_request_is_asked_once(new_world):
     assert progress.closed.startswith("fake refuses: ")
     assert "is not a request we understand" in progress.closed
     assert world.run_to_the_end().is_complete
+
+
+def test_where_one_offer_is_rejected_another_is_used(new_world):
+    """The dearer one, and the first is never asked for again."""
+    offers = [an_offer(gpu="t4", usd_per_hour=0.1), an_offer(gpu="l4")]
+    world = new_world("rejected", offers=offers)
+
+    progress = world.run_to_the_end()
+
+    assert progress.is_complete
+    assert [entry.order.offer.gpu for entry in world.entries if isinstance(entry, Ordered)] == ["t4", "l4"]
+
+
+def test_a_platform_that_rejects_two_offers_is_asked_no_more(new_world):
+    """It is not the GPU type, then; the third is left alone."""
+    world = new_world("rejected", "rejected", offers=[an_offer(gpu=gpu) for gpu in ("t4", "l4", "h100")])
+
+    progress = world.run_to_the_end()
+
+    assert world.platform.num_starts == 2
+    assert progress.closed.startswith("fake refuses: ")
 
 
 def test_gpu_jobs_that_get_nothing_done_close_the_campaign(new_world):
@@ -195,9 +219,9 @@ def test_a_budget_that_is_too_small_starts_nothing(new_world):
     """Closed with both sums in the reason; a resume with more goes on."""
     world = new_world(offers=[an_offer(usd_per_hour=1.0)])
 
-    progress = world.run_to_the_end(replace(POLICY, budget_usd=1.0, job_hours=1.0))
+    progress = world.run_to_the_end(replace(POLICY, budget_usd=0.4, job_hours=1.0))
 
-    assert progress.closed == "$2.33 for 2 GPU workers exceed the $1.00 left of the budget"
+    assert progress.closed == "$2.33 for 2 GPU workers exceed the $0.40 left of the budget"
     assert world.platform.num_starts == 0
     assert world.run_to_the_end(replace(POLICY, budget_usd=3.0, job_hours=1.0)).is_complete
 

@@ -192,4 +192,4 @@ def test_the_last_opened_or_closed_rules():
     assert state.closed is None
     assert [order.name for order in state.live_orders] == ["job-b"]
     assert [entry.order.name for entry in state.orders_of_opening] == ["job-b"]
-    assert (JournalState(tuple(before)).idle_jobs_in_a_row, state.idle_jobs_in_a_row) == (1, 0)
+    assert (len(JournalState(tuple(before)).ends_of_opening), len(state.ends_of_opening)) == (1, 0)

@@ -261,3 +261,31 @@ def test_only_attempts_up_to_the_limit_are_begun(world):
         world.holder.ledger.end(chunk, number, AttemptEnd(cause=Cause.STOPPED))
 
     assert world.other.lease() is None
+
+
+def test_a_second_attempt_begins_beside_a_living_one_only_where_it_is_wanted():
+    """Whoever settles first counts; the other's work is dropped, and its attempt is called lost by nobody."""
+    clock = FakeClock()
+    store = MemoryStore(clock=clock)
+    plan = plan_campaign(store, num_items=4, cuts=(0, 4))
+    slow, idle, third = (
+        FakeGpuWorker(store, plan, POLICY, boot=boot, monotonic=clock) for boot in ("slow", "idle", "third")
+    )
+    held = slow.lease()
+    slow.compute(held)
+    slow.beat()
+    before = idle.lease()
+    idle.ledger.hedge(held.chunk, 1, "it is slow")
+
+    second = idle.lease()
+    idle.beat()
+    idle.work_through(second)
+    slow.work_through(held)
+
+    assert before is None
+    assert (second.leased.attempt.number, second.leased.attempt.follows) == (2, "hedge")
+    assert third.lease() is None
+    settlement = idle.ledger.settlement(Chunk(0, 4))
+    assert (settlement.boot, settlement.attempt) == ("idle", 2)
+    assert slow.settler.lost_races == 1
+    assert idle.ledger.ends(Chunk(0, 4), 2) == []

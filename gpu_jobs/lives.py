@@ -1,0 +1,168 @@
+"""What GPU workers' heartbeats tell of a GPU job: what it did, what it cost, how fast it started and worked. Pure."""
+
+from collections.abc import Container, Iterable, Mapping
+from datetime import datetime
+from itertools import zip_longest
+
+from gpu_jobs.chunks import Chunk
+from gpu_jobs.dispatch import Evidence, LeaseView, OrderEnd
+from gpu_jobs.journal import Ended, Ordered
+from gpu_jobs.ledger import Heartbeat
+from gpu_jobs.money import CLASSES, billed_s, classes_of, usd_for
+from gpu_jobs.offers import OfferKey
+from gpu_jobs.survey import Lease
+
+_LIFE = ("starting", "model_load", "working", "idle")
+
+
+class Lives:
+    """All GPU workers of a campaign, each with the store's stamp of its last sign of life."""
+
+    def __init__(self, beats: Iterable[tuple[Heartbeat, float]]) -> None:
+        self._by_order: dict[str, list[Heartbeat]] = {}
+        self._seen_at: dict[str, float] = {}
+        for beat, at in beats:
+            self._by_order.setdefault(beat.order, []).append(beat)
+            self._seen_at[beat.boot] = at
+
+    @property
+    def all(self) -> list[Heartbeat]:
+        return [beat for beats in self._by_order.values() for beat in beats]
+
+    def of(self, order: str) -> list[Heartbeat]:
+        return self._by_order.get(order, [])
+
+    def items_done_by(self, order: str) -> int:
+        return sum(beat.items_done for beat in self.of(order))
+
+    def why_over(self, order: str) -> str:
+        """What its GPU workers say of their ends."""
+        return "; ".join(sorted({beat.reason for beat in self.of(order) if beat.reason}))
+
+    def seen_at(self, beat: Heartbeat) -> float:
+        """The store's stamp of its last sign of life."""
+        return self._seen_at[beat.boot]
+
+    def began_at(self, beat: Heartbeat) -> float:
+        """By the store's clock."""
+        return self._seen_at[beat.boot] - sum(beat.seconds.get(name, 0.0) for name in _LIFE)
+
+    def usd(self, ordered: Ordered, until: datetime) -> float:
+        """What a GPU job has cost up to `until`, by its offer's rules; never more than is reserved for it."""
+        offer = ordered.order.offer
+        billed = sum(billed_s(offer, lived_s) for _, lived_s in self._lives_s(ordered, until))
+        return min(ordered.order.reserved_usd, usd_for(offer, billed))
+
+    def classes(self, ordered: Ordered, until: datetime, *, is_over: bool) -> dict[str, float]:
+        """Every second that is billed for a GPU job, by class of the waste ledger."""
+        total = dict.fromkeys(CLASSES, 0.0)
+        for beat, lived_s in self._lives_s(ordered, until):
+            billed = billed_s(ordered.order.offer, lived_s)
+            before_s = self.began_at(beat) - ordered.at.timestamp() if beat else 0.0
+            is_well = beat is not None and (beat.status == "over" or not is_over)
+            for name, value in classes_of(billed, _account(beat), before_s, is_over=is_well).items():
+                total[name] += value
+        return total
+
+    def evidence(self, orders: Mapping[str, Ordered]) -> dict[OfferKey, Evidence]:
+        """What was measured on each offer; a GPU worker counts from its first item on."""
+        found: dict[OfferKey, Evidence] = {}
+        for name, ordered in orders.items():
+            for beat in self.of(name):
+                if not beat.items_done:
+                    continue
+                known = found.get(ordered.order.offer.key, Evidence())
+                ready_s = beat.seconds.get("starting", 0.0) + beat.seconds.get("model_load", 0.0)
+                start_s = self.began_at(beat) + ready_s - ordered.at.timestamp()
+                found[ordered.order.offer.key] = Evidence(
+                    items=known.items + beat.items_done,
+                    working_s=known.working_s + beat.seconds.get("working", 0.0),
+                    starts=known.starts + 1,
+                    start_s=known.start_s + max(0.0, start_s),
+                )
+        return found
+
+    def hedged_usd(self, orders: Mapping[str, Ordered]) -> float:
+        """What went into work that another GPU worker had settled first."""
+        return sum(
+            usd_for(ordered.order.offer, beat.seconds.get("hedged", 0.0))
+            for name, ordered in orders.items()
+            for beat in self.of(name)
+        )
+
+    def _lives_s(self, ordered: Ordered, until: datetime) -> list[tuple[Heartbeat | None, float]]:
+        """Each GPU worker of a GPU job and how long it lived; a container that was restarted is several of them."""
+        lives: list[tuple[Heartbeat | None, float]] = []
+        for slot in range(ordered.order.num_workers):
+            beats = sorted((beat for beat in self.of(ordered.order.name) if beat.slot == slot), key=self.began_at)
+            since = ordered.at.timestamp()
+            for beat, follower in zip_longest(beats, beats[1:]):
+                ended = until.timestamp()
+                if beat.status == "over":
+                    ended = min(ended, self._seen_at[beat.boot])
+                elif follower is not None:
+                    ended = min(ended, self.began_at(follower))
+                lives.append((beat, max(0.0, ended - since)))
+                since = max(since, ended)
+            if not beats:
+                lives.append((None, max(0.0, until.timestamp() - since)))
+        return lives
+
+
+def order_end(lives: Lives, ordered: Ordered, end: Ended) -> OrderEnd:
+    """One GPU job that is over, for `decide`."""
+    return OrderEnd(
+        offer=ordered.order.offer,
+        num_workers=ordered.order.num_workers,
+        at=end.at,
+        items_done=end.items_done,
+        failure=end.failure,
+        is_stopped=end.reason.startswith("stopped") and end.failure is None,
+        told=f"{end.reason} {lives.why_over(end.order)}".strip(),
+    )
+
+
+def lease_views(
+    lives: Lives, orders: Mapping[str, Ordered], newest: Mapping[Chunk, Lease], hedged: Container[tuple[str, int]]
+) -> list[LeaseView]:
+    """The chunks in hand, for `decide`; what is left of each is reckoned by its GPU worker's pace.
+
+    Args:
+        lives: whose heartbeats name them.
+        orders: all GPU jobs.
+        newest: the newest attempt at each chunk, by the last survey.
+        hedged: attempts beside which another may begin.
+    """
+    now = max((lives.seen_at(beat) for beat in lives.all), default=0.0)
+    views = []
+    for beat in lives.all:
+        ordered = orders.get(beat.order)
+        if ordered is None or beat.status != "working":
+            continue
+        for chunk in map(Chunk.parse, beat.leases):
+            lease = newest.get(chunk)
+            if lease is None or lease.ended:
+                continue
+            age_s = max(0.0, now - lease.began_at)
+            views.append(
+                LeaseView(
+                    chunk=chunk.id,
+                    offer=ordered.order.offer,
+                    items_left=max(1, round(chunk.num_items - beat.items_per_s * age_s)),
+                    items_per_s=beat.items_per_s,
+                    age_s=age_s,
+                    is_hedged=(chunk.id, lease.number) in hedged,
+                )
+            )
+    return views
+
+
+def _account(beat: Heartbeat | None) -> dict[str, float]:
+    """A GPU worker's own account; the share of error rows is of no use to anybody."""
+    if beat is None:
+        return {}
+    seconds = dict(beat.seconds)
+    if beat.items_failed and beat.items_done:
+        failed_s = seconds.get("working", 0.0) * beat.items_failed / beat.items_done
+        seconds["quarantined"] = seconds.get("quarantined", 0.0) + failed_s
+    return seconds

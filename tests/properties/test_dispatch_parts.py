@@ -1,0 +1,262 @@
+"""Parts of `decide`, each in a few scenes: the mix, the money, stalls, the last chunks."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from gpu_jobs.dispatch import (
+    CampaignView,
+    CloseCampaign,
+    Evidence,
+    HedgeChunk,
+    JobView,
+    LeaseView,
+    Stall,
+    StartJob,
+    StopJob,
+    decide,
+)
+from gpu_jobs.failures import Failure
+from gpu_jobs.money import worst_case_usd
+from gpu_jobs.testing import a_policy, an_offer
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+CHEAP = an_offer(platform="cheap", usd_per_hour=0.4, cold_start_p50_s=120.0, cold_start_p90_s=300.0, max_workers=100)
+DEAR = an_offer(platform="dear", usd_per_hour=1.0, cold_start_p50_s=20.0, cold_start_p90_s=60.0, max_workers=100)
+FAST = an_offer(platform="fast", usd_per_hour=8.0, speed=4.0, cold_start_p50_s=20.0, max_workers=100)
+
+
+def a_job(offer=CHEAP, **changes):
+    job = JobView(
+        order="job-1", offer=offer, num_workers=4, workers_alive=4, is_starting=False, age_s=600.0, items_done=40,
+        has_lived=True,
+    )  # fmt: skip
+    return replace(job, **changes)
+
+
+def a_view(items_left=36_000, **changes):
+    """An hour's work of ten GPU workers that do an item a second, by measurement."""
+    view = CampaignView(
+        num_items=40_000,
+        items_left=items_left,
+        quarantined_items=0,
+        chunks_left=max(1, items_left // 100),
+        evidence={CHEAP.key: Evidence(items=10_000, working_s=10_000, starts=9, start_s=9 * 120.0)},
+    )
+    return replace(view, **changes)
+
+
+def started(decision):
+    found = {}
+    for action in decision.actions:
+        if isinstance(action, StartJob):
+            found[action.offer.platform] = found.get(action.offer.platform, 0) + action.num_workers
+    return found
+
+
+def choose(view, offers, **policy):
+    return decide(view, offers, a_policy(**{"max_workers": 50, **policy}), NOW)
+
+
+def test_with_time_enough_the_cheapest_gpu_workers_do_it_all():
+    """As many as cost hardly more than few."""
+    found = started(choose(a_view(), [CHEAP, DEAR], deadline=NOW + timedelta(hours=3)))
+
+    assert set(found) == {"cheap"}
+
+
+def test_what_the_cheap_ones_cannot_do_in_time_the_dear_ones_do():
+    """Only eight cheap GPU workers may be had: they are all taken, and dear ones fill up."""
+    scarce = replace(CHEAP, max_alive=8)
+
+    found = started(choose(a_view(), [scarce, DEAR], deadline=NOW + timedelta(hours=1)))
+
+    assert found["cheap"] == 8
+    assert 2 <= found["dear"] <= 5
+
+
+def test_the_fastest_way_takes_all_gpu_workers_that_may_be_had():
+    """The fast ones first."""
+    assert started(choose(a_view(), [CHEAP, FAST], objective="fastest")) == {"fast": 50}
+
+
+def test_the_balanced_way_lies_in_between():
+    """Cheaper than the fastest, sooner than the cheapest."""
+    counts = {
+        objective: sum(started(choose(a_view(), [CHEAP], objective=objective)).values())
+        for objective in ("cheapest", "balanced", "fastest")
+    }
+
+    assert counts["cheapest"] < counts["balanced"] <= counts["fastest"]
+
+
+def test_where_few_gpu_workers_are_allowed_faster_ones_are_paid_for():
+    """Two slow ones would miss the deadline; two fast ones do not."""
+    found = started(choose(a_view(), [CHEAP, FAST], max_workers=3, deadline=NOW + timedelta(hours=1.2)))
+
+    assert found.get("fast", 0) >= 2
+
+
+def test_no_gpu_worker_starts_that_could_not_pay_back_its_cold_start():
+    """A minute's work is left for those alive; a cold start takes two."""
+    view = a_view(items_left=240, chunks_left=30, jobs=[a_job()])
+
+    decision = choose(view, [CHEAP], objective="fastest")
+
+    assert decision.actions == ()
+    assert "more would not pay" in decision.reason
+
+
+def test_measured_speed_counts_more_than_the_price_list():
+    """A platform that turns out ten times slower loses the rest of the work."""
+    slow = Evidence(items=1_000, working_s=10_000)
+    view = a_view(evidence={CHEAP.key: slow, DEAR.key: Evidence(items=10_000, working_s=10_000)}, jobs=[a_job()])
+
+    stopped = choose(view, [CHEAP, DEAR], max_workers=4)
+    after = choose(replace(view, jobs=()), [CHEAP, DEAR], max_workers=4)
+
+    (stop,) = stopped.actions
+    assert isinstance(stop, StopJob)
+    assert "elsewhere, cold starts included" in stop.reason
+    assert set(started(after)) == {"dear"}
+
+
+def test_a_price_that_changes_moves_the_rest_of_the_work():
+    """The offers' price of today counts, not that of the order."""
+    view = a_view(jobs=[a_job()])
+
+    assert started(choose(view, [CHEAP, DEAR])).keys() == {"cheap"}
+    (stop,) = choose(view, [replace(CHEAP, usd_per_hour=4.0), DEAR]).actions
+    assert isinstance(stop, StopJob)
+
+
+@pytest.mark.parametrize("gpus", [("L4",), ("nvidia l4",), ("l4", "h100")])
+def test_only_allowed_gpu_types_are_used(gpus):
+    """By the words of their names; an L40S is no L4."""
+    offers = [an_offer(gpu=gpu, usd_per_hour=usd) for gpu, usd in (("L40S", 0.1), ("NVIDIA L4", 1.0), ("A100", 0.1))]
+
+    (action,) = choose(
+        CampaignView(num_items=9, items_left=9, quarantined_items=0, chunks_left=9), offers, gpus=gpus
+    ).actions
+
+    assert action.offer.gpu == "NVIDIA L4"
+
+
+def test_a_gpu_type_that_nobody_offers_closes_the_campaign():
+    """And is named."""
+    (action,) = choose(a_view(), [CHEAP], gpus=("B200",)).actions
+
+    assert isinstance(action, CloseCampaign)
+    assert action.reason == "no platform offers B200"
+
+
+def test_a_deadline_that_is_too_near_starts_nothing():
+    """Nobody pays for a cold start that ends after it."""
+    (action,) = choose(a_view(), [CHEAP], deadline=NOW + timedelta(seconds=90)).actions
+
+    assert isinstance(action, CloseCampaign)
+    assert "too near for a GPU worker to start" in action.reason
+
+
+def test_a_small_budget_buys_short_gpu_jobs():
+    """Their worst case is within what is left, and long enough for the work."""
+    view = a_view(items_left=3_600, spent_usd=1.0)
+
+    decision = choose(view, [CHEAP], budget_usd=2.2, job_hours=12.0)
+
+    (action,) = decision.actions
+    assert worst_case_usd(CHEAP, action.num_workers, action.hours) <= 1.2
+    assert action.hours * action.num_workers >= 1.0
+
+
+def test_near_the_budget_those_at_work_go_on_and_no_other_starts():
+    """Named as waiting for budget only when nothing is left at work."""
+    view = a_view(jobs=[a_job(num_workers=1, workers_alive=1)], spent_usd=9.0, reserved_usd=0.95)
+
+    decision = choose(view, [CHEAP], budget_usd=10.0)
+
+    assert decision.actions == ()
+    assert "left of the budget" in decision.reason
+
+
+def test_a_canary_goes_alone_until_it_has_measured():
+    """Then the others follow; where all is free there is none."""
+    fresh = CampaignView(num_items=900, items_left=900, quarantined_items=0, chunks_left=90)
+
+    first = choose(fresh, [CHEAP], is_canary_first=True)
+    meanwhile = choose(
+        replace(fresh, jobs=[a_job(num_workers=1, workers_alive=1, items_done=0)]), [CHEAP], is_canary_first=True
+    )
+    free = choose(fresh, [replace(CHEAP, usd_per_hour=0.0)], is_canary_first=True)
+
+    assert started(first) == {"cheap": 1}
+    assert meanwhile.actions == ()
+    assert "a canary measures" in meanwhile.reason
+    assert started(free) == {"cheap": 50}
+
+
+@pytest.mark.parametrize(
+    ("changes", "stall"),
+    [
+        ({}, None),
+        ({"is_starting": True, "has_lived": False, "age_s": 100.0}, None),
+        ({"is_starting": True, "has_lived": False, "age_s": 700.0}, Stall.STARTING_TOO_LONG),
+        ({"has_lived": False, "age_s": 1300.0}, Stall.NEVER_STARTED),
+        ({"workers_idle": 4}, Stall.STARVED),
+        ({"silent_s": 1000.0}, Stall.NO_PROGRESS),
+    ],
+)
+def test_every_stall_has_a_name(changes, stall):
+    """By how long it starts, by its idle GPU workers, by its silence."""
+    found = choose(a_view(jobs=[a_job(**changes)]), [CHEAP], max_workers=4).stalls
+
+    assert found == ({} if stall is None else {"job-1": stall})
+
+
+def test_what_never_started_is_stopped_and_held_against_its_platform():
+    """It may be billed."""
+    view = a_view(jobs=[a_job(is_starting=True, has_lived=False, age_s=1300.0, items_done=0)])
+
+    (stop,) = (action for action in choose(view, [CHEAP], max_workers=4).actions if isinstance(action, StopJob))
+
+    assert (stop.order, stop.failure) == ("job-1", Failure.TIMEOUT)
+    assert "22 min ago" in stop.reason
+
+
+def a_lease(**changes):
+    lease = LeaseView(chunk="chunk-1", offer=CHEAP, items_left=1, items_per_s=0.0, age_s=900.0)
+    return replace(lease, **changes)
+
+
+OTHERS = [LeaseView(chunk=f"chunk-{n}", offer=CHEAP, items_left=60, items_per_s=1.0, age_s=40.0) for n in (2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("lease", "hedge_share", "idle", "hedged"),
+    [
+        ({}, 0.05, 1, True),
+        ({}, 0.0, 1, False),
+        ({}, 0.05, 0, False),
+        ({"is_hedged": True}, 0.05, 1, False),
+        ({"items_left": 60, "items_per_s": 0.1}, 0.05, 1, False),
+        ({"items_left": 1, "items_per_s": 0.9}, 0.05, 1, False),
+        ({"items_left": 1, "items_per_s": 0.005}, 0.05, 1, True),
+    ],
+)
+def test_a_second_attempt_is_made_where_it_pays(lease, hedge_share, idle, hedged):
+    """At what cannot be shared, if it ends much sooner, with an idle GPU worker, within the hedge budget."""
+    view = a_view(
+        items_left=121,
+        chunks_left=3,
+        jobs=[a_job(workers_idle=idle)],
+        leases=[a_lease(**lease), *OTHERS],
+        spent_usd=5.0,
+    )
+
+    found = [
+        action for action in choose(view, [CHEAP], hedge_share=hedge_share).actions if isinstance(action, HedgeChunk)
+    ]
+
+    assert [action.chunk for action in found] == (["chunk-1"] if hedged else [])
+    assert all("a second attempt costs" in action.reason for action in found)
