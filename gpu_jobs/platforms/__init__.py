@@ -13,13 +13,10 @@ ADAPTERS = {
     "modal": "gpu_jobs.platforms.modal:ModalPlatform",
     "runpod": "gpu_jobs.platforms.runpod:RunPodPlatform",
 }
-DOCTORS = {
-    "modal": "gpu_jobs.platforms.modal_doctor:checks",
-}
-"""What says whether a platform can be used: a function of the store root that yields `Check`s."""
 
 DOCTORS = {
     "cloud_run": "gpu_jobs.platforms.cloud_run_doctor:checks",
+    "modal": "gpu_jobs.platforms.modal_doctor:checks",
     "runpod": "gpu_jobs.platforms.runpod_doctor:checks",
 }
 """What says whether a platform can be used: a function of the store root that yields `Check`s."""

@@ -47,7 +47,7 @@ def _settings(settings: Settings) -> Check:
         content_hash(settings)
     except RefusedError as error:
         return Check(name="settings", is_ok=False, found=str(error), fix=f"correct {error.field}")
-    found = ", ".join(f"{offer.gpu} x{offer.num_gpus} at ${offer.usd_per_hour:.2f}/h" for offer in offers)
+    found = ", ".join(f"{offer.num_gpus} x {offer.gpu} at ${offer.usd_per_hour:.2f}/h" for offer in offers)
     return Check(name="settings", is_ok=True, found=found)
 
 

@@ -1,36 +1,21 @@
 """What GPUs cost on Modal, and how a GPU job asks for them. Pure."""
 
 import math
-from datetime import date, datetime
+from dataclasses import replace
+from datetime import datetime
 from typing import TypedDict
 
 from gpu_jobs.errors import RefusedError
+from gpu_jobs.image.modal_app import CORES, MEMORY_GIB
 from gpu_jobs.jobs import Order
-from gpu_jobs.offers import Offer
+from gpu_jobs.offers import Offer, offers_of
 from gpu_jobs.settings import Settings
 
-GPU_USD_PER_HOUR = {
-    "cpu": 0.0,
-    "T4": 0.59,
-    "L4": 0.80,
-    "A10": 1.10,
-    "A10G": 1.10,
-    "L40S": 1.95,
-    "A100": 2.10,
-    "A100-40GB": 2.10,
-    "A100-80GB": 2.50,
-    "RTX-PRO-6000": 3.03,
-    "H100": 3.95,
-    "H200": 4.54,
-    "B200": 6.25,
-}
-_CORE_USD_PER_HOUR = 0.0000131 * 3600
-_GIB_USD_PER_HOUR = 0.00000222 * 3600
+_FIELD = "FANFOLD_MODAL_GPUS"
 _MAX_GPUS = 8
 _CAP_HOURS = 24
 """A function call ends by force after this long."""
 _MARGIN_HOURS = 0.5
-_SOURCE = "third-party notes of modal.com/pricing, 2026"
 
 
 class Options(TypedDict, total=False):
@@ -44,7 +29,7 @@ class Options(TypedDict, total=False):
 
 
 def offers_in(settings: Settings) -> list[Offer]:
-    """One for each entry of `modal_gpus`.
+    """One for each entry of `modal_gpus`; of a list of fallbacks at the price of its dearest.
 
     Raises:
         RefusedError: an entry is not a GPU that Modal has.
@@ -59,39 +44,36 @@ def options(order: Order, settings: Settings, now: datetime) -> Options:
     wanted = Options(timeout=3600 * min(_CAP_HOURS, max(1, left_hours)), max_containers=settings.modal_max_containers)
     if "," in offer.gpu:
         return wanted  # deployed with its machine
-    if offer.num_gpus:
-        wanted["gpu"] = offer.gpu if offer.num_gpus == 1 else f"{offer.gpu}:{offer.num_gpus}"
-    wanted["cpu"] = settings.modal_cores * max(1, offer.num_gpus)
-    wanted["memory"] = 1024 * settings.modal_memory_gib * max(1, offer.num_gpus)
+    wanted["gpu"] = offer.gpu if offer.num_gpus == 1 else f"{offer.gpu}:{offer.num_gpus}"
+    wanted["cpu"] = CORES * offer.num_gpus
+    wanted["memory"] = 1024 * MEMORY_GIB * offer.num_gpus
     return wanted
 
 
 def _offer(entry: str, settings: Settings) -> Offer:
-    parsed = [_parsed(each) for each in entry.split(",")]
-    num_gpus = parsed[0][1]
-    if any(number != num_gpus for _, number in parsed):
-        raise RefusedError("FANFOLD_MODAL_GPUS", f"'{entry}': all of a list must have the same number of GPUs")
-    usd = max(GPU_USD_PER_HOUR[gpu] for gpu, _ in parsed)
-    machine_usd = settings.modal_cores * _CORE_USD_PER_HOUR + settings.modal_memory_gib * _GIB_USD_PER_HOUR
-    return Offer(
-        platform="modal",
-        gpu=entry if len(parsed) > 1 else parsed[0][0],
-        num_gpus=num_gpus,
-        region=settings.modal_region or "anywhere",
-        mode="preemptible",
-        usd_per_hour=(usd + machine_usd) * max(1, num_gpus),
-        priced_on=date(2026, 11, 24),
-        price_source=f"{_SOURCE}; {settings.modal_scaledown_s} s idle after the last GPU job come on top",
+    parts = [_listed(each) for each in entry.split(",")]
+    if len({part.num_gpus for part in parts}) > 1:
+        raise RefusedError(_FIELD, f"'{entry}': all of a list must have the same number of GPUs")
+    dearest = max(parts, key=lambda part: part.usd_per_hour)
+    return replace(
+        dearest,
+        gpu=entry if len(parts) > 1 else dearest.gpu,
+        region=settings.modal_region or dearest.region,
+        speed=min(part.speed for part in parts),
+        gpu_memory_gib=min(part.gpu_memory_gib for part in parts),
         max_workers=settings.modal_max_containers,
+        max_alive=settings.modal_max_containers,
         max_hours=_CAP_HOURS - _MARGIN_HOURS,
+        idle_s=float(settings.modal_scaledown_s),
     )
 
 
-def _parsed(gpu: str) -> tuple[str, int]:
-    """GPU type and number, as in "A100:4"."""
-    name, _, number = gpu.partition(":")
-    if name not in GPU_USD_PER_HOUR or not (number or "1").isdecimal() or not 1 <= int(number or 1) <= _MAX_GPUS:
-        raise RefusedError(
-            "FANFOLD_MODAL_GPUS", f"'{gpu}' is none of {', '.join(GPU_USD_PER_HOUR)}, or up to 8 as L4:2"
-        )
-    return name, 0 if name == "cpu" else int(number or 1)
+def _listed(entry: str) -> Offer:
+    """The offer of one GPU type and number, as in "A100-80GB:4"; prices are of one GPU, and grow with their number."""
+    name, _, digits = entry.partition(":")
+    known = {offer.gpu: offer for offer in offers_of("modal") if offer.num_gpus == 1}
+    num_gpus = int(digits or "1") if (digits or "1").isdecimal() else 0
+    if name not in known or not 1 <= num_gpus <= _MAX_GPUS:
+        raise RefusedError(_FIELD, f"'{entry}' is none of {', '.join(known)}, nor up to 8 of them, as L4:2")
+    one = known[name]
+    return replace(one, num_gpus=num_gpus, usd_per_hour=one.usd_per_hour * num_gpus)

@@ -21,6 +21,7 @@ from gpu_jobs.image import modal_worker
 from gpu_jobs.image.modal_app import content_hash, requirements
 from gpu_jobs.jobs import Handle, Phase
 from gpu_jobs.journal import Ended
+from gpu_jobs.offers import offers_of
 from gpu_jobs.platforms import modal_deploy
 from gpu_jobs.platforms.base import start_once
 from gpu_jobs.platforms.modal import ModalPlatform
@@ -321,15 +322,22 @@ async def test_gpu_and_count_of_the_offer_are_what_is_asked_for(bench, cloud):
 
 
 def test_offers_have_a_price_for_the_whole_machine():
-    """The dearest of a list, all GPUs, cores and memory; one offer for each entry."""
-    l4, four, either = offers_in(Settings(modal_gpus=("L4", "A100-80GB:4", "H100,A100-80GB")))
+    """One for each entry, times its GPUs; a list at the price of its dearest and the speed of its slowest."""
+    one, four, either = offers_in(Settings(modal_gpus=("L4", "A100-80GB:4", "H100,A100-80GB")))
+    listed = {offer.gpu: offer for offer in offers_of("modal") if offer.num_gpus == 1}
 
-    machine_usd = 2 * 0.0000131 * 3600 + 16 * 0.00000222 * 3600
-    assert l4.usd_per_hour == pytest.approx(0.80 + machine_usd)
+    assert replace(one, max_workers=100, max_alive=100, max_hours=None) == listed["L4"]
     assert (four.gpu, four.num_gpus) == ("A100-80GB", 4)
-    assert four.usd_per_hour == pytest.approx(4 * (2.50 + machine_usd))
-    assert either.usd_per_hour == pytest.approx(3.95 + machine_usd)
-    assert {offer.max_hours for offer in (l4, four, either)} == {23.5}
+    assert four.usd_per_hour == 4 * listed["A100-80GB"].usd_per_hour
+    assert (either.usd_per_hour, either.speed) == (listed["H100"].usd_per_hour, listed["A100-80GB"].speed)
+    assert {(offer.max_hours, offer.max_alive) for offer in (one, four, either)} == {(23.5, 20)}
+
+
+def test_an_idle_window_is_part_of_the_offer():
+    """So that the forecast and the choice of a platform count it."""
+    (offer,) = offers_in(Settings(modal_scaledown_s=300))
+
+    assert offer.idle_s == 300
 
 
 @pytest.mark.parametrize("gpu", ["V100", "L4:9", "L4:0", "L4:x", "H100:2,A100", ""])
@@ -404,11 +412,11 @@ def test_a_package_that_is_not_here_is_refused():
 
 
 def test_the_image_has_what_a_gpu_worker_needs_and_no_prefect():
-    """The library's dependencies and the extra `gpu`."""
+    """The library's dependencies and the extras `gpu`, `quantize` and `demo`."""
     names = {each.partition(">")[0].partition("=")[0].partition("[")[0] for each in requirements()}
 
-    assert {"polars", "torch", "google-cloud-storage"} <= names
-    assert not {"prefect", "pytest", "modal"} & names
+    assert {"polars", "torch", "google-cloud-storage", "bitsandbytes", "gguf"} <= names
+    assert not {"prefect", "pytest", "google-cloud-run"} & names
 
 
 def test_a_service_account_in_a_secret_is_where_google_s_client_looks(monkeypatch, tmp_path):
@@ -445,10 +453,3 @@ async def test_finished_gpu_jobs_are_struck_off_the_register_after_a_day(bench, 
     assert list(await bench.platform.list_owned(handle.order)) == []
 
     assert await bench.platform.find(handle.order) is None
-
-
-def test_orders_that_expire_late_are_cut_to_what_modal_allows(bench):
-    """A GPU job's hours never reach the platform's own limit."""
-    offer = bench.platform.offers()[0]
-
-    assert replace(offer).job_hours(48) == 23.5
