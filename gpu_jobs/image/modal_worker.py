@@ -141,7 +141,7 @@ def _register(worker_id: str, call_id: str) -> None:
         if known is None or known["call_id"] == call_id:
             at = known["at"] if known else time.time()
             register.put(worker_id, Entry(call_id=call_id, has_started=True, at=at))
-    except modal.Error as error:
+    except (modal.Error, OSError) as error:
         log.warning("Modal's register cannot be written: %s", error)
 
 

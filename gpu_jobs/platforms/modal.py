@@ -32,7 +32,7 @@ _DEADLINE_S = 60.0
 """Of one call; Modal's client tries again for some of it."""
 _FIND_LAG_S = 180.0
 """A lost reply's GPU worker is found when it starts: images have to be pulled."""
-_KEEP_S = 24 * 3600.0
+_KEEP_S = 3600.0
 """Finished GPU jobs are struck off the register by the reaper's listing after this long."""
 _MAX_CALLS = 8
 ResultT = TypeVar("ResultT")

@@ -13,6 +13,7 @@ from modal.exception import (
     AuthError,
     FunctionTimeoutError,
     InternalFailure,
+    InvalidError,
     NotFoundError,
     OutputExpiredError,
     RemoteError,
@@ -420,3 +421,9 @@ with ModalEmulator(pathlib.Path({str(tmp_path)!r})) as emulator:
     owner.stdout.close()
 
     container.wait(timeout=60)
+
+
+def test_a_gpu_that_modal_does_not_have_is_refused(function):
+    """As a wrong argument."""
+    with pytest.raises(InvalidError, match="V100"):
+        function("about").with_options(gpu="V100").spawn()

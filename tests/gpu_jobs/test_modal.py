@@ -441,8 +441,8 @@ async def test_an_unknown_handle_costs_no_poll(bench, cloud):
     assert "FunctionGetOutputs" not in cloud.calls
 
 
-async def test_finished_gpu_jobs_are_struck_off_the_register_after_a_day(bench, cloud, monkeypatch):
-    """By the reaper's listing; a day is enough for any orchestrator to see the end."""
+async def test_finished_gpu_jobs_are_struck_off_the_register_after_an_hour(bench, cloud, monkeypatch):
+    """By the reaper's listing; until then any orchestrator can see how they ended."""
     handle = await running(bench)
     await bench.platform.stop(handle)
     cloud.wait(lambda: not cloud.unfinished())

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
@@ -9,6 +10,7 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 from modal_proto import api_pb2
 
+from gpu_jobs.emulators.modal.bill import USD_PER_GPU_S
 from gpu_jobs.emulators.modal.records import App, FunctionRecord, Records, new_id
 from gpu_jobs.emulators.modal.rpc import absent, copied, made
 
@@ -78,6 +80,8 @@ class Apps:
         function_id = request.existing_function_id or new_id("fu")
         ranked = list(request.function_data.ranked_functions)
         definition = ranked[0].function if ranked else request.function
+        for each in [definition, *(one.function for one in ranked)]:
+            _check_gpu(each.resources)
         data = request.function_data if ranked else copied(api_pb2.FunctionData, definition)
         if not ranked and hasattr(data, "ranked_functions"):
             data.ranked_functions.add(rank=0).function.CopyFrom(definition)
@@ -120,22 +124,10 @@ class Apps:
     async def function_bind_params(self, request: Any, _: Any) -> Any:
         """A variant; equal options give the same one, and so the same containers."""
         base = self._records.function(request.function_id)
-        for each in self._records.functions.values():
-            same = (each.base_id, each.options, each.serialized_params)
-            if same == (base.id, request.function_options, request.serialized_params):
-                return made(
-                    api_pb2.FunctionBindParamsResponse, bound_function_id=each.id, handle_metadata=each.handle_metadata
-                )
-        record = FunctionRecord(
-            id=new_id("fu"),
-            app_id=base.app_id,
-            definition=base.definition,
-            function_data=base.function_data,
-            handle_metadata=base.handle_metadata,
-            base_id=base.id,
-            options=request.function_options,
-            serialized_params=request.serialized_params,
-        )
+        options = request.function_options
+        _check_gpu(options.resources)
+        same = [each for each in self._records.functions.values() if (each.base_id, each.options) == (base.id, options)]
+        record = same[0] if same else replace(base, id=new_id("fu"), base_id=base.id, options=options, pool=None)
         self._records.functions[record.id] = record
         return made(
             api_pb2.FunctionBindParamsResponse, bound_function_id=record.id, handle_metadata=record.handle_metadata
@@ -201,3 +193,9 @@ class Parts:
 
     async def volume_commit(self, _: Any, __: Any) -> Any:
         return api_pb2.VolumeCommitResponse()
+
+
+def _check_gpu(resources: Any) -> None:
+    gpu = resources.gpu_config.gpu_type
+    if gpu not in USD_PER_GPU_S:
+        raise GRPCError(Status.INVALID_ARGUMENT, f"Unknown GPU type: {gpu}")

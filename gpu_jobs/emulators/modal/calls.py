@@ -1,6 +1,5 @@
 """Function calls as clients see them: spawn, look, cancel."""
 
-import asyncio
 import base64
 import json
 import time
@@ -39,14 +38,9 @@ class Calls:
             function_call_jwt=_jwt({"call": call.id}),
         )
 
-    async def function_put_inputs(self, request: Any, _: Any) -> Any:
-        call = self._records.call(request.function_call_id)
-        return made(api_pb2.FunctionPutInputsResponse, inputs=[self._put(call, item) for item in request.inputs])
-
     def _put(self, call: Call, item: Any) -> Any:
         one = Input(id=new_id("in"), call=call, index=item.idx, payload=item.input)
         call.inputs.append(one)
-        self._records.inputs[one.id] = one
         self._pools.of(call.function).put(one)
         return made(
             api_pb2.FunctionPutInputsResponseItem,
@@ -76,22 +70,7 @@ class Calls:
         call = self._records.call(request.function_call_id)
         for one in call.inputs:
             self._pools.of(call.function).cancel(one, must_terminate=request.terminate_containers)
-        await asyncio.sleep(0)
         return Empty()
-
-    async def function_get_current_stats(self, request: Any, _: Any) -> Any:
-        pool = self._pools.of(self._records.function(request.function_id))
-        return made(
-            api_pb2.FunctionStats,
-            backlog=len(pool.queue),
-            num_total_tasks=len(pool.containers),
-            num_running_inputs=sum(len(each.held) for each in pool.containers),
-        )
-
-    async def function_call_list(self, request: Any, _: Any) -> Any:
-        calls = [each for each in self._records.calls.values() if each.function.id == request.function_id]
-        infos = [made(api_pb2.FunctionCallInfo, function_call_id=each.id) for each in calls]
-        return made(api_pb2.FunctionCallListResponse, function_calls=infos)
 
 
 def _jwt(claims: dict[str, Any]) -> str:

@@ -78,7 +78,7 @@ class Container:
         self._busy_since = time.monotonic()
         self.held[one.id] = one
         one.container = self
-        one.timer = asyncio.get_running_loop().call_later(self.pool.max_late_s, self._on_timeout, one)
+        one.timer = asyncio.get_running_loop().call_later(self.pool.timeout_s, self._on_timeout, one)
 
     def release(self, one: Input) -> None:
         if self.held.pop(one.id, None) is not None:

@@ -44,10 +44,12 @@ class Pool:
         return float(self.definition().task_idle_timeout_secs or _IDLE_S)
 
     @property
-    def max_late_s(self) -> float:
+    def timeout_s(self) -> float:
         return float(self.definition().timeout_secs or 300)
 
     def put(self, one: Input, *, is_first: bool = False) -> None:
+        if one.result is not None:
+            return  # cancelled while it waited to be tried again
         one.container = None
         (self.queue.appendleft if is_first else self.queue.append)(one)
         self.news.tell()
@@ -102,10 +104,8 @@ class Pool:
         if one.result is not None:
             return
         if one.is_late and result.status == _Status.GENERIC_STATUS_TERMINATED:
-            seconds = self.max_late_s
-            result = api_pb2.GenericResult(
-                status=_Status.GENERIC_STATUS_TIMEOUT, exception=f"Task's current input hit its timeout of {seconds:g}s"
-            )
+            words = f"Task's current input hit its timeout of {self.timeout_s:g}s"
+            result = api_pb2.GenericResult(status=_Status.GENERIC_STATUS_TIMEOUT, exception=words)
         may_retry = not one.is_cancelled and result.status in (
             _Status.GENERIC_STATUS_FAILURE,
             _Status.GENERIC_STATUS_TIMEOUT,

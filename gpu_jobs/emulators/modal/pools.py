@@ -137,7 +137,6 @@ class Pools:
             function_id=function.id,
             app_id=function.app_id,
             function_def=definition,
-            serialized_params=function.serialized_params,
             app_layout=self._layout(function),
         )
         (folder / "arguments").write_bytes(arguments.SerializeToString())

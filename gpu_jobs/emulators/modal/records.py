@@ -58,7 +58,6 @@ class FunctionRecord:
     handle_metadata: Any
     base_id: str = ""
     options: Any = None
-    serialized_params: bytes = b""
     pool: "Pool | None" = None
 
 
@@ -104,7 +103,6 @@ class Records:
     apps: dict[str, App] = field(default_factory=dict)
     functions: dict[str, FunctionRecord] = field(default_factory=dict)
     calls: dict[str, Call] = field(default_factory=dict)
-    inputs: dict[str, Input] = field(default_factory=dict)
     images: dict[str, Any] = field(default_factory=dict)
     mounts: dict[str, dict[str, str]] = field(default_factory=dict)
     """Path in the container -> SHA-256 of the file."""
