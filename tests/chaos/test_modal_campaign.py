@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -136,6 +138,50 @@ def test_a_campaign_survives_a_call_that_fails(opened, cloud, policy, method):
 
     assert last.is_complete, (last.closed, last.jobs)
     assert rows_of(campaign, manifest).rows() == ROWS
+    assert cloud.unfinished() == []
+    wait_until_nothing_bills(cloud, lambda: cloud.bill.lines[before:])
+
+
+ORCHESTRATOR = """
+import sys
+from gpu_jobs.campaign import Campaign
+from gpu_jobs.jobs import Policy
+policy = Policy(platforms=("modal",), max_workers=1, heartbeat_s=0.3, lease_timeout_s=2.0)
+for _ in Campaign.open(sys.argv[1]).run(policy, tick_s=0.1):
+    pass
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("FunctionBindParams", 3.0, 2),
+        ("FunctionMap", 60.0, 1),
+        ("DictUpdate", 60.0, 1),
+        ("FunctionGetOutputs", 60.0, 1),
+    ],
+    ids=lambda case: case[0],
+)
+def test_what_a_killed_orchestrator_leaves_is_adopted(opened, cloud, policy, case):
+    """Killed before the reply to a call: before the spawn, another order follows; after it, its GPU worker is found."""
+    method, find_lag_s, num_orders = case
+    before = len(cloud.bill.lines)
+    campaign = opened(f"killed-{method.lower()}", item_s=0.02)
+    cloud.script.faults += [Fault(method=method, reply_is_lost=True)] * 10
+    with subprocess.Popen([sys.executable, "-c", ORCHESTRATOR, campaign.store.uri]) as orchestrator:
+        try:
+            cloud.wait(lambda: method in cloud.calls)
+        finally:
+            orchestrator.kill()
+    cloud.script.faults.clear()
+
+    one = replace(on_modal(policy), max_workers=1)
+    *_, last = campaign.run(one, [ModalPlatform(find_lag_s=find_lag_s)], tick_s=0.1)
+
+    assert last.is_complete, last.closed
+    assert len(campaign.journal.read().orders) == num_orders
+    assert rows_of(campaign, collect(campaign.store, campaign.plan)).rows() == ROWS
     assert cloud.unfinished() == []
     wait_until_nothing_bills(cloud, lambda: cloud.bill.lines[before:])
 
