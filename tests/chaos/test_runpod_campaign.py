@@ -341,3 +341,4 @@ def test_pods_that_may_not_end_themselves_are_ended_by_the_campaign(small, tmp_p
 
     assert last.is_complete
     assert [call for call in emulator.calls if call.endswith("/action")]  # it has asked
+    assert {pod.num_boots for pod in emulator.world.pods.values()} == {1}  # and has not left
