@@ -16,6 +16,7 @@ from runpod_bench import runpod_settings
 from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.emulators.runpod import Fault, Image, RunPodEmulator
 from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError, RefusedError, RejectedError
+from gpu_jobs.failures import Failure, classify
 from gpu_jobs.jobs import Phase
 from gpu_jobs.platforms import runpod_pods
 from gpu_jobs.platforms.base import start_once
@@ -25,7 +26,8 @@ from gpu_jobs.platforms.runpod_doctor import checks
 from gpu_jobs.reap import reap
 from gpu_jobs.testing import an_order
 
-SLEEP = Image(argv=["sleep", "infinity", "#"], env=os.environ)
+CLASSES = {402: Failure.BALANCE, 429: Failure.QUOTA}
+"""Of failures, by status: one refusal of these is about the whole account."""
 CRASH = Image(argv=["false"], env=os.environ)
 
 
@@ -151,8 +153,10 @@ async def test_what_runpod_answers_becomes_what_to_do_next(platform, order, runp
     fault, error, told = answer
     script(runpod, replace(fault, method="POST"))
 
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=told) as raised:
         await platform.start(order)
+    if fault.status in CLASSES:
+        assert classify(str(raised.value)) is CLASSES[fault.status]
 
 
 async def test_a_lost_reply_is_found_by_name_once_the_list_shows_it(platform, order, runpod):
@@ -263,7 +267,7 @@ async def test_a_pod_that_does_not_come_up_is_ended(open_platform, order, runpod
     assert (await seen(patient, handle)).phase is Phase.STARTING
     observation = await until(impatient, handle, lambda now: now.phase.is_over)
 
-    assert observation.phase is Phase.FAILED
+    assert (observation.phase, classify(observation.reason)) == (Phase.FAILED, Failure.IMAGE)
     assert "not up within 0.01 minutes: its image cannot be pulled, or its host is bad" in observation.reason
     assert pods(runpod) == []
 
@@ -277,7 +281,7 @@ async def test_a_container_that_is_restarted_for_ever_is_ended(open_platform, or
     handle = await platform.start(order)
     observation = await until(platform, handle, lambda now: now.phase.is_over)
 
-    assert observation.phase is Phase.FAILED
+    assert (observation.phase, classify(observation.reason)) == (Phase.FAILED, Failure.IMAGE)
     assert "was started again 3 times: the image or its command crashes" in observation.reason
     assert pods(runpod) == []
 
@@ -414,7 +418,7 @@ async def test_an_endpoint_whose_workers_never_work_is_deleted(open_platform, sm
     handle = await patient.start(small_order)
     observation = await until(impatient, handle, lambda now: now.phase.is_over)
 
-    assert observation.phase is Phase.FAILED
+    assert (observation.phase, classify(observation.reason)) == (Phase.FAILED, Failure.IMAGE)
     assert "workers are unhealthy, so the image is bad or cannot be pulled" in observation.reason
     assert runpod.world.endpoints == {}
 
