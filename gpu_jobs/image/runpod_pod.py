@@ -22,6 +22,7 @@ import httpx
 log = logging.getLogger("gpu_jobs.image")
 _ACCOUNT = "SERVICE_ACCOUNT_JSON"
 """The key of a Google service account, in a RunPod secret."""
+_KEY_FILE = Path("/tmp/google-service-account.json")  # noqa: S108 - the container is ours alone
 _KEYS = ("FANFOLD_POD_KEY", "RUNPOD_API_KEY")
 """A restricted key of the user's, in a RunPod secret, and the pod's own, which may be allowed too little."""
 _DEADLINE_S = 30.0
@@ -67,10 +68,9 @@ def _run(command: list[str]) -> tuple[int, bool]:
 def with_google_account(environ: dict[str, str]) -> dict[str, str]:
     """A secret arrives as a value; Google's clients want a file."""
     if key := environ.pop(_ACCOUNT, ""):
-        path = Path("/tmp/google-service-account.json")  # noqa: S108 - the container is ours alone
-        path.touch(mode=0o600)
-        path.write_text(key)
-        environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(path)
+        _KEY_FILE.touch(mode=0o600)
+        _KEY_FILE.write_text(key)
+        environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(_KEY_FILE)
     return environ
 
 

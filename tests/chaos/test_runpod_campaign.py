@@ -302,7 +302,7 @@ def test_a_hanging_item_costs_its_gpu_workers_and_no_more(small, tmp_path):
 
 def test_a_container_that_the_platform_starts_again_simply_leases_more(small, tmp_path):
     """The host dies and comes back: the same pod, the same slots, other GPU workers."""
-    campaign = small(*(f"ok-{number}" for number in range(12)), item_s=0.3)
+    campaign = small(*(f"ok-{number}" for number in range(12)), item_s=0.5)
     with RunPodEmulator(hostile_image(), log_dir=tmp_path, quota_per_minute=None) as emulator:
         policy = replace(POLICY, max_workers=2, heartbeat_s=0.3, lease_timeout_s=2.0)
         settings = runpod_settings(emulator, runpod_gpu="NVIDIA L4")
@@ -316,3 +316,29 @@ def test_a_container_that_the_platform_starts_again_simply_leases_more(small, tm
     assert progress.is_complete
     assert pod.num_boots == 2
     assert len(collect(campaign.store, campaign.plan).outputs) == 1
+
+
+def test_gpu_workers_that_cannot_work_stop_their_pod_and_the_campaign_says_why(small, tmp_path):
+    """The image lacks the workload; the pod may only stop itself, and the adapter terminates what has stopped."""
+    campaign = small("ok-1", "ok-2")
+    knobs = {"quota_per_minute": None, "pod_key_may": {"stop"}}
+    with RunPodEmulator(fanfold_image(), log_dir=tmp_path, **knobs) as emulator:
+        last = run_until_closed(campaign, emulator)
+        wait_for(lambda: emulator.world.bill.num_open == 0)
+
+    assert "hostile" in last.closed
+    assert {job.status for job in last.jobs} == {"failed"}
+    assert {pod.status for pod in emulator.world.pods.values()} == {"TERMINATED"}
+
+
+@pytest.mark.slow
+def test_pods_that_may_not_end_themselves_are_ended_by_the_campaign(small, tmp_path):
+    """A while after their GPU workers have left."""
+    campaign = small("ok-1", "ok-2")
+    with RunPodEmulator(hostile_image(), log_dir=tmp_path, quota_per_minute=None, pod_key_may=set()) as emulator:
+        last = run_until_closed(campaign, emulator)
+        wait_for(lambda: emulator.world.bill.num_open == 0)
+
+    assert last.is_complete
+    assert [call for call in emulator.calls if call.endswith("/action")]  # it has asked
+    assert {pod.num_boots for pod in emulator.world.pods.values()} == {1}  # and has not left

@@ -7,7 +7,7 @@ import asyncio
 import os
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from pytest_socket import socket_allow_hosts
@@ -16,6 +16,7 @@ from runpod_bench import runpod_settings
 from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.emulators.runpod import Fault, Image, RunPodEmulator
 from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError, RefusedError, RejectedError
+from gpu_jobs.failures import Failure, classify
 from gpu_jobs.jobs import Phase
 from gpu_jobs.platforms import runpod_pods
 from gpu_jobs.platforms.base import start_once
@@ -25,7 +26,8 @@ from gpu_jobs.platforms.runpod_doctor import checks
 from gpu_jobs.reap import reap
 from gpu_jobs.testing import an_order
 
-SLEEP = Image(argv=["sleep", "infinity", "#"], env=os.environ)
+CLASSES = {402: Failure.BALANCE, 429: Failure.QUOTA}
+"""Of failures, by status: one refusal of these is about the whole account."""
 CRASH = Image(argv=["false"], env=os.environ)
 
 
@@ -151,8 +153,10 @@ async def test_what_runpod_answers_becomes_what_to_do_next(platform, order, runp
     fault, error, told = answer
     script(runpod, replace(fault, method="POST"))
 
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=told) as raised:
         await platform.start(order)
+    if fault.status in CLASSES:
+        assert classify(str(raised.value)) is CLASSES[fault.status]
 
 
 async def test_a_lost_reply_is_found_by_name_once_the_list_shows_it(platform, order, runpod):
@@ -263,7 +267,7 @@ async def test_a_pod_that_does_not_come_up_is_ended(open_platform, order, runpod
     assert (await seen(patient, handle)).phase is Phase.STARTING
     observation = await until(impatient, handle, lambda now: now.phase.is_over)
 
-    assert observation.phase is Phase.FAILED
+    assert (observation.phase, classify(observation.reason)) == (Phase.FAILED, Failure.IMAGE)
     assert "not up within 0.01 minutes: its image cannot be pulled, or its host is bad" in observation.reason
     assert pods(runpod) == []
 
@@ -277,7 +281,7 @@ async def test_a_container_that_is_restarted_for_ever_is_ended(open_platform, or
     handle = await platform.start(order)
     observation = await until(platform, handle, lambda now: now.phase.is_over)
 
-    assert observation.phase is Phase.FAILED
+    assert (observation.phase, classify(observation.reason)) == (Phase.FAILED, Failure.IMAGE)
     assert "was started again 3 times: the image or its command crashes" in observation.reason
     assert pods(runpod) == []
 
@@ -343,6 +347,80 @@ def test_a_setting_that_is_missing_is_named(open_platform, settings, field):
     """Before anything is asked of RunPod."""
     with pytest.raises(RefusedError, match=f"^{field}: "):
         open_platform(**settings)
+
+
+@pytest.fixture
+def serverless(open_platform):
+    """Nothing runs there but what the test lets run."""
+    return open_platform(runpod_modes=("serverless",), runpod_gpu="AMPERE_24", runpod_image="unpullable")
+
+
+@pytest.fixture
+def small_order(serverless):
+    expires_at = datetime.now(UTC) + timedelta(hours=2)
+    return an_order(offer=serverless.offers()[0], num_workers=2, expires_at=expires_at)
+
+
+async def test_two_gpu_workers_are_one_endpoint_with_two_jobs(serverless, small_order, runpod):
+    """With RunPod's own time limits, two minutes after the deadline in its name."""
+    handle = await serverless.start(small_order)
+
+    (endpoint,) = runpod.world.endpoints.values()
+    assert endpoint.body.name == f"{small_order.name}-w0-1-t{int(small_order.expires_at.timestamp())}"
+    assert (endpoint.body.workers.min, endpoint.body.workers.max, endpoint.body.gpu.pools) == (0, 2, ["AMPERE_24"])
+    assert [job.input["slot"] for job in endpoint.jobs.values()] == [0, 1]
+    for job in endpoint.jobs.values():
+        assert job.policy.ttl == job.policy.execution_timeout
+        assert 7200_000 < job.policy.ttl <= 7320_000
+    assert (await seen(serverless, handle)).phase is Phase.STARTING
+
+
+async def test_an_endpoint_whose_jobs_are_refused_is_deleted(serverless, small_order, runpod):
+    """Nothing was started, and nothing is left."""
+    script(runpod, Fault(path="/run$", status=400, detail="queue is full"))
+
+    with pytest.raises(NoCapacityError, match="queue is full"):
+        await serverless.start(small_order)
+
+    assert runpod.world.endpoints == {}
+
+
+async def test_an_endpoint_that_was_made_and_never_used_is_deleted(serverless, small_order, runpod, monkeypatch):
+    """The reply to its creation was lost, so that its jobs were never queued: another order takes its place."""
+    script(runpod, Fault(path="/v2/serverless$", method="POST", reply_is_lost=True))
+
+    handle = await start_once(serverless, small_order)
+    assert (await seen(serverless, handle)).phase is Phase.STARTING
+    monkeypatch.setattr(serverless._endpoints, "_find_lag_s", 0.0)
+    observation = await seen(serverless, handle)
+
+    assert (observation.phase, observation.reason) == (
+        Phase.GONE,
+        "made, but its jobs were never queued: the request was lost",
+    )
+    assert runpod.world.endpoints == {}
+
+
+async def test_the_account_s_worker_quota_is_no_capacity(serverless, small_order, runpod):
+    """Five, over all endpoints."""
+    await serverless.start(replace(small_order, num_workers=4))
+
+    with pytest.raises(NoCapacityError, match="workers quota"):
+        await serverless.start(replace(small_order, name="ff-other"))
+
+
+@pytest.mark.parametrize("image", ["unpullable", "crash"])
+async def test_an_endpoint_whose_workers_never_work_is_deleted(open_platform, small_order, runpod, image):
+    """The image cannot be pulled, or ends at once."""
+    asked = {"runpod_modes": ("serverless",), "runpod_image": image}
+    patient, impatient = open_platform(**asked), open_platform(**asked, runpod_boot_minutes=0.02)
+
+    handle = await patient.start(small_order)
+    observation = await until(impatient, handle, lambda now: now.phase.is_over)
+
+    assert (observation.phase, classify(observation.reason)) == (Phase.FAILED, Failure.IMAGE)
+    assert "workers are unhealthy, so the image is bad or cannot be pulled" in observation.reason
+    assert runpod.world.endpoints == {}
 
 
 def told(runpod, store_root="gs://fanfold/runs", **settings):

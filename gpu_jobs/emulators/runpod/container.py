@@ -31,6 +31,7 @@ class Container:
         self._env = env
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
+        self._is_killed = False
 
     async def run(self) -> int:
         """Run to its end; when this process dies, so does all that runs in it."""
@@ -40,6 +41,8 @@ class Container:
             self._process = await asyncio.create_subprocess_exec(
                 *argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(self._env), start_new_session=True
             )
+        if self._is_killed:
+            self.kill()
         try:
             return await self._process.wait()
         finally:
@@ -55,6 +58,7 @@ class Container:
 
     def kill(self) -> None:
         """All that runs in it is gone: the namespace dies with its process 1, which dies with its parent."""
+        self._is_killed = True
         if self._process is not None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)

@@ -84,7 +84,7 @@ class Endpoint:
         self._workers: dict[str, _Worker] = {}
         self._lives: set[asyncio.Task[None]] = set()
         self._to_stop: dict[str, list[str]] = {}
-        self._is_deleted = False
+        self._is_deleted = self._is_crashing = False
         self._sweeper = asyncio.create_task(self._sweep())
 
     def run(self, asked: Any, policy: Policy) -> Job:
@@ -180,10 +180,11 @@ class Endpoint:
             code = await container.run()
         finally:
             line.ended_at = time.time()
-            del self._workers[worker_id]
+            self._is_crashing = not self._workers.pop(worker_id).has_asked
         for job in self.jobs.values():
             if job.worker == worker_id and job.status == "IN_PROGRESS":
                 self._lose(job, code)
+        await asyncio.sleep(self._world.restart_s)
         if not self._is_deleted:
             self._scale()
 
@@ -262,14 +263,14 @@ class Endpoint:
 
     @property
     def workers(self) -> dict[str, Any]:
-        """As `/v2/serverless/{id}/workers` shows them; one whose image cannot be pulled is unhealthy."""
+        """As `/v2/serverless/{id}/workers` shows them; one that cannot be pulled, or ends at once, is unhealthy."""
         busy = {job.worker for job in self.jobs.values() if job.status == "IN_PROGRESS"}
         found = [
             {"id": worker.id, "status": _worker_status(worker, busy), "gpuCount": self.body.gpu.count, "isStale": False}
             for worker in self._workers.values()
         ]
-        if self._queue and self.body.image not in self._world.images:
-            found.append({"id": "unpulled", "status": "UNHEALTHY", "gpuCount": self.body.gpu.count, "isStale": False})
+        if self._queue and (self._is_crashing or self.body.image not in self._world.images):
+            found.append({"id": "unhealthy", "status": "UNHEALTHY", "gpuCount": self.body.gpu.count, "isStale": False})
         counts = Counter(str(worker["status"]) for worker in found)
         names = ("running", "idle", "initializing", "throttled", "unhealthy")
         return {"workers": found, "summary": {name: counts[name.upper()] for name in names} | {"total": len(found)}}
