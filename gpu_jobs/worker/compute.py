@@ -59,6 +59,8 @@ def run(pipe: Connection, campaign_uri: str, plan: Plan, device: str, learned: M
         workload.teardown()
     except EOFError:
         pass
+    except WorkloadImportError as error:
+        pipe.send(Failed(Cause.IMAGE, str(error)))
     except (FanfoldError, *_TRANSIENT) as error:
         pipe.send(Failed(Cause.TRANSIENT, describe(error)))
 
@@ -192,7 +194,7 @@ class _Pipeline:
             outcomes = self._workload.infer(inputs)
             if len(outcomes) != len(inputs):
                 raise ItemError(f"infer returned {len(outcomes)} outcomes for {len(inputs)} items")  # noqa: TRY301
-        except _TRANSIENT:
+        except (WorkloadImportError, *_TRANSIENT):
             raise
         except Exception as error:  # noqa: BLE001 - a user's infer may raise anything
             if len(inputs) > 1:
@@ -206,7 +208,7 @@ class _Pipeline:
     def _once_more(self, single: Any) -> Any:
         try:
             return self._workload.infer([single])[0]
-        except _TRANSIENT:
+        except (WorkloadImportError, *_TRANSIENT):
             raise
         except Exception as error:  # noqa: BLE001 - as above
             return ItemError(describe(error))

@@ -31,6 +31,7 @@ TARGET_OF_BEST, TARGET_OF_NAIVE = 0.95, 1.5
 NUM_PROMPTS, NEW_TOKENS = 48, 48
 EMBED_BATCHES, GENERATE_BATCHES = (16, 32, 64), (8, 16)
 PROMPT = "{text}\n\nIn a few words: what is this for?"
+ONE_CHUNK = 1e12
 Texts = Sequence[str]
 
 
@@ -90,7 +91,13 @@ def gpu_worker(workload: str, params: dict[str, Any], rows: list[dict[str, str]]
     table = folder / "texts.jsonl"
     table.write_text("".join(json.dumps(row) + "\n" for row in rows))
     policy = Policy(max_workers=1)
-    spec = CampaignSpec(store_root=str(folder / "store"), dataset=str(table), workload=workload, params=params)
+    spec = CampaignSpec(
+        store_root=str(folder / "store"),
+        dataset=str(table),
+        workload=workload,
+        params=params,
+        chunk_weight=ONE_CHUNK,  # as in a large campaign, where a window never waits for the next lease
+    )
     campaign = open_campaign(spec, policy)
     for _ in campaign.run(policy):
         pass

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from gpu_jobs.errors import ItemError
+from gpu_jobs.errors import ItemError, WorkloadImportError
 from gpu_jobs.workloads.base import Item, Params, Row, Workload
 from gpu_jobs.workloads.noop import value_of
 
@@ -51,6 +51,8 @@ class Hostile(Workload):
             os.kill(os.getpid(), signal.SIGKILL)
         if name.startswith("hang"):
             time.sleep(3600)
+        if name.startswith("lose-model"):
+            raise WorkloadImportError("the model cannot be loaded again")
         if name.startswith("raise"):
             raise ValueError("this item makes infer raise")
         if name.startswith("empty"):

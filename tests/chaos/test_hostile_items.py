@@ -107,6 +107,16 @@ def test_a_workload_that_the_image_lacks_fails_before_leasing(open_hostile, poli
     assert list(campaign.store.list("attempts/")) == []
 
 
+def test_a_model_that_is_lost_at_work_convicts_no_item(open_hostile, policy):
+    """Nothing can be inferred any more: the GPU worker ends and says why, and every item stays open."""
+    campaign = open_hostile(["ok-0", "lose-model-1", "ok-2"], chunk_items=3, batch=3)
+
+    last = list(campaign.run(policy, tick_s=0.1))[-1]
+
+    assert "image: the model cannot be loaded again" in last.closed
+    assert (last.items_left, last.quarantined_items) == (3, 0)
+
+
 def test_a_workload_that_nobody_has_is_refused(open_hostile, monkeypatch):
     """Before anything is started, with the field's name."""
     monkeypatch.setattr("sys.path", [])

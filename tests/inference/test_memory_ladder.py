@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+import transformers
 
+from gpu_jobs.errors import WorkloadImportError
 from gpu_jobs.workloads import load_workload
 from gpu_jobs.workloads.engines.transformers import TransformersEngine
 
@@ -84,3 +86,17 @@ def test_every_precision_answers(llama, precision):
 
     assert row["completion_tokens"] > 0
     assert workload.facts["precision"] == f"{precision}: asked for"
+
+
+def test_a_model_that_cannot_be_loaded_again_is_no_items_fault(llama, small_memory, monkeypatch):
+    """Memory runs out and the library for fewer bits is missing: the GPU worker ends, and says which."""
+    small_memory(precisions={"int8"})
+    workload = ready(llama)
+    inputs = [workload.load(item) for item in ITEMS]
+
+    def missing(*_, **__):
+        raise ImportError("bitsandbytes is not installed")
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", missing)
+    with pytest.raises(WorkloadImportError, match="bitsandbytes is not installed"):
+        workload.infer(inputs)
