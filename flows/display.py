@@ -18,22 +18,31 @@ from rich.theme import Theme
 from gpu_jobs.errors import SupersededError
 from gpu_jobs.observe import Progress
 from tasks.artifacts import JobsTable, ProgressArtifact
+from tasks.curves import CurvesArtifact
 from tasks.events import Events
 
 _LOG_EVERY_S = 10.0
 _LOG_BESIDE_BAR_EVERY_S = 60.0
+_MAX_DOING = 4
 
 
 class Display:
     """Shows every look at a campaign, each way at its own pace. A context, for the bar."""
 
     def __init__(
-        self, uri: str, budget_usd: float | None = None, *, clock: Callable[[], float] = time.monotonic
+        self,
+        uri: str,
+        budget_usd: float | None = None,
+        *,
+        curves: CurvesArtifact | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`curves`: what long items measure; None if there are none."""
         campaign = uri.rpartition("/")[2]
         self._artifact = ProgressArtifact(campaign, clock=clock)
         self._table = JobsTable(uri, clock=clock)
         self._events = Events(uri, budget_usd, clock=clock)
+        self._curves = curves
         self._clock = clock
         self._last: Progress | None = None
         self._logger = get_run_logger()
@@ -63,6 +72,8 @@ class Display:
         self._log(f"{progress.items_done} of {progress.num_items} items, {said}: {progress.decision}", is_last=is_last)
         self._artifact.show(progress, is_last=is_last)
         self._table.show(progress.jobs, is_last=is_last)
+        if self._curves:
+            self._curves.show(is_last=is_last)
         self._events.tell(progress, is_last=is_last)
         self._last = progress
         if is_last:
@@ -88,6 +99,7 @@ def said_of(progress: Progress) -> str:
     if progress.quarantined_items:
         words.append(f"{progress.quarantined_items} quarantined")
     words.append(f"${progress.spent_usd:.2f}")
+    words += [job.doing for job in progress.jobs if job.doing][:_MAX_DOING]
     return ", ".join(words)
 
 

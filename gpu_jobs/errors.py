@@ -14,7 +14,10 @@ FanfoldError
 │   ├── CampaignClosedError     the journal says closed: open it again to resume
 │   └── AuditError              the ledger does not add up: nothing was published
 ├── WorkloadImportError     the image cannot run this workload: no item is to blame
+├── WorkDiedError           processes that worked on an item died: of the item, or of their machine
 └── ItemError               one item cannot be used: it becomes that item's error row
+    ├── DivergedError           a training's loss is no number any more: other hyperparameters
+    └── DoesNotFitError         not even the smallest step fits into memory: a smaller model, or a larger GPU
 """
 
 
@@ -78,5 +81,17 @@ class WorkloadImportError(FanfoldError):
     """The workload's code cannot be loaded here: a fault of the image, never of an item."""
 
 
+class WorkDiedError(FanfoldError):
+    """Processes that worked on a long item died without a word; the attempt ends as crashed."""
+
+
 class ItemError(FanfoldError):
     """One item cannot be used. Raise it from `load` or return it from `infer`."""
+
+
+class DivergedError(ItemError):
+    """A training's loss is no number any more."""
+
+
+class DoesNotFitError(ItemError):
+    """Not even one sequence at a time fits into the memory of the device."""

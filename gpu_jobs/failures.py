@@ -8,7 +8,7 @@ Attempts, of one GPU worker at one chunk:
 | released (given to a GPU worker that asked) | no | never | same |
 | lost (heartbeat went stale) | unknown | never | same |
 | transient (store or network) | no | never | same, until `max_attempts` |
-| crashed (compute process died) | maybe | if its GPU worker is proven and it advanced nothing | halve; quarantine |
+| crashed (a process died) | maybe | if its GPU worker is proven and it advanced nothing | halve; quarantine |
 | stalled (no sign of life for `stall_s`) | maybe | yes, likewise | same |
 | image (workload does not import) | no | never | GPU worker exits before it leases |
 | model (setup failed) | no | never | GPU worker exits before it leases |
@@ -52,7 +52,7 @@ class AttemptEnd:
     cause: Cause
     detail: str = ""
     advanced: bool = False
-    """It wrote at least one part, so what is left is smaller than before."""
+    """It wrote at least one part or checkpoint, so what is left is smaller than before."""
     vouched: bool = False
     """Its GPU worker had committed other work before, so host and image are sound."""
     version: int = 1

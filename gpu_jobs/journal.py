@@ -53,6 +53,8 @@ class Ended:
     detail: str = ""
     failure: Failure | None = None
     """What it failed of; None if it did not, or was stopped by us."""
+    checkpoints: int = 0
+    """Of long items; getting on is not being idle."""
     kind: Literal["ended"] = "ended"
     version: int = 1
 

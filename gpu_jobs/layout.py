@@ -9,6 +9,8 @@ WANTED = "wanted/"
 HEDGES = "hedges/"
 WORKERS = "workers/"
 MANIFESTS = "manifests/"
+CHECKPOINTS = "checkpoints/"
+METRICS = "metrics/"
 REPORT = "report.html"
 PREVIEW = "preview/rows.parquet"
 
@@ -85,6 +87,30 @@ def output(nonce: str, name: str) -> str:
 
 def manifest(digest: str) -> str:
     return f"{MANIFESTS}{digest}.json"
+
+
+def checkpoints_of(index: int) -> str:
+    """Prefix of all checkpoints of one long item."""
+    return f"{CHECKPOINTS}{index:012d}/"
+
+
+def checkpoint(index: int, step: int) -> str:
+    """Created once its files are there."""
+    return f"{checkpoints_of(index)}{step:08d}.json"
+
+
+def checkpoint_file(index: int, step: int, nonce: str, name: str) -> str:
+    return f"{checkpoints_of(index)}{step:08d}.{nonce}/{name}"
+
+
+def metrics(index: int, step: int, nonce: str) -> str:
+    """Rows on some steps of a long item, `step` being the last."""
+    return f"{METRICS}{index:012d}.{step:08d}.{nonce}.parquet"
+
+
+def model(index: int, nonce: str) -> str:
+    """Prefix of what a long item has made, without a slash at its end."""
+    return f"models/{index:012d}.{nonce}"
 
 
 def stem(key: str) -> str:

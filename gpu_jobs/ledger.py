@@ -152,6 +152,10 @@ class Heartbeat:
     """What its workload found out and rows may depend on: `device`, `engine`, `precision`, ..."""
     batch_size: int = 0
     """What its workload has learned of such a device; 0: nothing yet."""
+    doing: str = ""
+    """How far it is with a long item, in words."""
+    checkpoints: int = 0
+    """Of long items that it has put into the store."""
     version: int = 1
 
 

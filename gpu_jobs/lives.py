@@ -35,6 +35,14 @@ class Lives:
     def items_done_by(self, order: str) -> int:
         return sum(beat.items_done for beat in self.of(order))
 
+    def checkpoints_by(self, order: str) -> int:
+        """Of long items."""
+        return sum(beat.checkpoints for beat in self.of(order))
+
+    def marks(self, order: str) -> tuple[tuple[int, int, str], ...]:
+        """What changes while its GPU workers get on, within long items too."""
+        return tuple((beat.items_done, beat.checkpoints, beat.doing) for beat in self.of(order))
+
     def why_over(self, order: str) -> str:
         """What its GPU workers say of their ends."""
         return "; ".join(sorted({beat.reason for beat in self.of(order) if beat.reason}))
@@ -115,7 +123,7 @@ def order_end(lives: Lives, ordered: Ordered, end: Ended) -> OrderEnd:
         offer=ordered.order.offer,
         num_workers=ordered.order.num_workers,
         at=end.at,
-        items_done=end.items_done,
+        items_done=end.items_done + end.checkpoints,
         failure=end.failure,
         is_stopped=end.reason.startswith("stopped") and end.failure is None,
         told=f"{end.reason} {lives.why_over(end.order)}".strip(),
@@ -137,7 +145,7 @@ def lease_views(
     views = []
     for beat in lives.all:
         ordered = orders.get(beat.order)
-        if ordered is None or beat.status != "working":
+        if ordered is None or beat.status != "working" or beat.doing:  # a long item is at one place only
             continue
         for chunk in map(Chunk.parse, beat.leases):
             lease = newest.get(chunk)

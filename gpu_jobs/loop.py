@@ -164,6 +164,7 @@ class Loop:
             detail=observation.detail,
             items_done=self._observer.lives.items_done_by(name),
             spent_usd=0.0 if never_ran else self._observer.lives.usd(ordered, now),
+            checkpoints=self._observer.lives.checkpoints_by(name),
             at=now,
             failure=failure,
         )

@@ -64,6 +64,8 @@ class JobStatus:
     """What is the matter with it while it lives, such as "starved"; "" if nothing is."""
     log: str = ""
     """End of its log, if its platform shows it while it runs; once it is over, in any case."""
+    doing: str = ""
+    """How far its GPU workers are with long items, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +107,7 @@ class Observer:
         self._over: dict[str, tuple[Heartbeat, float]] = {}
         self.lives = Lives(())
         self._newest: dict[Chunk, Lease] = {}
-        self._progress: dict[str, tuple[int, float]] = {}
+        self._progress: dict[str, tuple[tuple[tuple[int, int, str], ...], float]] = {}
         self._settled_before: int | None = None
         self._items_done = 0
 
@@ -178,19 +180,19 @@ class Observer:
             workers_alive=seen.workers_alive,
             is_starting=seen.phase is Phase.STARTING,
             age_s=(now - ordered.at).total_seconds(),
-            items_done=self.lives.items_done_by(name),
+            items_done=self.lives.items_done_by(name) + self.lives.checkpoints_by(name),
             has_lived=bool(beats),
             workers_idle=sum(beat.status == "idle" for beat in beats),
             silent_s=self._silent_s(name),
         )
 
     def _silent_s(self, order: str) -> float:
-        """Since its items were last seen to grow, or its first GPU worker to live."""
-        items = self.lives.items_done_by(order) if self.has_lived(order) else -1
-        before, since = self._progress.get(order, (-1, time.monotonic()))
-        if items != before or items < 0:
+        """Since it was last seen to get on, or its first GPU worker to live."""
+        marks = self.lives.marks(order)
+        before, since = self._progress.get(order, ((), time.monotonic()))
+        if marks != before or not marks:
             since = time.monotonic()
-        self._progress[order] = (items, since)
+        self._progress[order] = (marks, since)
         return time.monotonic() - since
 
     def progress(self, state: JournalState, seen: Mapping[str, Observation], decision: Decision) -> Progress:
@@ -271,6 +273,7 @@ class Observer:
             items_failed=sum(beat.items_failed for beat in beats),
             items_per_s=sum(beat.items_per_s for beat in alive),
             gpu_use="; ".join(sorted({beat.gpu for beat in beats})),
+            doing="; ".join(filter(None, (beat.doing for beat in alive))),
             usd=end.spent_usd if end else self.lives.usd(ordered, datetime.now(UTC)),
             status=_status(end, observation),
             reason=self._reason(order.name, end),

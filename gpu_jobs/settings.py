@@ -93,5 +93,7 @@ class Settings(BaseSettings):
     """`http://127.0.0.1:PORT` of the emulator, in place of RunPod. Loopback only: there is no TLS."""
     model_dirs: str = ""
     """Folders that hold models as `<model id>/`, joined as in PATH: in the image, on a volume, a mounted bucket."""
+    gang_size: int = 0
+    """Processes that train one model together; 0: one per GPU of the container, or a single one on a CPU."""
     trusted_models: str = ""
     """Models whose own Python code may run here, as a campaign names them, joined by commas; empty: none."""

@@ -105,7 +105,10 @@ def _create(
             raise NothingNewError(f"earlier campaigns of '{spec.name}' have committed every item of {spec.dataset!r}")
         raise RefusedError("dataset", f"{spec.dataset!r} has no items")
     total = sum(written.weights)
-    cuts, cut_reason = _cut(written.weights, spec.chunk_weight, max_workers)
+    if workload.is_long:
+        cuts, cut_reason = list(range(len(written.weights) + 1)), "each item is a chunk, since it takes long"
+    else:
+        cuts, cut_reason = _cut(written.weights, spec.chunk_weight, max_workers)
     plan = Plan(
         workload=spec.workload,
         params=workload.params.model_dump(mode="json"),

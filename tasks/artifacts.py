@@ -99,10 +99,42 @@ class JobsTable:
         )
 
 
+class MarkdownArtifact:
+    """A page that changes in place; it is made anew at most every five seconds."""
+
+    def __init__(self, key: str, about: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._key = key
+        self._about = about
+        self._clock = clock
+        self._due_at = 0.0
+        self._id: UUID | None = None
+        self._shown = ""
+
+    def show(self, make: Callable[[], str], *, is_last: bool = False) -> None:
+        """`make`: the page, "" if there is nothing to show yet."""
+        if self._clock() < self._due_at and not is_last:
+            return
+        self._due_at = self._clock() + _MIN_PAUSE_S
+        text = make()
+        if not text or text == self._shown:
+            return
+        with _for_the_eye(self._about):
+            if self._id is None:
+                found = create_markdown_artifact(key=self._key, markdown=text, description=self._about)
+                self._id = cast("UUID", found)
+            else:
+                _update(self._id, text, self._about)
+            self._shown = text
+
+
 def update_table_artifact(artifact_id: UUID, table: list[Row], description: str) -> None:
     """Change a table in place; Prefect has this for progress only."""
+    _update(artifact_id, json.dumps(table), description)
+
+
+def _update(artifact_id: UUID, data: str, description: str) -> None:
     with get_client(sync_client=True) as client:
-        client.update_artifact(artifact_id, ArtifactUpdate(data=json.dumps(table), description=description))
+        client.update_artifact(artifact_id, ArtifactUpdate(data=data, description=description))
 
 
 def show_summary(name: str, markdown: str) -> None:
@@ -122,9 +154,8 @@ def _most_telling(jobs: Sequence[JobStatus]) -> list[JobStatus]:
 
 def _rows(jobs: Sequence[JobStatus]) -> list[Row]:
     rows = [_row(job) for job in _most_telling(jobs)]
-    if not any(row["GPU use"] for row in rows):  # a page is only so wide
-        rows = [{name: value for name, value in row.items() if name != "GPU use"} for row in rows]
-    return rows
+    empty = [name for name in ("GPU use", "doing") if not any(row[name] for row in rows)]  # a page is only so wide
+    return [{name: value for name, value in row.items() if name not in empty} for row in rows]
 
 
 def _row(job: JobStatus) -> Row:
@@ -136,6 +167,7 @@ def _row(job: JobStatus) -> Row:
         "offer": job.machine,
         "GPU workers": str(job.workers) if is_over else f"{job.workers_alive} of {job.workers}",
         "items": job.items_done,
+        "doing": job.doing,
         "items/s": "" if is_over else f"{job.items_per_s:.3g}",
         "GPU use": "" if job.gpu_use.startswith("unavailable") else job.gpu_use,
         "dollars": f"{job.usd:.2f}",

@@ -33,7 +33,7 @@ def summary(campaign: Campaign, progress: Progress, manifest: Manifest, report: 
         [
             f"**{outcome}**",
             "",
-            *_table(("campaign", place(uri)), _facts(uri, progress, manifest, report)),
+            *table(("campaign", place(uri)), _facts(uri, progress, manifest, report)),
             "",
             *_cost(campaign.cost_by_class()),
             *(["### Timeline", "", f"![one lane for each GPU worker]({report.timeline})", ""] if report else []),
@@ -85,10 +85,11 @@ def _cost(by_class: pl.DataFrame) -> list[str]:
     total = ("**all**", f"{by_class['seconds'].sum():,.1f}", "100%", f"${sum(cents) / 100:.2f}")
     said = f"Over all flow runs of the campaign, {wasted:.0%} of the billed GPU worker seconds did not go into items."
     header = ("GPU workers were", "seconds", "share", "dollars")
-    return ["### Cost and waste", "", said, "", *_table(header, [*rows, total]), ""]
+    return ["### Cost and waste", "", said, "", *table(header, [*rows, total]), ""]
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
     return [_line(header), _line(["-"] * len(header)), *map(_line, rows)]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from gpu_jobs.report import tables, timeline, wording
+from gpu_jobs.report import tables, timeline, trainings, wording
 from gpu_jobs.report.facts import Facts
 from gpu_jobs.report.markup import EMPTY, Column, Html, Pictures, cell, fill, join, section, table, terms
 from gpu_jobs.report.sample import Moment, Pair, Place, Sample, VideoSample
@@ -115,6 +115,8 @@ def _figures(facts: Facts) -> Html:
 
 
 def _results(sample: Sample, pictures: Pictures) -> Html:
+    if sample.trainings is not None:
+        return trainings.trainings(sample.trainings)
     if sample.table is not None:
         note = f"The first {wording.count(sample.table.height, 'row')}. {sample.note}"
         return section("Results", _rows(sample.table), note=note)

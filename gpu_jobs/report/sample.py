@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from gpu_jobs.collect import Manifest
-from gpu_jobs.report import wording
+from gpu_jobs.report import trainings, wording
 from gpu_jobs.report.markup import cell
 from gpu_jobs.store import Store
 from gpu_jobs.workloads.duplicates import near_duplicates
@@ -29,6 +29,7 @@ class Limits:
     """Shots of one video, or frames where shots were not asked for."""
     pairs: int = 9
     rows: int = 20
+    trainings: int = 200
 
 
 class Moment(NamedTuple):
@@ -75,6 +76,8 @@ class Sample:
     num_videos: int = 0
     pairs: Sequence[Pair] = ()
     num_pairs: int = 0
+    trainings: pl.DataFrame | None = None
+    """Of a sweep of fine-tunings, the best first."""
     table: pl.DataFrame | None = None
     preview: pl.DataFrame | None = None
     """What a draft model said of the first items."""
@@ -97,6 +100,8 @@ def read_sample(store: Store, manifest: Manifest, limits: Limits) -> Sample:
         rows = pl.scan_parquet(path)
         if set(rows.collect_schema().names()) >= _VIDEO_COLUMNS:
             return _of_videos(rows, limits, note)
+        if set(rows.collect_schema().names()) >= trainings.COLUMNS:
+            return Sample(trainings=rows.sort("rank").head(limits.trainings).collect(), note=note)
         return Sample(table=rows.head(limits.rows).collect(), note=note)
 
 
@@ -109,6 +114,8 @@ def sample_text(store: Store, manifest: Manifest, max_rows: int = 40) -> str:
         lines += _video_lines(video, each)
     if left := sample.num_videos - len(sample.videos):
         lines.append(f"and {wording.count(left, 'more video')}")
+    if sample.trainings is not None:
+        lines += _table_lines(sample.trainings.select("rank", "item", "eval_loss", "eval_loss_before", "steps"))
     if sample.table is not None:
         lines += _table_lines(sample.table)
     return "\n".join(map(wording.printable, lines))

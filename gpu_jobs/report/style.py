@@ -24,6 +24,31 @@ TIMELINE = """
 .timeline rect.idle { fill: var(--idle); }
 """
 
+CURVES = """
+.curves { display: block; overflow: visible; margin: 12px 0; }
+.curves text.tick { font-size: 12px; fill: var(--soft); font-variant-numeric: tabular-nums; }
+.curves line.tick { stroke: var(--line); }
+.curves polyline { stroke-width: 1.5; stroke-linejoin: round; }
+.key { display: inline-block; width: 10px; height: 10px; border-radius: 2px; margin-right: 6px; }
+.curves .c0 { stroke: #3f7cac; fill: #3f7cac; }
+.key.c0 { background: #3f7cac; }
+.curves .c1 { stroke: #c5703a; fill: #c5703a; }
+.key.c1 { background: #c5703a; }
+.curves .c2 { stroke: #5b8c5a; fill: #5b8c5a; }
+.key.c2 { background: #5b8c5a; }
+.curves .c3 { stroke: #a05195; fill: #a05195; }
+.key.c3 { background: #a05195; }
+.curves .c4 { stroke: #b8973a; fill: #b8973a; }
+.key.c4 { background: #b8973a; }
+.curves .c5 { stroke: #4c9c9c; fill: #4c9c9c; }
+.key.c5 { background: #4c9c9c; }
+.curves .c6 { stroke: #b0566b; fill: #b0566b; }
+.key.c6 { background: #b0566b; }
+.curves .c7 { stroke: #7a7f87; fill: #7a7f87; }
+.key.c7 { background: #7a7f87; }
+.curves polyline[points] { fill: none; }
+"""
+
 CSS = (
     LIGHT
     + """
@@ -96,6 +121,7 @@ section > dl dt { color: var(--soft); }
 section > dl dd { margin: 0; overflow-wrap: anywhere; min-width: 0; }
 """
     + TIMELINE
+    + CURVES
     + """
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 13px; color: var(--soft); }
 .swatch { display: inline-block; width: 12px; height: 12px; border-radius: 2px; margin-right: 6px; }

@@ -5,7 +5,6 @@ It writes nothing to the store: what it has finished is with the supervisor at o
 """
 
 import signal
-import textwrap
 import threading
 import time
 from collections import deque
@@ -20,19 +19,20 @@ import polars as pl
 
 from gpu_jobs import rows
 from gpu_jobs.chunks import Chunk
-from gpu_jobs.errors import FanfoldError, ItemError, StoreUnavailableError, WorkloadImportError
+from gpu_jobs.errors import FanfoldError, ItemError, StoreUnavailableError, WorkDiedError, WorkloadImportError
 from gpu_jobs.failures import Cause
 from gpu_jobs.items import ItemsReader
 from gpu_jobs.learned import recall
 from gpu_jobs.ledger import Plan
 from gpu_jobs.store import open_store
+from gpu_jobs.worker.long_items import LongItems
 from gpu_jobs.worker.messages import Assign, Cut, Done, Failed, Learned, Ready
+from gpu_jobs.worker.outcomes import describe, item_frame, learned_by
 from gpu_jobs.worker.preview import die_with_parent, start_preview
 from gpu_jobs.workloads import load_workload
-from gpu_jobs.workloads.base import Item, Workload
+from gpu_jobs.workloads.base import Item, LongWorkload, Workload
 from gpu_jobs.workloads.batches import is_out_of_memory
 
-_MAX_DETAIL = 500
 _TRANSIENT = (StoreUnavailableError, ConnectionError, TimeoutError)
 
 
@@ -53,14 +53,21 @@ def run(pipe: Connection, campaign_uri: str, plan: Plan, device: str, learned: M
         pipe.send(Failed(Cause.MODEL, describe(error)))
         return
     _start_with_what_is_known(workload, campaign_uri, learned)
-    pipe.send(Ready(time.monotonic() - began, device))
+    pipe.send(Ready(time.monotonic() - began, device, workload.is_long))
+    store = open_store(campaign_uri)
+    items = ItemsReader(store, plan)
     try:
-        _Pipeline(pipe, workload, ItemsReader(open_store(campaign_uri), plan)).run()
+        if isinstance(workload, LongWorkload):
+            LongItems(pipe, workload, items, store).run()
+        else:
+            _Pipeline(pipe, workload, items).run()
         workload.teardown()
     except EOFError:
         pass
     except WorkloadImportError as error:
         pipe.send(Failed(Cause.IMAGE, str(error)))
+    except WorkDiedError as error:
+        pipe.send(Failed(Cause.CRASHED, str(error)))
     except (FanfoldError, *_TRANSIENT) as error:
         pipe.send(Failed(Cause.TRANSIENT, describe(error)))
 
@@ -72,12 +79,6 @@ def _start_with_what_is_known(workload: Workload, campaign_uri: str, learned: Ma
     size = learned.get(workload.facts.get("device", "")) or recall(campaign_uri, workload.facts)
     if size:
         workload.batch_size.start_at(size)
-
-
-def describe(error: BaseException) -> str:
-    """An exception in one line; an `ItemError` speaks for itself."""
-    text = str(error) if isinstance(error, ItemError) else f"{type(error).__name__}: {error}"
-    return textwrap.shorten(text, _MAX_DETAIL, placeholder="…")
 
 
 @dataclass(slots=True)
@@ -112,8 +113,7 @@ class _Pipeline:
                 self._infer_next()
 
     def _tell_what_is_learned(self) -> None:
-        size = self._workload.batch_size
-        learned = Learned(dict(self._workload.facts), size.value if size and size.is_settled else 0)
+        learned = learned_by(self._workload)
         if learned != self._told:
             self._pipe.send(learned)
             self._told = learned
@@ -171,13 +171,7 @@ class _Pipeline:
         return outcomes
 
     def _frame(self, pending: _Pending, outcome: Any) -> tuple[pl.DataFrame, bool]:
-        item = pending.item["item"]
-        try:
-            found = rows.item_rows(pending.index, item, outcome)
-            return pl.DataFrame(found, schema=self._schema, orient="row"), isinstance(outcome, ItemError)
-        except Exception as error:  # noqa: BLE001 - rows that do not fit the declared columns
-            failure = ItemError(f"its rows do not fit the workload's columns: {describe(error)}")
-            return pl.DataFrame(rows.item_rows(pending.index, item, failure), schema=self._schema, orient="row"), True
+        return item_frame(self._schema, pending.index, pending.item["item"], outcome)
 
     def _load(self, pending: _Pending) -> Any:
         """The loaded input, or the `ItemError` that it becomes."""

@@ -33,7 +33,7 @@ class Work:
     unsaved_s: float = 0.0
     """Of `worked_s`, what went into rows that are in no part yet."""
     advanced: bool = False
-    """This attempt has written a part."""
+    """This attempt has written a part, or a checkpoint of a long item."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Held while the buffer becomes a part, and while a settlement is written."""
     _mutex: threading.Lock = field(default_factory=threading.Lock)
@@ -196,7 +196,7 @@ class Settler:
             if work.parts:
                 self._write_settlement(work, tiles_left(work.chunk, work.parts, work.leased.crashes))
                 return
-        self._end(work, Cause.STOPPED, "nothing was finished yet")
+        self._end(work, Cause.STOPPED, "left at a checkpoint" if work.advanced else "nothing was finished yet")
 
     def _write_settlement(self, work: Work, tiles: tuple[Tile, ...]) -> bool:
         """False if somebody else has settled the chunk; either way it is no longer ours."""

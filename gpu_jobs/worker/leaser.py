@@ -38,6 +38,8 @@ class Leaser:
         self._asked: set[str] = set()
         self.linger_s = 5.0
         """How long to stay with nothing to lease while chunks are unsettled: about a cold start."""
+        self.most_ahead = _MAX_LEAD
+        """How many chunks to hold at most that are not computed; 1 for long items, which others could begin."""
         self.ready: deque[Work] = deque()
         """Leased, and not yet assigned."""
         self.over = ""
@@ -102,7 +104,7 @@ class Leaser:
 
     def _wait_for_room(self) -> bool:
         """False when stopped."""
-        lead = min(_MAX_LEAD, max(2, round(_LEAD_S / max(self._chunk_s, 1e-6))))
+        lead = min(self.most_ahead, max(2, round(_LEAD_S / max(self._chunk_s, 1e-6))))
         while not self._stopped.is_set() and self._hands.num_uncomputed >= lead:
             self._room.wait(_TICK_S)
             self._room.clear()

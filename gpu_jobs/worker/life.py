@@ -41,6 +41,8 @@ class Life:
         self.items_done = 0
         self.items_failed = 0
         self.infer_s = 0.0
+        self.doing = ""
+        self.checkpoints = 0
 
     @property
     def cold_start_s(self) -> float:
@@ -64,6 +66,12 @@ class Life:
         self.items_done += done.range.num_items
         self.items_failed += done.num_failed
         self.infer_s += done.busy_s
+        self.doing = ""
+
+    @property
+    def achievements(self) -> int:
+        """Grows with everything that will not have to be done again."""
+        return self.items_done + self.checkpoints
 
     def learned(self, learned: Learned) -> None:
         self._facts, self._batch_size = learned.facts, learned.batch_size
@@ -112,6 +120,8 @@ class Life:
             gpu=self._sampler.read(),
             facts=self._facts,
             batch_size=self._batch_size,
+            doing=self.doing if self._status == "working" else "",
+            checkpoints=self.checkpoints,
         )
 
     def _all_seconds(self) -> dict[str, float]:

@@ -25,6 +25,21 @@ class Ready(NamedTuple):
 
     seconds: float
     device: str
+    is_long: bool
+    """Its items are; see `LongWorkload`."""
+
+
+class Stop(NamedTuple):
+    """Supervisor → compute, at a long item: leave it at a checkpoint, and exit."""
+
+
+class Progress(NamedTuple):
+    """Compute → supervisor, at a long item: work goes on."""
+
+    token: int
+    doing: str
+    checkpoint: bool
+    """A new one is whole in the store."""
 
 
 class Done(NamedTuple):

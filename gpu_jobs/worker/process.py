@@ -3,8 +3,11 @@
 import multiprocessing
 import signal
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
+
+import psutil
 
 from gpu_jobs.ledger import Plan
 from gpu_jobs.worker import compute
@@ -47,9 +50,20 @@ class ComputeProcess:
         return not self._process.is_alive()
 
     def kill(self) -> None:
+        """With everything that it has started."""
+        children = self._children()
         self._process.kill()
         self._process.join()
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
         self.pipe.close()
+
+    def _children(self) -> list[psutil.Process]:
+        try:
+            return psutil.Process(self._process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
 
     def obituary(self) -> str:
         """How it died, in words."""

@@ -4,7 +4,6 @@ It never touches the device, so a busy or dead compute process cannot keep it fr
 the compute process; one leases ahead; a few settle; one beats.
 """
 
-import os
 import time
 from multiprocessing.connection import Connection, wait
 
@@ -20,10 +19,13 @@ from gpu_jobs.worker.holding import Hands, Settler, Work, clip
 from gpu_jobs.worker.leaser import Leaser
 from gpu_jobs.worker.leasing import LeaseFinder
 from gpu_jobs.worker.life import Life, Status
-from gpu_jobs.worker.messages import Assign, Cut, Done, Failed, Learned, Ready
+from gpu_jobs.worker.messages import Assign, Cut, Done, Failed, Learned, Progress, Ready, Stop
 from gpu_jobs.worker.process import ComputeProcess
+from gpu_jobs.worker.wake import Wake
 
 _TICK_S = 0.5
+_CHECKPOINT_S = 8.0
+"""For a long item to be left at a checkpoint; platforms kill ten seconds after they ask, or later."""
 _PROBE = 0
 """Token of the item that proves this GPU worker sound."""
 
@@ -39,8 +41,7 @@ class Supervisor:
         self._policy = policy
         self._boot = boot
         self._sampler = open_sampler()
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_write, False)
+        self._wake = Wake()
         self._hands = Hands()
         self._life = Life(boot, order, slot, self._hands, self._sampler)
         self._settler = Settler(ledger, boot, self._hands)
@@ -49,17 +50,17 @@ class Supervisor:
         )
         self._survey = Survey(ledger, plan.cuts)
         self._finder = LeaseFinder(ledger, self._survey, policy, boot, self._pulse.clock.now)
-        self._leaser = Leaser(ledger, self._survey, self._finder, boot, hands=self._hands, wake=self._wake)
+        self._leaser = Leaser(ledger, self._survey, self._finder, boot, hands=self._hands, wake=self._wake.ring)
         self._compute: ComputeProcess | None = None
         self._assigned: dict[int, Work] = {}
         self._last_token = _PROBE
-        self._is_ready = False
+        self._is_ready = self._is_long = False
         self._is_careful = False
         """Since the first death: one chunk at a time, so that a death has one suspect."""
         self._is_probing = self._is_probed = False
         self._has_failed = False
         self._fruitless = 0
-        self._items_at_death = 0
+        self._achieved_at_death = 0
         self._parts_due_at = 0.0
         self._heard_at = time.monotonic()
         self._wanted: set[str] = set()
@@ -73,7 +74,7 @@ class Supervisor:
     def end(self, reason: str) -> None:
         """Salvage and exit soon; safe from any thread and from a signal handler."""
         self._ending = self._ending or reason
-        self._wake()
+        self._wake.ring()
 
     def run(self) -> int:
         """Work until nothing is left, or told to end; return the process's exit code."""
@@ -93,8 +94,8 @@ class Supervisor:
     def _loop(self) -> None:
         while not self._ending:
             self._life.tick(self._status())
-            wait([*self._waitables(), self._wake_read], timeout=_TICK_S)
-            self._drain_wake()
+            wait([*self._waitables(), self._wake.waitable], timeout=_TICK_S)
+            self._wake.drain()
             self._hear()
             if self._is_ready and not self._is_probing:
                 self._give()
@@ -108,9 +109,11 @@ class Supervisor:
     def _close(self) -> None:
         """Kill the compute process; commit what is finished and leave the rest open."""
         self._leaser.stop()
+        if self._is_long:
+            self._wait_for_checkpoint()
+        if self._compute is not None and self._is_ready:
+            self._hear_messages(self._compute)
         if self._compute is not None:
-            if self._is_ready:
-                self._hear_messages(self._compute)
             self._compute.kill()
         works = self._hands.works()
         self._life.lose("preempted", self._life.worked() if works else 0.0)
@@ -118,6 +121,16 @@ class Supervisor:
             self._settler.settle(work)
         self._settler.close()
         self._pulse.stop()
+
+    def _wait_for_checkpoint(self) -> None:
+        """Let the compute process leave its item at a checkpoint."""
+        give_up_at = time.monotonic() + _CHECKPOINT_S
+        if self._compute is not None:
+            self._compute.send(Stop())
+        while self._assigned and self._compute and not self._compute.is_dead() and time.monotonic() < give_up_at:
+            wait(self._waitables(), timeout=_TICK_S)
+            self._life.tick(self._status())
+            self._hear_messages(self._compute)
 
     def _status(self) -> Status:
         if not self._is_ready:
@@ -132,16 +145,6 @@ class Supervisor:
 
     def _waitables(self) -> list[Connection | int]:
         return [] if self._compute is None else list(self._compute.waitables)
-
-    def _wake(self) -> None:
-        try:
-            os.write(self._wake_write, b"!")
-        except BlockingIOError:
-            return  # enough wake-ups are waiting
-
-    def _drain_wake(self) -> None:
-        if wait([self._wake_read], timeout=0):
-            os.read(self._wake_read, 65536)
 
     def _hear(self) -> None:
         compute = self._compute
@@ -161,25 +164,29 @@ class Supervisor:
         for message in compute.messages():
             self._heard_at = time.monotonic()
             match message:
-                case Ready(seconds, device):
-                    self._on_ready(seconds, device)
+                case Ready():
+                    self._on_ready(message)
                 case Learned():
                     self._life.learned(message)
                 case Failed(cause, detail):
                     self._bury(cause, detail)
                     return True
+                case Progress():
+                    self._on_progress(message)
                 case Done() if message.token == _PROBE:
                     self._is_probing, self._is_probed = False, message.num_failed == 0
                 case Done():
                     self._on_done(message)
         return False
 
-    def _on_ready(self, seconds: float, device: str) -> None:
-        self._is_ready = True
-        self._life.model_loaded(seconds, device)
+    def _on_ready(self, ready: Ready) -> None:
+        self._is_ready, self._is_long = True, ready.is_long
+        self._life.model_loaded(ready.seconds, ready.device)
+        if self._is_long:
+            self._leaser.most_ahead = 1
         self._leaser.linger_s = max(self._leaser.linger_s, self._life.cold_start_s)
         self._leaser.start_once()
-        if self._is_careful and not self._is_vouched and self._compute is not None:
+        if self._is_careful and not (self._is_vouched or self._is_long) and self._compute is not None:
             proven = self._survey.find_committed()
             if proven is not None:
                 self._is_probing = True
@@ -188,7 +195,15 @@ class Supervisor:
     @property
     def _is_vouched(self) -> bool:
         """It has finished other work, so that host and image are sound."""
-        return self._life.items_done > 0 or self._is_probed
+        return self._life.achievements > 0 or self._is_probed
+
+    def _on_progress(self, progress: Progress) -> None:
+        self._life.doing = progress.doing
+        work = self._assigned.get(progress.token)
+        if work is not None and progress.checkpoint:
+            work.advanced = True
+            work.worked_s += self._life.worked()  # kept: what follows is lost if it dies now
+            self._life.checkpoints += 1
 
     def _on_done(self, done: Done) -> None:
         worked_s = self._life.worked()
@@ -224,7 +239,7 @@ class Supervisor:
             self._ending, self._has_failed = f"{cause}: {detail}", True
             return
         works = list(dict.fromkeys(self._assigned.values()))
-        is_fruitful = self._life.items_done > self._items_at_death
+        is_fruitful = self._life.achievements > self._achieved_at_death
         convicting = cause.is_suspicious and self._is_vouched and len(works) == 1
         for work in works:
             is_suspect = work is works[0]
@@ -233,12 +248,12 @@ class Supervisor:
             self._settler.end(work, *told, vouched=convicting)
         self._life.lose(wasted_as(cause, is_convicting=convicting), self._life.worked())
         self._fruitless = 0 if is_fruitful or convicting else self._fruitless + 1
-        self._items_at_death = self._life.items_done
+        self._achieved_at_death = self._life.achievements
         self._is_careful, self._is_probing = True, False
         if self._fruitless >= MAX_FRUITLESS_FAILURES:
             self._ending = f"failed {self._fruitless} times without a commit; the last: {detail}"
             self._has_failed = True
-        else:
+        elif not self._ending:
             self._start_compute()
 
     def _assign(self) -> None:
@@ -251,7 +266,7 @@ class Supervisor:
 
     def _note_wanted(self, chunk_ids: set[str]) -> None:
         self._wanted = chunk_ids
-        self._wake()
+        self._wake.ring()
 
     def _give(self) -> None:
         """Give what others have asked for: a chunk not begun as it is, else the second half of what is left."""

@@ -15,6 +15,8 @@ BUILT_IN = {
     "embed": "gpu_jobs.workloads.encode:Embed",
     "classify": "gpu_jobs.workloads.encode:Classify",
     "openai-batch": "gpu_jobs.workloads.openai_batch:OpenAIBatch",
+    "prepare": "gpu_jobs.workloads.prepare:Prepare",
+    "fine_tune": "gpu_jobs.workloads.fine_tune:FineTune",
     "noop": "gpu_jobs.workloads.noop:Noop",
 }
 

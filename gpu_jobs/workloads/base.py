@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from gpu_jobs.dataset import Source
 from gpu_jobs.errors import ItemError
+from gpu_jobs.store import Store
 from gpu_jobs.workloads.batches import BatchSize
 
 Item = Mapping[str, Any]
@@ -66,6 +67,8 @@ class Workload(ABC):
     num_gpus: int = 1
     """GPUs that one GPU worker needs, if it runs on any."""
     load_threads: int = 2
+    is_long: ClassVar[bool] = False
+    """An item takes minutes to hours; see `LongWorkload`."""
 
     def __init__(self, params: Any) -> None:
         """`params`: an instance of `params_model`."""
@@ -108,3 +111,45 @@ class Workload(ABC):
         """Write further files of the results into `folder`; return those to publish beside the tables."""
         del results, folder
         return ()
+
+
+class Session(Protocol):
+    """What a GPU worker gives to a long workload while it is at one item."""
+
+    store: Store
+    """The campaign's, for checkpoints and metrics; see `layout`."""
+    index: int
+    """The item's position in the dataset."""
+
+    def tell(self, doing: str, *, checkpoint: bool = False) -> None:
+        """Show that work goes on; silence for `Policy.stall_s` is a stall.
+
+        Args:
+            doing: for people, in a few words: step, loss.
+            checkpoint: a new one is whole in the store, so that an end from now on has cost only what came after it.
+        """
+
+    @property
+    def is_stopping(self) -> bool:
+        """The GPU worker has to leave: write a checkpoint, and return None. It has a few seconds."""
+
+
+class LongWorkload(Workload):
+    """Items that take minutes to hours: each is a chunk of its own, with checkpoints and units of progress of its own.
+
+    The GPU worker holds one at a time and leaves it all GPUs of its container (a gang). Whoever leases the item next
+    goes on from the newest checkpoint; what checkpoints are made of is the workload's business alone.
+    """
+
+    is_long = True
+
+    @abstractmethod
+    def work(self, loaded: Any, session: Session) -> Sequence[Row] | ItemError | None:
+        """The rows of one item, its error, or None if it was left at a checkpoint because the GPU worker has to leave.
+
+        Raises:
+            WorkDiedError: processes that it had started died. The ledger decides whether the item is to blame.
+        """
+
+    def infer(self, inputs: Sequence[Any]) -> Sequence[Sequence[Row] | ItemError]:
+        raise NotImplementedError("long items go through `work`")

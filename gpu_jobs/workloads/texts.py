@@ -127,7 +127,7 @@ class TextWorkload(ModelWorkload):
 
     def items(self, sources: Iterable[Source]) -> Iterator[Item]:
         """One per row; its weight is an estimate of its tokens, made without a tokenizer."""
-        columns = _COLUMN.findall(self.params.text)
+        columns = columns_of(self.params.text)
         for source in sources:
             if missing := [name for name in columns if name not in source.columns]:
                 raise RefusedError(
@@ -155,6 +155,11 @@ def load_tokenizer(spec: ModelSpec) -> Any:
         return auto.from_pretrained(spec.folder, trust_remote_code=spec.trust_remote_code)
     except (OSError, ValueError, ImportError) as error:
         raise WorkloadImportError(f"model '{spec.name}' has no tokenizer that can be loaded: {error}") from error
+
+
+def columns_of(template: str) -> list[str]:
+    """Names of the columns that a template shows."""
+    return _COLUMN.findall(template)
 
 
 def fill(template: str, columns: Mapping[str, Any]) -> str:

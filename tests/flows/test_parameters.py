@@ -11,12 +11,15 @@ from pydantic import BaseModel, ValidationError
 from small_flows import NoopCampaign, in_sections
 
 from flows.batch_inference import BatchInference, batch_inference
+from flows.fine_tuning import FineTuning, Grid, Texts
 from flows.parameters import Advanced, Limits, Where
 from flows.video_analysis import VideoAnalysis, video_analysis
 from gpu_jobs.jobs import Policy
 from gpu_jobs.workloads.encode import ClassifyParams, EmbedParams
 from gpu_jobs.workloads.generate import GenerateParams
 from gpu_jobs.workloads.openai_batch import OpenAIBatchParams
+from gpu_jobs.workloads.prepare import PrepareParams
+from gpu_jobs.workloads.training.settings import TrainingParams
 from gpu_jobs.workloads.video import VideoParams
 
 SCHEMA = parameter_schema(video_analysis).model_dump_for_openapi()
@@ -55,6 +58,11 @@ def test_sections_come_in_the_order_of_a_form():
         EmbedParams,
         ClassifyParams,
         OpenAIBatchParams,
+        FineTuning,
+        Grid,
+        Texts,
+        TrainingParams,
+        PrepareParams,
         Where,
         Limits,
         Advanced,

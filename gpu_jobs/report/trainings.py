@@ -1,0 +1,135 @@
+"""A sweep of fine-tunings in the report: ranked, with their losses drawn, and a sample before and after."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from gpu_jobs.report import wording
+from gpu_jobs.report.markup import Column, Html, fill, join, section, table, terms
+
+COLUMNS = frozenset({"rank", "eval_loss", "eval_loss_before", "curve"})
+"""By which the rows of a sweep are known."""
+_MAX_DRAWN = 8
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _RIGHT = 860, 300, 46, 22, 10
+_NUM_TICKS = 4
+
+_Points = list[tuple[int, float]]
+
+
+def trainings(rows: pl.DataFrame) -> Html:
+    """`rows`: as the workload `fine_tune` publishes them, the best first."""
+    found = rows.to_dicts()
+    note = "The lowest validation loss first. Lines: training loss by step; dots: validation loss."
+    if len(found) > _MAX_DRAWN:
+        note += f" The best {_MAX_DRAWN} of {len(found):,} are drawn."
+    return section("Trainings", _ranking(found), _drawing(found[:_MAX_DRAWN]), _samples(found[0]), note=note)
+
+
+def _ranking(found: Sequence[dict[str, Any]]) -> Html:
+    columns = [
+        Column(title="", style="num"),
+        Column(title="training"),
+        Column(title="validation loss", style="num"),
+        Column(title="before", style="num"),
+        Column(title="change", style="num"),
+        Column(title="steps", style="num"),
+        Column(title="tokens", style="num"),
+        Column(title="seconds", style="num"),
+        Column(title="model", style="mono"),
+    ]
+    return table(columns, [_ranked(row, place) for place, row in enumerate(found)])
+
+
+def _ranked(row: dict[str, Any], place: int) -> list[object]:
+    after, before = row["eval_loss"], row["eval_loss_before"]
+    early = ", stopped early" if row["stopped_early"] else ""
+    mark = fill('<i class="key c{place}"></i>', place=place) if place < _MAX_DRAWN else Html("")
+    return [
+        row["rank"],
+        fill("{mark}{name}", mark=mark, name=row["item"]),
+        f"{after:.4f}",
+        f"{before:.4f}",
+        f"{after / before - 1:+.1%}",
+        f"{row['steps']:,}{early}",
+        f"{row['tokens']:,}",
+        f"{row['seconds']:,.0f}",
+        row["model"],
+    ]
+
+
+def _samples(best: dict[str, Any]) -> Html:
+    if not best["sample_after"]:
+        return Html("")
+    return terms([("Prompt continued, before", best["sample_before"]), ("After, by the best", best["sample_after"])])
+
+
+def _drawing(found: Sequence[dict[str, Any]]) -> Html:
+    curves = [(_points(row, "loss"), _points(row, "eval_loss")) for row in found]
+    every = [point for pair in curves for points in pair for point in points]
+    if not every:
+        return Html("")
+    frame = _Frame(every)
+    lines = [
+        fill(
+            '<polyline class="c{place}" points="{line}"/>{dots}',
+            place=place,
+            line=" ".join(f"{x:.1f},{y:.1f}" for x, y in map(frame.place, losses)),
+            dots=join((frame.dot(point, place) for point in measured), ""),
+        )
+        for place, (losses, measured) in enumerate(curves)
+    ]
+    return fill(
+        '<div class="scroll"><svg class="curves" role="img" aria-label="losses by step" width="{width}" '
+        'height="{height}">{ticks}\n{lines}</svg></div>',
+        width=_WIDTH,
+        height=_HEIGHT,
+        ticks=frame.ticks(),
+        lines=join(lines),
+    )
+
+
+def _points(row: dict[str, Any], name: str) -> _Points:
+    return [(each["step"], each[name]) for each in row["curve"] if each[name] is not None]
+
+
+class _Frame:
+    """Where a step and a loss are in the drawing."""
+
+    def __init__(self, points: _Points) -> None:
+        self._steps = max(1, *(step for step, _ in points))
+        self._low = min(loss for _, loss in points)
+        self._high = max(self._low + 1e-9, *(loss for _, loss in points))
+
+    def place(self, point: tuple[int, float]) -> tuple[float, float]:
+        step, loss = point
+        x = _LEFT + (_WIDTH - _LEFT - _RIGHT) * step / self._steps
+        y = 10 + (_HEIGHT - 10 - _BOTTOM) * (self._high - loss) / (self._high - self._low)
+        return x, y
+
+    def dot(self, point: tuple[int, float], place: int) -> Html:
+        x, y = self.place(point)
+        return fill('<circle class="c{place}" cx="{x}" cy="{y}" r="3.5"/>', place=place, x=f"{x:.1f}", y=f"{y:.1f}")
+
+    def ticks(self) -> Html:
+        """Lines at some losses, and the number of steps."""
+        shares = [number / _NUM_TICKS for number in range(_NUM_TICKS + 1)]
+        losses = [self._low + share * (self._high - self._low) for share in shares]
+        lines = [
+            fill(
+                '<line class="tick" x1="{left}" x2="{right}" y1="{y}" y2="{y}"/><text class="tick" x="0" y="{y}" '
+                'dy="4">{loss}</text>',
+                left=_LEFT,
+                right=_WIDTH - _RIGHT,
+                y=f"{self.place((0, loss))[1]:.1f}",
+                loss=f"{loss:.3f}",
+            )
+            for loss in losses
+        ]
+        end = fill(
+            '<text class="tick" x="{x}" y="{y}" text-anchor="end">{steps}</text>',
+            x=_WIDTH - _RIGHT,
+            y=_HEIGHT - 4,
+            steps=wording.count(self._steps, "step"),
+        )
+        return join([*lines, end])

@@ -1,0 +1,35 @@
+"""How what a workload did becomes what a compute process says."""
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from gpu_jobs import rows
+from gpu_jobs.errors import ItemError
+from gpu_jobs.worker.messages import Learned
+from gpu_jobs.workloads.base import Workload
+
+_MAX_DETAIL = 500
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line; an `ItemError` speaks for itself."""
+    text = str(error) if isinstance(error, ItemError) else f"{type(error).__name__}: {error}"
+    return textwrap.shorten(text, _MAX_DETAIL, placeholder="…")
+
+
+def item_frame(schema: Mapping[str, Any], index: int, item: str, outcome: Any) -> tuple[pl.DataFrame, bool]:
+    """One item's rows as they travel, and whether it failed."""
+    try:
+        found = rows.item_rows(index, item, outcome)
+        return pl.DataFrame(found, schema=schema, orient="row"), isinstance(outcome, ItemError)
+    except Exception as error:  # noqa: BLE001 - rows that do not fit the declared columns
+        failure = ItemError(f"its rows do not fit the workload's columns: {describe(error)}")
+        return pl.DataFrame(rows.item_rows(index, item, failure), schema=schema, orient="row"), True
+
+
+def learned_by(workload: Workload) -> Learned:
+    size = workload.batch_size
+    return Learned(dict(workload.facts), size.value if size and size.is_settled else 0)

@@ -1,0 +1,124 @@
+"""What is done at the steps of a training, in every process of the gang."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from typing_extensions import override
+
+from gpu_jobs.errors import DivergedError
+from gpu_jobs.workloads.training.job import METRICS, SAVED, STOP, STOP_AT, Job
+
+
+class LeaveWhenAsked(TrainerCallback):
+    """All processes leave at the end of the same step, without asking one another.
+
+    The first process names the next step before it begins it. No other can end that step without the first one's
+    gradients, so all have the name by then.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._stop = Path(job.out, STOP)
+        self._stop_at = Path(job.out, STOP_AT)
+
+    @override
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        if self._stop_at.exists():
+            if state.global_step >= int(self._stop_at.read_text()):
+                control.should_save = control.should_training_stop = True
+        elif state.is_world_process_zero and self._stop.exists():
+            temp = self._stop_at.with_suffix(".temp")
+            temp.write_text(str(state.global_step + 1))
+            temp.replace(self._stop_at)
+        return control
+
+    @property
+    def was_asked(self) -> bool:
+        return self._stop_at.exists()
+
+
+class SealCheckpoints(TrainerCallback):
+    """Each process says that it has written its share of a checkpoint; with all of them it is whole."""
+
+    def __init__(self, job: Job, rank: int) -> None:
+        self._out = Path(job.out)
+        self._rank = rank
+
+    @override
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        folder = self._out / f"checkpoint-{state.global_step}"
+        (folder / f"{SAVED}{self._rank}").touch()
+
+
+class Measure(TrainerCallback):
+    """Writes a line per logged step, and ends a training whose loss is no number."""
+
+    def __init__(self, job: Job, tokens_per_step: int) -> None:
+        self._path = Path(job.out, METRICS)
+        self._tokens_per_step = tokens_per_step
+        self._step, self._at = 0, 0.0
+        self.sample_before = ""
+        """What the base model made of the prompt; kept beside its evaluation."""
+
+    @override
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if not self._at:
+            self._step, self._at = state.global_step, time.monotonic()
+
+    @override
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._at = 0.0  # evaluation is no training: the clock starts again with the next step
+
+    @override
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        logs = logs or {}
+        for name in ("loss", "eval_loss", "grad_norm"):
+            if name in logs and not math.isfinite(logs[name]):
+                raise DivergedError(
+                    f"diverged: the {name.replace('_', ' ')} is {logs[name]} at step {state.global_step}, with a "
+                    f"learning rate of {args.learning_rate:g}"
+                )
+        if not {"loss", "eval_loss"} & logs.keys():
+            return
+        row = {"step": state.global_step} | {name: logs[name] for name in logs.keys() & _SHOWN}
+        if "loss" in logs and self._at:
+            now = time.monotonic()
+            row["tokens_per_s"] = self._tokens_per_step * (state.global_step - self._step) / (now - self._at)
+            self._step, self._at = state.global_step, now
+            row |= _gpu_use(args)
+        state.log_history[-1].update(row)  # so that a checkpoint brings it along
+        if state.global_step == 0:
+            entry: dict[str, Any] = state.log_history[-1]
+            entry["sample"] = self.sample_before
+        if state.is_world_process_zero:
+            with self._path.open("a") as file:
+                file.write(json.dumps({"total": state.max_steps, **row}) + "\n")
+
+
+_SHOWN = {"loss", "eval_loss", "learning_rate", "grad_norm"}
+
+
+def _gpu_use(args: TrainingArguments) -> dict[str, float]:
+    """Of this process's GPU; nothing on a CPU, and nothing that its driver does not tell."""
+    import torch
+
+    if args.device.type != "cuda":
+        return {}
+    found = {"gpu_memory_gib": torch.cuda.max_memory_allocated() / 2**30}
+    try:
+        found["gpu_percent"] = float(torch.cuda.utilization())
+    except (RuntimeError, ImportError):  # without nvidia-ml-py, or in a sandbox
+        return found
+    return found

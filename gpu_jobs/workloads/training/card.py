@@ -1,0 +1,73 @@
+"""The model card of a fine-tuned model: how it was made, and from what."""
+
+import json
+
+from gpu_jobs.workloads.training.attempt import Place
+from gpu_jobs.workloads.training.job import Outcome
+from gpu_jobs.workloads.training.settings import Shares, TrainingParams
+
+_LIBRARY = {"lora": "peft", "full": "transformers"}
+_CARD = """---
+base_model: {model}
+library_name: {library}
+pipeline_tag: text-generation
+tags: [{method}, fanfold]
+---
+
+# {item}
+
+{what} of `{model}`, made by Fanfold.
+
+| | before | after |
+|---|---|---|
+| validation loss | {before:.4f} | {after:.4f} |
+
+{steps} steps of {batch} blocks of {block} tokens (processes x blocks at once x accumulated: {processes} x {micro_batch}
+x {accumulation}), in {precision}.{early}
+
+- base weights: `{model}`, digest `{weights}`
+- data: `{data}`, its settings and source are in that campaign's plan
+- hyperparameters: `{params}`
+{samples}"""
+_SAMPLES = """
+The prompt `{prompt}`, continued greedily:
+
+- before: {before}
+- after: {after}
+"""
+
+
+def model_card(
+    item: str,
+    params: TrainingParams,
+    place: Place,
+    outcome: Outcome,
+    shares: Shares,
+    *,
+    weights: str,
+    data: str,
+    block: int,
+) -> str:
+    """Markdown with the hub's front matter. `block`: tokens."""
+    samples = _SAMPLES.format(
+        prompt=params.prompt, before=json.dumps(outcome.log[0]["sample"]), after=json.dumps(outcome.sample)
+    )
+    return _CARD.format(
+        item=item,
+        model=params.model,
+        library=_LIBRARY[params.method],
+        method=params.method,
+        what="LoRA adapter" if params.method == "lora" else "Full fine-tuning",
+        before=outcome.log[0]["eval_loss"],
+        after=outcome.eval_loss,
+        steps=outcome.step,
+        batch=params.batch,
+        block=block,
+        **shares._asdict(),
+        precision=place.precision,
+        early=" It stopped early: the validation loss fell no more." if outcome.stopped_early else "",
+        weights=weights,
+        data=data,
+        params=params.model_dump_json(exclude={"model", "prompt"}),
+        samples=samples if params.prompt else "",
+    )

@@ -1,0 +1,78 @@
+"""Packed blocks of tokens on this machine, from what a campaign of the workload `prepare` has published."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from gpu_jobs.errors import ItemError
+from gpu_jobs.inputs import locked
+from gpu_jobs.settings import Settings
+from gpu_jobs.store import Store, open_store
+
+TRAIN, VALIDATION = "train", "validation"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """`<folder>/train.npy` and `validation.npy`: int32, one row per block."""
+
+    folder: Path
+    digest: str
+    """Of the manifest that published it."""
+    num_train: int
+    num_validation: int
+    block: int
+    """Tokens of a block."""
+
+
+def fetch(manifest: str) -> Prepared:
+    """Bring prepared data onto this machine, once, whoever asks in however many processes.
+
+    Args:
+        manifest: `<campaign>/manifests/<digest>.json`.
+
+    Raises:
+        ItemError: there is no such manifest, or a file is not what it says.
+        StoreUnavailableError: no answer.
+    """
+    campaign, _, name = manifest.rpartition("/manifests/")
+    digest = name.removesuffix(".json")
+    folder = Path(Settings().model_cache).expanduser() / "prepared" / digest[:32]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.with_name(f".{folder.name}.lock")):
+        if not folder.exists():
+            temp = folder.with_name(f".{folder.name}.part")
+            shutil.rmtree(temp, ignore_errors=True)
+            temp.mkdir()
+            _write(open_store(campaign), f"manifests/{name}", temp)
+            temp.replace(folder)
+    shapes = [np.load(folder / f"{split}.npy", mmap_mode="r").shape for split in (TRAIN, VALIDATION)]
+    return Prepared(folder, digest, shapes[0][0], shapes[1][0], shapes[0][1])
+
+
+def _write(store: Store, key: str, folder: Path) -> None:
+    body = store.get(key)
+    if body is None:
+        raise ItemError(f"prepared data: there is no {store.uri}/{key}")
+    frames = []
+    for number, file in enumerate(json.loads(body)["outputs"]):
+        path = folder / f"{number}.parquet"
+        store.download(file["key"], path)
+        with path.open("rb") as opened:
+            if hashlib.file_digest(opened, "sha256").hexdigest() != file["sha256"]:
+                raise ItemError(f"prepared data: {store.uri}/{file['key']} is not what its manifest says")
+        frames.append(pl.scan_parquet(path))
+    blocks = pl.concat(frames)
+    for split in (TRAIN, VALIDATION):
+        tokens = blocks.filter(pl.col("split") == split).select("tokens").collect()["tokens"]
+        if tokens.is_empty():
+            raise ItemError(f"prepared data: {store.uri} has not one whole block for {split}; use more text")
+        rows = tokens.explode().to_numpy().reshape(len(tokens), -1)
+        np.save(folder / f"{split}.npy", rows.astype(np.int32))
+    for path in folder.glob("*.parquet"):
+        path.unlink()

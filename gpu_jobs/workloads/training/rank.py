@@ -1,0 +1,211 @@
+"""One process of a gang: `torchrun … -m gpu_jobs.workloads.training.rank <job.json>`. A Trainer does the work."""
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch.utils.data import Dataset
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    EarlyStoppingCallback,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+from gpu_jobs.errors import DivergedError
+from gpu_jobs.workloads.batches import is_out_of_memory
+from gpu_jobs.workloads.training.callbacks import LeaveWhenAsked, Measure, SealCheckpoints
+from gpu_jobs.workloads.training.job import MODEL, Job, Outcome, read_job, write_outcome
+from gpu_jobs.workloads.training.prepared import TRAIN, VALIDATION
+
+_PEER_TIMEOUT_S = 600
+_BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
+_SAMPLE_TOKENS = 60
+_WATCH_S = 0.5
+
+
+def main(path: str) -> None:
+    job = read_job(Path(path))
+    threading.Thread(target=_end_with, args=(job.watched_pid,), daemon=True).start()
+    try:
+        outcome = train(job)
+    except Exception as error:
+        if (failure := _failure(error)) is not None:
+            write_outcome(job.out, failure)
+        raise
+    if _rank() == 0:
+        write_outcome(job.out, outcome)
+
+
+def train(job: Job) -> Outcome:
+    """Train to the end, or to the step at which the GPU worker has to leave."""
+    params = job.params
+    set_seed(params.seed)
+    blocks = {
+        TRAIN: Blocks(Path(job.data_folder, TRAIN), multiple_of=params.batch),
+        VALIDATION: Blocks(Path(job.data_folder, VALIDATION)),
+    }
+    leave, measure = LeaveWhenAsked(job), Measure(job, params.batch * blocks[TRAIN].block)
+    trainer = Trainer(
+        model=_model(job),
+        args=_arguments(job),
+        train_dataset=blocks[TRAIN],
+        eval_dataset=blocks[VALIDATION],
+        callbacks=[
+            leave,
+            measure,
+            SealCheckpoints(job, _rank()),
+            *([EarlyStoppingCallback(params.patience)] if params.patience else []),
+        ],
+    )
+    if not job.resume_from:
+        measure.sample_before = _sample(trainer, job)
+    trainer.train(resume_from_checkpoint=job.resume_from or None)
+    state = trainer.state
+    if leave.was_asked and state.global_step < state.max_steps:
+        return Outcome(kind="stopped", step=state.global_step)
+    last = next((row for row in reversed(state.log_history) if "eval_loss" in row), {})
+    loss = last["eval_loss"] if last.get("step") == state.global_step else trainer.evaluate()["eval_loss"]
+    trainer.save_model(str(Path(job.out, MODEL)))
+    return Outcome(
+        kind="finished",
+        step=state.global_step,
+        eval_loss=loss,
+        stopped_early=state.global_step < state.max_steps,
+        log=[{**row} for row in state.log_history if {"loss", "eval_loss"} & row.keys()],
+        sample=_sample(trainer, job),
+    )
+
+
+class Blocks(Dataset[dict[str, torch.Tensor]]):
+    """Packed blocks of tokens, read from a file as they are needed."""
+
+    def __init__(self, folder: Path, *, multiple_of: int = 1) -> None:
+        """Blocks over a `multiple_of` are left out: a step with fewer would depend on how they are shared out."""
+        tokens = np.load(folder.with_suffix(".npy"), mmap_mode="r")
+        self._tokens = tokens[: len(tokens) // multiple_of * multiple_of]
+        self.block = int(self._tokens.shape[1])
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def __getitem__(self, place: int) -> dict[str, torch.Tensor]:
+        tokens = torch.from_numpy(self._tokens[place].astype(np.int64))
+        return {"input_ids": tokens, "labels": tokens}
+
+
+def _model(job: Job) -> Any:
+    params = job.params
+    auto: Any = AutoModelForCausalLM
+    is_frozen_bf16 = params.method == "lora" and job.precision == "bf16"  # adapters stay in 32 bits
+    model = auto.from_pretrained(job.model_folder, dtype=torch.bfloat16 if is_frozen_bf16 else torch.float32)
+    model.config.use_cache = False
+    if params.method == "full":
+        return model
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=params.lora_rank,
+        lora_alpha=params.lora_alpha,
+        lora_dropout=params.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    adapted: Any = get_peft_model(model, config)
+    if job.gradient_checkpointing:
+        adapted.enable_input_require_grads()
+    return adapted
+
+
+def _arguments(job: Job) -> Any:
+    params = job.params
+    arguments: Any = TrainingArguments  # its annotation of `fsdp` is of its former, textual form
+    return arguments(
+        output_dir=job.out,
+        learning_rate=params.learning_rate,
+        lr_scheduler_type=params.schedule,
+        warmup_steps=params.warmup_steps,
+        weight_decay=params.weight_decay,
+        num_train_epochs=params.epochs,
+        max_steps=params.steps or -1,
+        per_device_train_batch_size=job.micro_batch,
+        per_device_eval_batch_size=job.micro_batch,
+        gradient_accumulation_steps=job.accumulation,
+        **({"gradient_checkpointing": True} if job.gradient_checkpointing else {}),  # deprecated, so only if needed
+        dataloader_drop_last=True,
+        seed=params.seed,
+        data_seed=params.seed,
+        bf16=job.precision == "bf16",
+        fp16=job.precision == "fp16",
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # it would hide a divergence
+        save_steps=params.save_steps,
+        eval_strategy="steps",
+        eval_on_start=not job.resume_from,  # by train(): evaluate() before it would leave the model without DDP
+        eval_steps=params.eval_steps,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        restore_callback_states_from_checkpoint=bool(params.patience),
+        use_cpu=job.device == "cpu",
+        ddp_backend=_BACKENDS[job.device] if "RANK" in os.environ else None,
+        ddp_find_unused_parameters=False,
+        ddp_timeout=_PEER_TIMEOUT_S,
+        fsdp=params.sharding == "fsdp",
+        report_to=[],
+        disable_tqdm=True,
+    )
+
+
+def _sample(trainer: Trainer, job: Job) -> str:
+    """What the model makes of the prompt, greedily."""
+    if not job.params.prompt or _rank() or job.params.sharding == "fsdp":
+        return ""
+    auto: Any = AutoTokenizer
+    tokenizer = auto.from_pretrained(job.model_folder)
+    model: Any = trainer.model
+    given = tokenizer(job.params.prompt, return_tensors="pt").to(model.device)
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        made = model.generate(**given, max_new_tokens=_SAMPLE_TOKENS, do_sample=False)
+    model.train(was_training)
+    return str(tokenizer.decode(made[0][given["input_ids"].shape[1] :], skip_special_tokens=True))
+
+
+def _failure(error: Exception) -> Outcome | None:
+    """What to tell of an exception; None if it only echoes another process's end."""
+    detail = f"{type(error).__name__}: {error}"
+    if isinstance(error, DivergedError):
+        return Outcome(kind="diverged", detail=str(error))
+    if is_out_of_memory(error):
+        return Outcome(kind="out of memory", detail=detail)
+    words = detail.lower()
+    is_echo = isinstance(error, torch.distributed.DistError) or "gloo" in words or "nccl" in words
+    return None if is_echo else Outcome(kind="error", detail=detail)
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def _end_with(pid: int) -> None:
+    """No process of a gang outlives the GPU worker's, however that ends."""
+    try:
+        watched = psutil.Process(pid)
+        while watched.is_running() and watched.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(_WATCH_S)
+    except psutil.NoSuchProcess:
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

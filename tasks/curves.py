@@ -1,0 +1,79 @@
+"""Curves of what long items measure, as an artifact that changes while they are worked on."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import polars as pl
+
+from gpu_jobs.campaign import Campaign
+from gpu_jobs.curves import Curves
+from gpu_jobs.items import ItemsReader
+from gpu_jobs.workloads import load_workload
+from tasks.artifacts import MarkdownArtifact
+from tasks.summary import table
+
+_BARS = "▁▂▃▄▅▆▇█"
+_WIDTH = 40
+"""Characters of a curve."""
+_MAX_ROWS = 50
+_COLUMNS = ("training", "step", "loss", "curve of the loss", "validation", "tokens/s")
+
+
+class CurvesArtifact:
+    """One row per training, at most every five seconds."""
+
+    def __init__(self, campaign: Campaign, *, clock: Callable[[], float] = time.monotonic) -> None:
+        name = campaign.store.uri.rpartition("/")[2]
+        self._campaign = campaign
+        self._curves = Curves(campaign.store)
+        self._items = ItemsReader(campaign.store, campaign.plan)
+        self._artifact = MarkdownArtifact(f"{name}-curves", f"Losses of {name}, while it trains", clock=clock)
+
+    def show(self, *, is_last: bool = False) -> None:
+        self._artifact.show(self._text, is_last=is_last)
+
+    def _text(self) -> str:
+        found = self._curves.look()
+        if not found:
+            return ""
+        names = dict(enumerate(name for frame in self._items.frames() for name in frame["item"]))
+        ranked = sorted(found.items(), key=lambda each: _best(each[1]))[:_MAX_ROWS]
+        return "\n".join(table(_COLUMNS, [_row(names[index], rows) for index, rows in ranked]))
+
+
+def measures(campaign: Campaign) -> bool:
+    """Whether there will be curves."""
+    return load_workload(campaign.plan.workload, campaign.plan.params).is_long
+
+
+def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:
+    """Values in order as a line of bars, at most `width` of them; each bar is the mean of its stretch."""
+    if not values:
+        return ""
+    size = max(1, -(-len(values) // width))
+    means = [sum(stretch) / len(stretch) for at in range(0, len(values), size) if (stretch := values[at : at + size])]
+    low, high = min(means), max(means)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0
+    return "".join(_BARS[round((value - low) * scale)] for value in means)
+
+
+def _best(rows: pl.DataFrame) -> float:
+    losses = rows["eval_loss"].drop_nulls()
+    return losses[-1] if len(losses) else float("inf")
+
+
+def _row(name: str, rows: pl.DataFrame) -> tuple[str, ...]:
+    losses = rows["loss"].drop_nulls().to_list()
+    return (
+        name,
+        str(rows["step"][-1]),
+        f"{losses[-1]:.3f}" if losses else "",
+        sparkline(losses),
+        _newest(rows, "eval_loss", "{:.3f}"),
+        _newest(rows, "tokens_per_s", "{:,.0f}"),
+    )
+
+
+def _newest(rows: pl.DataFrame, name: str, form: str) -> str:
+    values = rows[name].drop_nulls()
+    return form.format(values[-1]) if len(values) else ""

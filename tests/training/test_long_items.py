@@ -1,0 +1,95 @@
+"""Items that take long: each a chunk of its own, left at checkpoints, and not convicted for getting on."""
+
+import signal
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from havoc import finish, gpu_workers, quarantine_of, rows_of, wait_for
+
+from gpu_jobs.chunks import from_cuts
+from gpu_jobs.failures import Cause
+from gpu_jobs.journal import Ended, JournalState
+
+
+def planned(campaign):
+    return from_cuts(campaign.plan.cuts)
+
+
+def ends_of(campaign):
+    """How the attempts at the first item ended."""
+    return campaign.ledger.ends(planned(campaign)[0], 60)
+
+
+def steps_stored(campaign, index=0):
+    return sum(1 for _ in campaign.store.list(f"checkpoints/{index}/step"))
+
+
+def test_each_long_item_is_a_chunk(open_marathon, policy):
+    """However many there are, and though there are few GPU workers."""
+    campaign = open_marathon("a", "b", "c", "refuse-d")
+
+    manifest = finish(campaign, policy)
+
+    assert [chunk.num_items for chunk in planned(campaign)] == [1, 1, 1, 1]
+    assert rows_of(campaign, manifest)["item"].to_list() == ["a", "b", "c"]
+    (refused,) = quarantine_of(campaign, manifest).to_dicts()
+    assert (refused["item"], refused["detail"]) == ("refuse-d", "diverged: as it always does")
+
+
+def test_a_gpu_worker_that_must_leave_leaves_at_a_checkpoint(open_marathon, policy):
+    """SIGTERM: the attempt ends as stopped and advanced, and the next one does only what was left."""
+    campaign = open_marathon("a", steps=40, step_s=0.05)
+    turns = campaign.run(policy, tick_s=0.1)
+    next(turns)
+    wait_for(lambda: steps_stored(campaign) > 3)
+    gpu_workers(campaign)[0].send_signal(signal.SIGTERM)
+    *_, last = turns
+
+    (end,) = ends_of(campaign)
+    assert (end.cause, end.detail, end.advanced) == (Cause.STOPPED, "left at a checkpoint", True)
+    assert last.is_complete
+    assert sum(1 for _ in campaign.store.list("checkpoints/0/start")) == 2
+    assert steps_stored(campaign) == 40
+
+
+@pytest.mark.parametrize("item", ["kill-a", "die-late-a"])
+def test_deaths_after_a_checkpoint_convict_nobody(open_marathon, policy, item):
+    """More of them in a row than convict an item or end a GPU worker: each has brought it on."""
+    campaign = open_marathon(item, steps=4)
+
+    manifest = finish(campaign, policy)
+
+    ends = ends_of(campaign)
+    assert len(ends) > policy.max_crashes
+    assert all(end.cause is Cause.CRASHED and end.advanced and not end.convicts for end in ends)
+    assert manifest.num_committed == 1
+
+
+def test_an_item_whose_processes_always_die_is_quarantined_and_the_others_go_on(open_marathon, policy):
+    """Convicted by a GPU worker that has finished others; none of those is done again to prove it sound."""
+    campaign = open_marathon("a", "b", "die-now-c", "d")
+
+    manifest = finish(campaign, replace(policy, max_idle_jobs=10))
+
+    rows = rows_of(campaign, manifest)
+    assert rows["item"].to_list() == ["a", "b", "d"]
+    assert rows["starts"].to_list() == [1, 1, 1]
+    (convicted,) = quarantine_of(campaign, manifest).to_dicts()
+    assert (convicted["item"], convicted["cause"]) == ("die-now-c", "crashed")
+
+
+def test_a_heartbeat_tells_how_far_a_long_item_is(open_marathon, policy):
+    campaign = open_marathon("a", steps=40, step_s=0.05)
+    told = {job.doing for progress in campaign.run(policy, tick_s=0.1) for job in progress.jobs}
+
+    assert any(words.startswith("step ") and words.endswith(" of 40") for words in told)
+
+
+@pytest.mark.parametrize(("checkpoints", "idle"), [(0, 2), (1, 0)])
+def test_a_gpu_job_that_only_checkpointed_was_not_idle(checkpoints, idle):
+    """Preempted again and again, it gets on: the campaign is not closed as broken."""
+    now = datetime.now(UTC)
+    ended = Ended(order="ff-1", reason="preempted", items_done=0, checkpoints=checkpoints, spent_usd=0.1, at=now)
+
+    assert JournalState((ended, ended)).idle_jobs_in_a_row == idle

@@ -1,0 +1,115 @@
+"""Whatever happens to a training: it goes on from its newest checkpoint, and ends with the same weights.
+
+Real torchrun, real Trainer, two processes; the model is tiny and random and proves the plumbing only.
+"""
+
+import random
+import signal
+
+import psutil
+import pytest
+from havoc import finish, gpu_workers, rows_of, wait_for
+from sweeps import open_sweep, steps_told, write_prepared
+
+from gpu_jobs.chunks import Chunk
+from gpu_jobs.jobs import Policy
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+PLATFORMS = ["local"]
+"""A platform is one more name here."""
+STEPS = 30
+LONG = {"method": "lora", "lora_dropout": 0.1, "batch": 16, "micro_batch": 1, "steps": STEPS}
+LONG |= {"save_steps": 3, "eval_steps": 15}
+RUNS = {"id": ["alone"]}
+
+
+def a_policy(platform):
+    return Policy(platforms=(platform,), max_workers=1, heartbeat_s=0.2, lease_timeout_s=4.0, stall_s=300.0)
+
+
+def ranks(campaign):
+    """The training processes of its GPU workers, without torchrun's own."""
+    return [
+        child
+        for worker in gpu_workers(campaign)
+        for child in worker.children(recursive=True)
+        if "gpu_jobs.workloads.training.rank" in child.cmdline() and "torch.distributed.run" not in child.cmdline()
+    ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, llama):
+    """The row of a training that nobody disturbs, and what it learned from."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    data = write_prepared(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FANFOLD_GANG_SIZE", "2")
+        patch.setenv("FANFOLD_MODEL_CACHE", str(folder / "cache"))
+        patch.setenv("FANFOLD_LOG_DIR", str(folder / "logs"))
+        campaign = open_sweep(folder, a_policy("local"), RUNS, model=llama, data=data, **LONG)
+        (row,) = rows_of(campaign, finish(campaign, a_policy("local"))).to_dicts()
+    return row, data
+
+
+@pytest.fixture
+def begin(tmp_path, monkeypatch, llama, undisturbed):
+    """Open the same training, in a place of its own."""
+
+    def begun(policy, *, processes):
+        monkeypatch.setenv("FANFOLD_GANG_SIZE", str(processes))
+        return open_sweep(tmp_path, policy, RUNS, model=llama, data=undisturbed[1], **LONG)
+
+    return begun
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("what", ["SIGKILL to a training process", "SIGKILL to the GPU worker", "SIGTERM"])
+def test_a_training_ends_with_the_same_weights(begin, undisturbed, platform, what):
+    """At a random step; nothing of it is left running, and less than all of it is done again."""
+    expected, _ = undisturbed
+    policy = a_policy(platform)
+    campaign = begin(policy, processes=2)
+    at = random.randrange(4, STEPS // 2)
+    print(f"{what} at step {at}")
+    turns = campaign.run(policy, tick_s=0.1)
+    next(turns)
+    wait_for(lambda: steps_told(campaign) >= at, 240)
+    worker, trainers = gpu_workers(campaign)[0], ranks(campaign)
+    if what == "SIGTERM":
+        worker.send_signal(signal.SIGTERM)
+    else:
+        (worker if "GPU worker" in what else trainers[0]).kill()
+    wait_for(lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in trainers))
+    for last in turns:
+        assert last
+    (row,) = rows_of(campaign, finish(campaign, policy)).to_dicts()
+
+    assert len(trainers) == 2
+    ends = campaign.ledger.ends(Chunk(0, 1), 10)
+    assert ends, "it was not disturbed"
+    if what != "SIGKILL to the GPU worker":  # which tells nothing
+        assert ends[0].advanced
+    assert row["model_sha256"] == expected["model_sha256"]
+    assert row["eval_loss"] == expected["eval_loss"]
+    assert [(each["step"], each["loss"]) for each in row["curve"]] == [
+        (each["step"], each["loss"]) for each in expected["curve"]
+    ]
+
+
+def test_a_training_goes_on_with_another_number_of_processes(begin, monkeypatch, undisturbed):
+    """Begun by two, left at a checkpoint, finished by one: the batch is the same, and so nearly the losses."""
+    expected, _ = undisturbed
+    policy = a_policy("local")
+    campaign = begin(policy, processes=2)
+    turns = campaign.run(policy, tick_s=0.1)
+    next(turns)
+    wait_for(lambda: steps_told(campaign) >= 5, 240)
+    with pytest.raises(KeyboardInterrupt):
+        turns.throw(KeyboardInterrupt())
+    monkeypatch.setenv("FANFOLD_GANG_SIZE", "1")
+    (row,) = rows_of(campaign, finish(campaign, policy)).to_dicts()
+
+    assert row["processes"] == 1
+    assert row["steps"] == STEPS
+    assert row["eval_loss"] == pytest.approx(expected["eval_loss"], rel=0.05)

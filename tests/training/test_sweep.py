@@ -1,0 +1,54 @@
+"""A sweep with a poisoned training: the others finish and are ranked. Real gangs, a tiny random model."""
+
+import pytest
+from havoc import finish, quarantine_of, rows_of
+from safetensors import safe_open
+from sweeps import SHORT, open_sweep, write_prepared
+
+from gpu_jobs.curves import Curves
+from gpu_jobs.jobs import Policy
+from gpu_jobs.report import write_report
+from gpu_jobs.sweep import download_best, ranking
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+RUNS = [
+    {"id": "low", "learning_rate": 1e-5, "patience": 0},
+    {"id": "poisoned", "learning_rate": 1e38, "patience": 0},
+    {"id": "high", "learning_rate": 5e-2, "patience": 0},
+    {"id": "too patient to stop", "learning_rate": 1e-3, "patience": 5},
+]
+
+
+@pytest.mark.parametrize("platforms", [("local",)])
+def test_three_finish_and_the_poisoned_one_is_quarantined_with_its_cause(tmp_path, llama, platforms):
+    """Two GPU workers; the report ranks them, the curves are in the store, the best adapter can be had and loaded."""
+    policy = Policy(platforms=platforms, max_workers=2, heartbeat_s=0.5, lease_timeout_s=10.0)
+    campaign = open_sweep(tmp_path, policy, RUNS, model=llama, data=write_prepared(tmp_path), **SHORT)
+
+    manifest = finish(campaign, policy)
+    report = write_report(campaign, manifest)
+
+    rows = rows_of(campaign, manifest)
+    assert rows["item"].to_list() == ["low", "high", "too patient to stop"]
+    (poisoned,) = quarantine_of(campaign, manifest).to_dicts()
+    assert poisoned["item"] == "poisoned"
+    assert poisoned["detail"].startswith("diverged: the ")
+    assert "with a learning rate of 1e+38" in poisoned["detail"]
+    ranked = ranking(campaign)
+    assert ranked["rank"].to_list() == [1, 2, 3]
+    assert ranked["eval_loss"].is_sorted()
+    curves = Curves(campaign.store).look()
+    assert [curves[index]["step"].to_list() for index in (0, 2, 3)] == [list(range(13))] * 3
+    page = campaign.store.get("report.html").decode()
+    assert page.index("Trainings") < page.index(ranked["item"][0]) < page.index("poisoned")
+    assert report.uri.endswith("report.html")
+
+    folder = download_best(campaign, tmp_path / "best")
+    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+        assert any("lora_A" in key for key in file.keys())  # noqa: SIM118
+    assert f'"base_model_name_or_path": "{llama}"' in (folder / "adapter_config.json").read_text()
+    card = (folder / "README.md").read_text()
+    assert f"base_model: {llama}" in card
+    assert f"{ranked['eval_loss'][0]:.4f}" in card
+    assert (folder / "tokenizer.json").exists()
