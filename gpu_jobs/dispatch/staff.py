@@ -237,7 +237,7 @@ def _rank(offer: Offer, policy: Policy) -> tuple[float, float]:
     """The best offer first, by what is known before anything was measured."""
     match policy.objective:
         case "fastest":
-            return -offer.worker_speed, offer.usd_per_hour
+            return -offer.worker_speed, offer.cold_start_p50_s
         case "balanced":
             return offer.usd_per_hour / offer.worker_speed**1.5, offer.cold_start_p50_s
         case _:
