@@ -19,6 +19,7 @@ MIX = "mix"
 _PRIOR_SPEED_SIGMA = 0.4
 """Of the logarithm of a speed that was never measured, against one that was."""
 _PRIOR_START_SIGMA = 0.3
+_TICK_S = 30.0
 _CHUNK_SIGMA = 0.3
 _JITTER = 0.08
 """Of the logarithm; resampled values are not repeated exactly."""
@@ -121,7 +122,7 @@ def forecast(
         outcomes = []
         for number in range(seed, seed + num_campaigns):
             truths = _draw_world(usable, offers, samples, random.Random(number))  # noqa: S311 - a simulation
-            outcomes.append(simulate(work, truths, policy, number, offers=usable, evidence=evidence))
+            outcomes.append(simulate(work, truths, policy, number, offers=usable, evidence=evidence, tick_s=_TICK_S))
         found.append(_way(name, outcomes))
     best, why = _recommend(found, policy)
     return Forecast(ways=tuple(found), recommended=best, why=why, num_campaigns=num_campaigns)
@@ -193,13 +194,14 @@ def chunk_weights() -> Draw:
 def _way(name: str, outcomes: Sequence[Outcome]) -> Way:
     return Way(
         name=name,
-        usd=_range([outcome.usd for outcome in outcomes]),
-        finish_s=_range([outcome.finish_s for outcome in outcomes]),
+        usd=quantile_range([outcome.usd for outcome in outcomes]),
+        finish_s=quantile_range([outcome.finish_s for outcome in outcomes]),
         complete_share=sum(outcome.is_complete for outcome in outcomes) / len(outcomes),
     )
 
 
-def _range(values: Sequence[float]) -> Range:
+def quantile_range(values: Sequence[float]) -> Range:
+    """The range of some outcomes, at least one."""
     ordered = sorted(values)
     return Range(
         **{

@@ -11,6 +11,7 @@ WORKERS = "workers/"
 MANIFESTS = "manifests/"
 REPORT = "report.html"
 PREVIEW = "preview/rows.parquet"
+FORECAST = "forecast.json"
 
 
 def items(nonce: str, number: int) -> str:

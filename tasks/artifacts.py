@@ -105,6 +105,12 @@ def update_table_artifact(artifact_id: UUID, table: list[Row], description: str)
         client.update_artifact(artifact_id, ArtifactUpdate(data=json.dumps(table), description=description))
 
 
+def show_table(key: str, rows: list[dict[str, str]], description: str) -> None:
+    """One table, as it stands."""
+    with _for_the_eye(key):
+        create_table_artifact(key=key, table=rows, description=description)
+
+
 def show_summary(name: str, markdown: str) -> None:
     """What came of the campaign, and where it is."""
     with _for_the_eye("summary"):

@@ -21,6 +21,7 @@ _SHARE_S = 5.0
 """Until an idle GPU worker's request for part of another's chunk is granted: a heartbeat."""
 _RESTART_S = 30.0
 """A compute process that dies of an item starts again in this time."""
+_NEVER = 1e-9
 _DOOMED_S = 60.0
 """How long a GPU job that comes to nothing lives."""
 
@@ -101,7 +102,7 @@ class Fleet:
             job.workers.append(worker)
             if not is_doomed:
                 self._at(ready_s, self._is_ready, worker)
-            if truth.preemptions_per_hour > 0:
+            if truth.preemptions_per_hour > _NEVER:
                 self._at(ready_s + self._rng.expovariate(truth.preemptions_per_hour / 3600), self._preempt, worker)
         if is_doomed:
             self._at(self.now + _DOOMED_S, self.end_job, job, Failure.UNKNOWN)
