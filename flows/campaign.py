@@ -18,10 +18,13 @@ from gpu_jobs.collect import Manifest
 from gpu_jobs.errors import CampaignClosedError, RefusedError, SupersededError
 from gpu_jobs.jobs import Policy
 from gpu_jobs.observe import JobStatus, Progress
+from gpu_jobs.outlook import earlier_samples
+from gpu_jobs.outlook import scored as score_of
 from tasks.artifacts import show_summary
 from tasks.collect import collect
 from tasks.curves import CurvesArtifact, measures
 from tasks.flow_runs import label_flow_run, leave_if_suspended, platform_slots
+from tasks.forecast import forecast
 from tasks.gpu_job import Follower, gpu_job
 from tasks.outcome import end_in
 from tasks.report import report
@@ -76,7 +79,8 @@ def run_campaign(parameters: CampaignParameters, *, tidy: Callable[[Campaign], N
         if campaign is None:
             return end_in(Completed(message="nothing new", data=CampaignSummary(campaign="")))
         label_flow_run(campaign)
-        first, last = _dispatch(campaign, parameters.policy)
+        outlook = forecast(campaign, parameters.policy)
+        first, last = _dispatch(campaign, parameters.policy, is_foretold=outlook is not None)
     except RefusedError as error:
         return end_in(Failed(message=f"refused: {error}", data=error))
     except SupersededError as error:
@@ -84,20 +88,26 @@ def run_campaign(parameters: CampaignParameters, *, tidy: Callable[[Campaign], N
     return _publish(campaign, first, last, tidy)
 
 
-def _dispatch(campaign: Campaign, policy: Policy) -> tuple[Progress, Progress]:
-    """Run the loop to its end; return its first look and its last."""
+def _dispatch(campaign: Campaign, policy: Policy, *, is_foretold: bool) -> tuple[Progress, Progress]:
+    """Run the loop to its end; return its first look and its last. A forecast follows the first items, if none came."""
     first: Progress | None = None
     followers = _Followers()
     turns = campaign.run(policy, opener=flow_run.id or "")
     curves = CurvesArtifact(campaign) if measures(campaign) else None
     display = Display(campaign.store.uri, policy.budget_usd, curves=curves)
     with platform_slots(policy.platforms), display:
+    earlier = {key: found.evidence for key, found in earlier_samples(campaign).items() if found.items_per_s}
+    turns = campaign.run(policy, opener=flow_run.id or "", earlier=earlier)
+    with platform_slots(policy.platforms), Display(campaign.store.uri, policy.budget_usd) as display:
         try:
             for progress in turns:
                 leave_if_suspended()
                 first = first or progress
                 followers.tell(progress.jobs)
                 display.show(progress)
+                if not is_foretold and any(job.items_done and job.usd for job in progress.jobs):
+                    is_foretold = True
+                    forecast(campaign, policy)
             assert first is not None
             display.show(progress, is_last=True)
         except SupersededError:
@@ -145,8 +155,11 @@ def _publish(
     written = report(campaign, manifest, return_state=True)
     page = written.result() if written.is_completed() else None  # an outcome without a report is still one
     outcome = _outcome(manifest, first, last)
-    show_summary(_name(campaign), summary(campaign, last, manifest, page, outcome))
+    scored = score_of(campaign)
+    show_summary(_name(campaign), summary(campaign, last, manifest, page, outcome, scored=scored))
     get_run_logger().info(outcome)
+    if scored:
+        get_run_logger().info("the forecast against the outcome: %s", scored)
     if not manifest.is_complete:
         return end_in(Failed(message=outcome, data=CampaignClosedError(outcome)))
     if tidy is not None:

@@ -192,7 +192,8 @@ class Advanced(Section):
     is_canary_first: bool = Field(
         default=_POLICY.is_canary_first,
         title="Canary",
-        description="One GPU worker measures cold start and speed, and finds what is broken, before the others start",
+        description="One GPU worker on each platform measures, and finds what is broken, before the others start; "
+        "switch it off where one item takes long",
     )
     max_quarantined_share: float = Field(
         default=_POLICY.max_quarantined_share,

@@ -3,7 +3,7 @@
 import io
 import time
 import uuid
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import polars as pl
@@ -11,7 +11,7 @@ import polars as pl
 from gpu_jobs import layout
 from gpu_jobs.background import Background
 from gpu_jobs.collect import Manifest, newest_manifest
-from gpu_jobs.dispatch import Decision
+from gpu_jobs.dispatch import Decision, Evidence
 from gpu_jobs.errors import CampaignError, RefusedError, SupersededError
 from gpu_jobs.jobs import Policy
 from gpu_jobs.journal import Journal
@@ -19,6 +19,7 @@ from gpu_jobs.ledger import Ledger, Plan
 from gpu_jobs.loop import Loop
 from gpu_jobs.money import by_class
 from gpu_jobs.observe import COST_COLUMNS, Observer, Progress
+from gpu_jobs.offers import OfferKey
 from gpu_jobs.platforms import ADAPTERS, open_platform
 from gpu_jobs.platforms.base import Platform
 from gpu_jobs.split import CampaignSpec, split
@@ -81,7 +82,13 @@ class Campaign:
         return cls(store, plan)
 
     def run(
-        self, policy: Policy, platforms: Sequence[Platform] = (), *, tick_s: float = 1.0, opener: str = ""
+        self,
+        policy: Policy,
+        platforms: Sequence[Platform] = (),
+        *,
+        tick_s: float = 1.0,
+        opener: str = "",
+        earlier: Mapping[OfferKey, Evidence] | None = None,
     ) -> Generator[Progress, None, None]:
         """Open the campaign under `policy` and work until it is closed; yield after every look.
 
@@ -93,13 +100,15 @@ class Campaign:
             platforms: adapters; empty: the policy's platforms are opened by name.
             tick_s: seconds between two looks.
             opener: id of this flow run, by which `stop` knows it; empty: a new one.
+            earlier: what earlier campaigns of the same workload measured of offers.
 
         Raises:
             SupersededError: (while iterating) a newer flow run opened the campaign; its GPU jobs go on under that.
         """
         adapters = platforms or [open_platform(name) for name in policy.platforms]
         with Background() as background:
-            loop = Loop(self.ledger, self.plan, policy, adapters, opener=opener or new_opener(), background=background)
+            opener = opener or new_opener()
+            loop = Loop(self.ledger, self.plan, policy, adapters, opener=opener, background=background, earlier=earlier)
             loop.open()
             try:
                 while True:

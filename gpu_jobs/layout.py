@@ -13,6 +13,7 @@ CHECKPOINTS = "checkpoints/"
 METRICS = "metrics/"
 REPORT = "report.html"
 PREVIEW = "preview/rows.parquet"
+FORECAST = "forecast.json"
 
 
 def items(nonce: str, number: int) -> str:

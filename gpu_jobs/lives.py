@@ -72,9 +72,9 @@ class Lives:
                 total[name] += value
         return total
 
-    def evidence(self, orders: Mapping[str, Ordered]) -> dict[OfferKey, Evidence]:
-        """What was measured on each offer; a GPU worker counts from its first item on."""
-        found: dict[OfferKey, Evidence] = {}
+    def evidence(self, orders: Mapping[str, Ordered], earlier: Mapping[OfferKey, Evidence]) -> dict[OfferKey, Evidence]:
+        """What was measured on each offer, here and earlier; a GPU worker counts from its first item on."""
+        found = dict(earlier)
         for name, ordered in orders.items():
             for beat in self.of(name):
                 if not beat.items_done:

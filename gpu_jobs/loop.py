@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain
 
 from gpu_jobs.background import Background
-from gpu_jobs.dispatch import CloseCampaign, Decision, HedgeChunk, StartJob, StopJob, decide
+from gpu_jobs.dispatch import CloseCampaign, Decision, Evidence, HedgeChunk, StartJob, StopJob, decide
 from gpu_jobs.errors import CampaignError, NoCapacityError, OutcomeUnknownError, RejectedError, SupersededError
 from gpu_jobs.failures import Failure, classify
 from gpu_jobs.jobs import Handle, Observation, Order, Phase, Policy
@@ -21,7 +21,7 @@ from gpu_jobs.journal import Closed, Ended, Journal, JournalEntry, JournalState,
 from gpu_jobs.ledger import Ledger, Plan
 from gpu_jobs.money import worst_case_usd
 from gpu_jobs.observe import Observer, Progress
-from gpu_jobs.offers import stale_prices, with_enough_gpus
+from gpu_jobs.offers import OfferKey, stale_prices, with_enough_gpus
 from gpu_jobs.platforms import open_platform
 from gpu_jobs.platforms.base import Platform, start_once
 from gpu_jobs.workloads import load_workload
@@ -44,6 +44,7 @@ class Loop:
         *,
         opener: str,
         background: Background,
+        earlier: Mapping[OfferKey, Evidence] | None = None,
     ) -> None:
         self._uri = ledger.store.uri
         self._journal = Journal(ledger.store)
@@ -53,7 +54,7 @@ class Loop:
         self._offers = with_enough_gpus(offers, load_workload(plan.workload, plan.params).num_gpus)
         self._background = background
         self._opener = opener
-        self._observer = Observer(ledger, plan, policy)
+        self._observer = Observer(ledger, plan, policy, earlier or {})
         self._handles: dict[str, Handle] = {}
         self._seen: dict[str, Observation] = {}
         self._given_up: dict[str, StopJob] = {}

@@ -9,12 +9,13 @@ from typing import Any
 import polars as pl
 
 from gpu_jobs.chunks import Chunk
-from gpu_jobs.dispatch import CampaignView, Decision, JobView
+from gpu_jobs.dispatch import CampaignView, Decision, Evidence, JobView
 from gpu_jobs.jobs import Observation, Phase, Policy
 from gpu_jobs.journal import Ended, JournalState, Ordered
 from gpu_jobs.ledger import Heartbeat, Ledger, Plan
 from gpu_jobs.lives import Lives, lease_views, order_end
 from gpu_jobs.money import CLASSES
+from gpu_jobs.offers import OfferKey
 from gpu_jobs.survey import Lease, Survey
 
 _SURVEY_SHARE = 0.1
@@ -97,7 +98,11 @@ class Progress:
 class Observer:
     """Looks at one campaign; keeps only what cannot change."""
 
-    def __init__(self, ledger: Ledger, plan: Plan, policy: Policy) -> None:
+    def __init__(
+        self, ledger: Ledger, plan: Plan, policy: Policy, earlier: Mapping[OfferKey, Evidence] | None = None
+    ) -> None:
+        """`earlier`: what other campaigns measured of offers."""
+        self._earlier = earlier or {}
         self._ledger = ledger
         self._plan = plan
         self._policy = policy
@@ -156,7 +161,7 @@ class Observer:
             jobs=jobs,
             ends=[order_end(self.lives, state.orders[end.order], end) for end in state.ends_of_opening],
             leases=lease_views(self.lives, state.orders, self._newest, self._ledger.hedged()) if is_tail else (),
-            evidence=self.lives.evidence(state.orders),
+            evidence=self.lives.evidence(state.orders, self._earlier),
             opened_for_s=(now - state.opened.at).total_seconds() if state.opened else 0.0,
             reserved_usd=sum(order.reserved_usd for order in live),
             spent_usd=sum(end.spent_usd for end in state.ended.values()),

@@ -137,6 +137,12 @@ def _update(artifact_id: UUID, data: str, description: str) -> None:
         client.update_artifact(artifact_id, ArtifactUpdate(data=data, description=description))
 
 
+def show_table(key: str, rows: list[dict[str, str]], description: str) -> None:
+    """One table, as it stands."""
+    with _for_the_eye(key):
+        create_table_artifact(key=key, table=rows, description=description)
+
+
 def show_summary(name: str, markdown: str) -> None:
     """What came of the campaign, and where it is."""
     with _for_the_eye("summary"):

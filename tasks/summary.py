@@ -25,8 +25,10 @@ _CLASSES = {
 _PAID_WORK = "useful"
 
 
-def summary(campaign: Campaign, progress: Progress, manifest: Manifest, report: Report | None, outcome: str) -> str:
-    """`report`: None if it could not be written."""
+def summary(
+    campaign: Campaign, progress: Progress, manifest: Manifest, report: Report | None, outcome: str, *, scored: str = ""
+) -> str:
+    """`report`: None if it could not be written. `scored`: how the forecast has turned out, if there was one."""
     uri = campaign.store.uri
     kind = "Outputs" if manifest.is_complete else "Outputs so far (a partial result)"
     return "\n".join(
@@ -36,6 +38,7 @@ def summary(campaign: Campaign, progress: Progress, manifest: Manifest, report: 
             *table(("campaign", place(uri)), _facts(uri, progress, manifest, report)),
             "",
             *_cost(campaign.cost_by_class()),
+            *(["### Forecast against outcome", "", scored, ""] if scored else []),
             *(["### Timeline", "", f"![one lane for each GPU worker]({report.timeline})", ""] if report else []),
             f"### {kind}",
             "",

@@ -5,6 +5,7 @@ the work best, `tail` what to do about the last chunks, and `stalls` what is the
 """
 
 from gpu_jobs.dispatch.decide import decide
+from gpu_jobs.dispatch.scene import allowed
 from gpu_jobs.dispatch.view import (
     Action,
     CampaignView,
@@ -33,5 +34,6 @@ __all__ = [
     "Stall",
     "StartJob",
     "StopJob",
+    "allowed",
     "decide",
 ]

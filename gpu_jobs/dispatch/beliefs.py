@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from gpu_jobs.dispatch.view import Evidence
 from gpu_jobs.offers import Offer, OfferKey
 
-_PRIOR_WORK_S = 120.0
+_PRIOR_WORK_S = 600.0
 """GPU worker seconds of measured work that outweigh the prior of an offer's speed."""
 _PRIOR_STARTS = 2.0
 """Cold starts that outweigh the prior."""

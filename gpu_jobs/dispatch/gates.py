@@ -44,6 +44,10 @@ class Gate:
     """GPU workers that may be asked for in one order; None: any number."""
     why: str = ""
     """Why not more, in words."""
+    later: int = 0
+    """GPU workers that may be asked for after a pause; 0: none are counted on."""
+    later_s: float = 0.0
+    """Until then."""
     is_final: bool = False
     """It never opens again in this campaign."""
     is_broken: bool = False
@@ -145,10 +149,12 @@ def _gate(record: _Record, jobs: Sequence[JobView], now: datetime) -> Gate:
             step = _QUOTA_PAUSE_S if record.is_quota else _CAPACITY_PAUSE_S
             pause = _pause(step, record.refusals - 1)
         opens_at = record.refused_at + pause
-        if now < opens_at:
-            return Gate(most=0, why=f"{record.told}; asked again {_in(opens_at - now)}")
         granted = sum(job.num_workers for job in jobs if _is_after(job, record.refused_at, now))
-        return Gate(most=max(1, record.refused_workers // 2, 2 * granted), why=record.told)
+        fewer = max(1, record.refused_workers // 2, 2 * granted)
+        if now < opens_at:
+            why = f"{record.told}; asked again {_in(opens_at - now)}"
+            return Gate(most=0, why=why, later=fewer, later_s=(opens_at - now).total_seconds())
+        return Gate(most=fewer, why=record.told)
     return Gate()
 
 

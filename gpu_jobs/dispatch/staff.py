@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from gpu_jobs.dispatch.gates import retry_pause_s
+from gpu_jobs.dispatch.gates import place_of, retry_pause_s
 from gpu_jobs.dispatch.mix import Mix, Source, Task, best_mix
 from gpu_jobs.dispatch.scene import Scene
 from gpu_jobs.dispatch.view import CampaignView, Decision, Stall, StartJob, StopJob
+from gpu_jobs.failures import Failure
 from gpu_jobs.jobs import Policy
 from gpu_jobs.money import REAPER_S, worst_case_usd
 from gpu_jobs.offers import Offer
@@ -16,6 +17,8 @@ _MARGIN = 0.05
 """Of the time until the deadline that plans leave unused."""
 _WORTH_MOVING = 0.85
 """GPU workers are stopped if the rest can be done elsewhere for less than this share of the dollars."""
+_KNOWN_S = 1800.0
+"""GPU worker seconds of an offer that must be measured before its GPU workers are stopped for being slow or dear."""
 _LEAST_HOURS = 0.25
 """Shortest GPU job that a small budget may lead to."""
 _UNMEASURED_HOURS = 1.0
@@ -36,26 +39,31 @@ def staff(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: date
 
 
 def _staff_unmeasured(scene: Scene) -> Decision:
-    """Nothing was measured yet: the best offer by its prior, with one GPU worker if a canary is to go first."""
+    """Nothing was measured yet: the best offer by its prior, or first one canary on the best offer of each platform."""
     view, policy = scene.view, scene.policy
-    free = scene.free
-    if policy.is_canary_first and any(offer.usd_per_hour for offer in scene.offers):
-        free = min(free, 1 - view.workers_wanted)
-        if free <= 0 and view.jobs:
-            return _wait(scene, "a canary measures cold start and speed before the others start")
+    ranked = sorted(scene.offers, key=lambda each: _rank(each, policy))
+    is_canary = policy.is_canary_first and any(offer.usd_per_hour for offer in ranked)
+    watched = {job.offer.platform for job in view.jobs} if is_canary else set()
+    free, money = scene.free, scene.left_usd
     actions: list[StartJob] = []
-    money = scene.left_usd
-    for offer in sorted(scene.offers, key=lambda each: _rank(each, policy)):
-        num_workers = min(free, scene.may_be_had(offer))
-        if num_workers > 0:
-            start, problem = _affordable(scene, offer, num_workers, None, money)
-            if start is None:
-                return _wait(scene, problem, Stall.WAITING_FOR_BUDGET) if not actions else _start(actions)
-            actions.append(start)
-            free -= start.num_workers
-            if money is not None:
-                money -= worst_case_usd(offer, start.num_workers, start.hours)
-    return _start(actions) if actions else _wait_for_workers(scene)
+    for offer in ranked:
+        num_workers = min(1 if is_canary else free, free, scene.may_be_had(offer))
+        if num_workers <= 0 or offer.platform in watched:
+            continue
+        start, problem = _affordable(scene, offer, num_workers, None, money)
+        if start is None:
+            return _start(actions) if actions else _wait(scene, problem, Stall.WAITING_FOR_BUDGET)
+        actions.append(start)
+        free -= start.num_workers
+        if is_canary:
+            watched.add(offer.platform)
+        if money is not None:
+            money -= worst_case_usd(offer, start.num_workers, start.hours)
+    if actions:
+        return _start(actions)
+    if is_canary and view.jobs:
+        return _wait(scene, "canaries measure cold start and speed before the others start")
+    return _wait_for_workers(scene)
 
 
 def _staff_measured(scene: Scene) -> Decision:
@@ -63,7 +71,8 @@ def _staff_measured(scene: Scene) -> Decision:
     alive, task = _alive(scene), _task(scene)
     new = {_name(offer): offer for offer in scene.offers}
     more = [_new(scene, offer, scene.may_be_had(offer)) for offer in scene.offers]
-    mix = best_mix([*alive, *more], replace(task, keeps_alive=True), scene.objective)
+    later = [_later(scene, offer) for offer in scene.offers]
+    mix = best_mix([*alive, *more, *later], replace(task, keeps_alive=True), scene.objective)
     if mix is None:
         return _wait_for_workers(scene)
     if stops := _moves(scene, mix, alive, task):
@@ -72,7 +81,7 @@ def _staff_measured(scene: Scene) -> Decision:
     money = scene.left_usd
     for source, wanted in mix.counts:
         num_workers = min(wanted, scene.free - sum(action.num_workers for action in actions))
-        if not source.is_new or num_workers <= 0:
+        if source.name not in new or num_workers <= 0:
             continue
         start, problem = _affordable(scene, new[source.name], num_workers, mix, money)
         if start is None:
@@ -141,6 +150,13 @@ def _new(scene: Scene, offer: Offer, most: int) -> Source:
     )
 
 
+def _later(scene: Scene, offer: Offer) -> Source:
+    """GPU workers that a place without capacity may have after its pause: planned with, and not ordered now."""
+    gate = scene.gates[place_of(offer)]
+    soon = _new(scene, offer, min(gate.later, max(0, scene.free), offer.max_workers))
+    return replace(soon, name=f"{soon.name} later", ready_s=soon.ready_s + gate.later_s)
+
+
 def _tail(scene: Scene, offer: Offer) -> tuple[float, float]:
     """Items that a GPU worker does not get done because chunks end at different times, and seconds not paid for."""
     items = _TAIL * scene.view.items_left / scene.view.chunks_left
@@ -152,7 +168,9 @@ def _moves(scene: Scene, mix: Mix, alive: Sequence[Source], task: Task) -> list[
     """GPU jobs that cost so much that the rest of the work is better done elsewhere, cold starts included."""
     if scene.objective == "fastest" or not alive:
         return []
-    elsewhere = [_new(scene, offer, scene.may_be_had(offer, is_free=True)) for offer in scene.offers]
+    scarce = {place_of(end.offer) for end in scene.view.ends if end.failure in (Failure.NO_CAPACITY, Failure.QUOTA)}
+    sure = [offer for offer in scene.offers if place_of(offer) not in scarce]
+    elsewhere = [_new(scene, offer, scene.may_be_had(offer, is_free=True)) for offer in sure]
     ideal = best_mix([*alive, *elsewhere], task, scene.objective)
     if ideal is None or not ideal.covers or ideal.usd >= _WORTH_MOVING * mix.usd:
         return []
@@ -163,8 +181,14 @@ def _moves(scene: Scene, mix: Mix, alive: Sequence[Source], task: Task) -> list[
             reason=f"the rest costs about ${ideal.usd:.2f} elsewhere, cold starts included, and ${mix.usd:.2f} here",
         )
         for job in scene.view.jobs
-        if job.order in unused and job.has_lived
+        if job.order in unused and job.items_done and _is_known(scene, job.offer)
     ]
+
+
+def _is_known(scene: Scene, offer: Offer) -> bool:
+    """Enough was measured of it to stop GPU workers for what it tells."""
+    found = scene.view.evidence.get(offer.key)
+    return found is not None and found.working_s >= _KNOWN_S
 
 
 def _affordable(
@@ -237,7 +261,7 @@ def _rank(offer: Offer, policy: Policy) -> tuple[float, float]:
     """The best offer first, by what is known before anything was measured."""
     match policy.objective:
         case "fastest":
-            return -offer.worker_speed, offer.usd_per_hour
+            return -offer.worker_speed, offer.cold_start_p50_s
         case "balanced":
             return offer.usd_per_hour / offer.worker_speed**1.5, offer.cold_start_p50_s
         case _:

@@ -5,8 +5,6 @@ and needs no decision. What cannot be shared is a lone item, or the chunk of a G
 second attempt there is worth its dollars if it is expected to end much sooner and the hedge budget allows it.
 """
 
-from statistics import median
-
 from gpu_jobs.dispatch.view import CampaignView, HedgeChunk, LeaseView
 from gpu_jobs.jobs import Policy
 
@@ -19,10 +17,9 @@ _FIXED_S = 10.0
 def hedges(view: CampaignView, policy: Policy) -> list[HedgeChunk]:
     """Second attempts that pay, slowest chunk first, within the hedge budget."""
     idle = sum(job.workers_idle for job in view.jobs)
-    paces = [lease.items_per_s for lease in view.leases if lease.items_per_s > 0]
     if not idle or not view.leases:
         return []
-    usual = median(paces) if paces else 0.0
+    usual = _usual_items_per_s(view)
     left_usd = policy.hedge_share * (view.spent_usd + view.reserved_usd) - view.hedged_usd
     found: list[HedgeChunk] = []
     for lease in sorted(view.leases, key=lambda each: -_wait_s(each, usual)):
@@ -33,6 +30,12 @@ def hedges(view: CampaignView, policy: Policy) -> list[HedgeChunk]:
             found.append(hedge)
             left_usd -= _cost_usd(lease, _again_s(lease, usual))
     return found
+
+
+def _usual_items_per_s(view: CampaignView) -> float:
+    """Of a GPU worker, over all that was measured; 0: nothing was."""
+    working_s = sum(found.working_s for found in view.evidence.values())
+    return sum(found.items for found in view.evidence.values()) / working_s if working_s else 0.0
 
 
 def _hedge(view: CampaignView, lease: LeaseView, usual: float, left_usd: float) -> HedgeChunk | None:

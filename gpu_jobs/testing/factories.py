@@ -47,7 +47,8 @@ def an_order(**changes: Any) -> Order:
 
 
 def a_policy(**changes: Any) -> Policy:
-    return replace(Policy(platforms=("fake",)), **changes)
+    """Without a canary: all GPU workers start at once."""
+    return replace(Policy(platforms=("fake",), is_canary_first=False), **changes)
 
 
 def a_plan(**changes: Any) -> Plan:

@@ -180,19 +180,19 @@ def test_near_the_budget_those_at_work_go_on_and_no_other_starts():
     assert "left of the budget" in decision.reason
 
 
-def test_a_canary_goes_alone_until_it_has_measured():
+def test_a_canary_of_each_platform_goes_first_until_one_has_measured():
     """Then the others follow; where all is free there is none."""
     fresh = CampaignView(num_items=900, items_left=900, quarantined_items=0, chunks_left=90)
 
-    first = choose(fresh, [CHEAP], is_canary_first=True)
+    first = choose(fresh, [CHEAP, DEAR], is_canary_first=True)
     meanwhile = choose(
         replace(fresh, jobs=[a_job(num_workers=1, workers_alive=1, items_done=0)]), [CHEAP], is_canary_first=True
     )
     free = choose(fresh, [replace(CHEAP, usd_per_hour=0.0)], is_canary_first=True)
 
-    assert started(first) == {"cheap": 1}
+    assert started(first) == {"cheap": 1, "dear": 1}
     assert meanwhile.actions == ()
-    assert "a canary measures" in meanwhile.reason
+    assert "canaries measure" in meanwhile.reason
     assert started(free) == {"cheap": 50}
 
 

@@ -1,0 +1,42 @@
+"""What a campaign is expected to cost, before it is spent and as soon as it was measured."""
+
+from datetime import UTC, datetime
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from gpu_jobs.campaign import Campaign
+from gpu_jobs.dispatch import allowed
+from gpu_jobs.forecast import table
+from gpu_jobs.jobs import Policy
+from gpu_jobs.outlook import Outlook, look_ahead
+from gpu_jobs.platforms import open_platform
+from tasks.artifacts import show_table
+
+_LIKELY = 0.9
+
+
+@task(name="forecast", cache_policy=NO_CACHE)
+def forecast(campaign: Campaign, policy: Policy) -> Outlook | None:
+    """Tell what is to be expected of each platform and of the mix; None if all is free or nothing was measured yet."""
+    logger = get_run_logger()
+    offers = allowed([offer for name in policy.platforms for offer in open_platform(name).offers()], policy)
+    if not any(offer.usd_per_hour for offer in offers):
+        logger.info("no forecast: GPU workers cost nothing here")
+        return None
+    outlook = look_ahead(campaign, policy, offers, datetime.now(UTC))
+    if outlook is None:
+        logger.info("no forecast yet: nothing was measured, here or in earlier campaigns; it follows the first items")
+        return None
+    told = outlook.told
+    best = told.way(told.recommended)
+    said = logger.info if best.complete_share >= _LIKELY else logger.warning
+    said("forecast: %s", told.why)
+    header, *rows = table(told)
+    show_table(
+        f"{campaign.store.uri.rpartition('/')[2]}-forecast",
+        [dict(zip(header, row, strict=True)) for row in rows],
+        f"By {told.num_campaigns} simulated campaigns for each way. Recommended: {told.why}",
+    )
+    return outlook

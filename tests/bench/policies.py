@@ -1,0 +1,61 @@
+"""Simple ways to order GPU workers, to compare `decide` with. Each closes as `decide` does, and knows no speeds."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from gpu_jobs.dispatch import CampaignView, CloseCampaign, Decision, StartJob
+from gpu_jobs.jobs import Policy
+from gpu_jobs.offers import Offer
+from gpu_jobs.simulate import Decide
+
+
+def fixed_order(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> Decision:
+    """The first offer in the list until it refuses or fails, then the next, and round again at the next look."""
+    tries = sum(not end.items_done for end in view.ends)
+    return _order(view, offers[tries % len(offers)], policy, now)
+
+
+def round_robin(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> Decision:
+    """Every order goes to the next offer, a tenth of the GPU workers at a time."""
+    tries = len(view.ends) + len(view.jobs)
+    return _order(view, offers[tries % len(offers)], policy, now, most=max(1, policy.max_workers // 10))
+
+
+def static(counts: dict[str, int]) -> Decide:
+    """So many GPU workers of each platform from the first look on, and no others."""
+
+    def decide(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> Decision:
+        if over := _over(view, policy, now):
+            return over
+        started = {job.offer.platform for job in view.jobs} | {end.offer.platform for end in view.ends}
+        actions = tuple(
+            StartJob(offer=offer, num_workers=counts[offer.platform], reason="as assigned", hours=_hours(policy, now))
+            for offer in offers
+            if counts.get(offer.platform) and offer.platform not in started
+        )
+        return Decision(actions=actions, reason="as assigned")
+
+    return decide
+
+
+def _order(view: CampaignView, offer: Offer, policy: Policy, now: datetime, most: int | None = None) -> Decision:
+    if over := _over(view, policy, now):
+        return over
+    missing = min(policy.max_workers, view.chunks_left) - view.workers_wanted
+    count = min(missing, offer.max_workers, most or missing)
+    if count <= 0:
+        return Decision(actions=(), reason="enough")
+    start = StartJob(offer=offer, num_workers=count, reason="its turn", hours=_hours(policy, now))
+    return Decision(actions=(start,), reason="its turn")
+
+
+def _hours(policy: Policy, now: datetime) -> float:
+    if policy.deadline is None:
+        return policy.job_hours
+    return min(policy.job_hours, (policy.deadline - now).total_seconds() / 3600)
+
+
+def _over(view: CampaignView, policy: Policy, now: datetime) -> Decision | None:
+    if policy.deadline is not None and now >= policy.deadline:
+        return Decision(actions=(CloseCampaign(reason="the deadline has passed"),), reason="late")
+    return None
