@@ -92,13 +92,11 @@ def _dispatch(campaign: Campaign, policy: Policy, *, is_foretold: bool) -> tuple
     """Run the loop to its end; return its first look and its last. A forecast follows the first items, if none came."""
     first: Progress | None = None
     followers = _Followers()
-    turns = campaign.run(policy, opener=flow_run.id or "")
+    earlier = {key: found.evidence for key, found in earlier_samples(campaign).items() if found.items_per_s}
+    turns = campaign.run(policy, opener=flow_run.id or "", earlier=earlier)
     curves = CurvesArtifact(campaign) if measures(campaign) else None
     display = Display(campaign.store.uri, policy.budget_usd, curves=curves)
     with platform_slots(policy.platforms), display:
-    earlier = {key: found.evidence for key, found in earlier_samples(campaign).items() if found.items_per_s}
-    turns = campaign.run(policy, opener=flow_run.id or "", earlier=earlier)
-    with platform_slots(policy.platforms), Display(campaign.store.uri, policy.budget_usd) as display:
         try:
             for progress in turns:
                 leave_if_suspended()
