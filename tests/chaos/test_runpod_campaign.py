@@ -4,7 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.emulators.runpod import Image, RunPodEmulator
 from gpu_jobs.emulators.runpod.bodies import CreatePod
 from gpu_jobs.errors import SupersededError
+from gpu_jobs.failures import Failure
 from gpu_jobs.jobs import Policy
 from gpu_jobs.platforms.runpod import RunPodPlatform
 from gpu_jobs.platforms.runpod_names import Name
@@ -225,15 +226,20 @@ def hostile_image():
     return fanfold_image(PYTHONPATH=f"{HERE}{os.pathsep}{HERE.parents[1]}")
 
 
-def test_no_capacity_anywhere_closes_the_campaign_with_runpods_words_and_no_bill(small, tmp_path):
-    """Every order is refused; nothing was ever started."""
+def test_without_capacity_anywhere_a_campaign_waits_and_pays_nothing(small, tmp_path):
+    """The order ends in RunPod's words; nothing was ever started, and the campaign can be stopped while it waits."""
     campaign = small("ok-1", "ok-2")
     stock = {("NVIDIA L4", "EU-RO-1"): 0}
     with RunPodEmulator(hostile_image(), log_dir=tmp_path, quota_per_minute=None, stock=stock) as emulator:
-        last = run_until_closed(campaign, emulator)
+        platform = RunPodPlatform(runpod_settings(emulator, runpod_gpu="NVIDIA L4"), poll_s=0.2)
+        with closing(campaign.run(POLICY, [platform], tick_s=0.1)) as looks:
+            for progress in looks:
+                if ends := list(campaign.journal.read().ended.values()):
+                    break
 
-    assert "There are no longer any instances available" in last.closed
-    assert (last.items_left, last.spent_usd, emulator.world.bill.usd) == (2, 0, 0)
+    assert {end.failure for end in ends} == {Failure.NO_CAPACITY}
+    assert all("There are no longer any instances available" in end.reason for end in ends)
+    assert (progress.closed, progress.items_left, emulator.world.bill.usd) == ("", 2, 0)
 
 
 def test_a_balance_that_is_used_up_closes_the_campaign_and_it_goes_on_after_a_payment(small, tmp_path):
@@ -318,6 +324,7 @@ def test_a_container_that_the_platform_starts_again_simply_leases_more(small, tm
     assert len(collect(campaign.store, campaign.plan).outputs) == 1
 
 
+@pytest.mark.slow
 def test_gpu_workers_that_cannot_work_stop_their_pod_and_the_campaign_says_why(small, tmp_path):
     """The image lacks the workload; the pod may only stop itself, and the adapter terminates what has stopped."""
     campaign = small("ok-1", "ok-2")
