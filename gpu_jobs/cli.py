@@ -3,10 +3,14 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from gpu_jobs.errors import FanfoldError
-from gpu_jobs.platforms import DOCTORS, checks
+from gpu_jobs.jobs import Policy
+from gpu_jobs.offers import load_offers, offers_table
+from gpu_jobs.outlook import forecast_text
+from gpu_jobs.platforms import ADAPTERS, DOCTORS, checks
 from gpu_jobs.rehearse import EMULATORS, installed, rehearse
 
 _FAILED, _REFUSED, _INTERRUPTED = 1, 2, 130
@@ -32,6 +36,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_rehearse(commands.add_parser("rehearse", help="run a command against emulated clouds on this machine"))
     _add_doctor(commands.add_parser("doctor", help="check what a platform needs, before anything is started"))
+    _add_deploy(commands.add_parser("deploy", help="put into a platform what GPU jobs run there"))
+    _add_offers(commands.add_parser("offers", help="what can be rented, and for how much"))
+    _add_forecast(commands.add_parser("forecast", help="what the rest of a campaign will cost, and when it will end"))
     return parser
 
 
@@ -85,6 +92,45 @@ def _doctor(platform: str, store: str) -> int:
         sys.stdout.write(f"{told.rstrip('.')}. {check.fix}\n" if check.fix else f"{told}\n")
         sys.stdout.flush()  # the next check may take seconds
     return 0 if is_well else _FAILED
+
+
+def _add_deploy(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("platform", choices=["modal"], help="Modal's app; the other platforms run an image")
+    parser.set_defaults(run=lambda _: _deploy())
+
+
+def _deploy() -> int:
+    from gpu_jobs.platforms.modal_deploy import deploy
+
+    sys.stdout.write(f"{deploy()}\n")
+    return 0
+
+
+def _add_offers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--platform", choices=sorted(ADAPTERS), help="of this one only")
+    parser.set_defaults(run=lambda asked: _offers(asked.platform))
+
+
+def _offers(platform: str | None) -> int:
+    found = [offer for offer in load_offers() if platform in (None, offer.platform)]
+    sys.stdout.write(f"{offers_table(found, datetime.now(UTC).date())}\n")
+    return 0
+
+
+def _add_forecast(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Simulate the rest of a campaign many times, by what it and earlier ones have measured."
+    parser.add_argument("campaign", help="where it is: a folder or gs://bucket/prefix")
+    parser.add_argument("--platforms", type=lambda text: text.split(","), default=["local"], help="joined by commas")
+    parser.add_argument("--max-workers", type=int, default=Policy().max_workers, help="GPU workers at once")
+    parser.add_argument("--budget-usd", type=float, help="dollars that may be spent")
+    parser.set_defaults(run=_forecast)
+
+
+def _forecast(asked: argparse.Namespace) -> int:
+    policy = Policy(platforms=tuple(asked.platforms), max_workers=asked.max_workers, budget_usd=asked.budget_usd)
+    offers = [offer for offer in load_offers() if offer.platform in policy.platforms]
+    sys.stdout.write(f"{forecast_text(asked.campaign, policy, offers)}\n")
+    return 0
 
 
 if __name__ == "__main__":

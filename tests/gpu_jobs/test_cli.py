@@ -190,3 +190,23 @@ def test_a_vendors_package_that_is_missing_is_told_with_its_extra(tmp_path, pack
     assert ended.returncode == 1
     assert told in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_offers_are_printed_of_one_platform_or_all(capsys):
+    """Each with its price's date; one line a GPU type and region."""
+    assert cli.main(["offers", "--platform", "modal"]) == 0
+    of_modal = capsys.readouterr().out
+    assert cli.main(["offers"]) == 0
+
+    of_all = capsys.readouterr().out
+    assert "A100-80GB" in of_modal
+    assert not re.search(r"^(local|cloud_run|runpod) ", of_modal, re.MULTILINE)
+    assert len(re.findall(r"^modal ", of_all, re.MULTILINE)) == len(re.findall(r"^modal ", of_modal, re.MULTILINE))
+    assert re.search(r"^runpod ", of_all, re.MULTILINE)
+
+
+def test_a_forecast_needs_a_campaign(capsys, tmp_path):
+    """One line says that there is none."""
+    assert cli.main(["forecast", str(tmp_path / "none")]) == 1
+
+    assert capsys.readouterr().err == f"there is no campaign at {tmp_path / 'none'}\n"
