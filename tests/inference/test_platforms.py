@@ -1,0 +1,73 @@
+"""The same campaign on emulated clouds, with the model, the texts and the rows in a bucket."""
+
+import importlib
+from pathlib import Path
+
+import polars as pl
+import pytest
+from havoc import finish, rows_of
+
+from gpu_jobs.campaign import open_campaign
+from gpu_jobs.jobs import Policy
+from gpu_jobs.split import CampaignSpec
+from gpu_jobs.store import open_store
+
+NUM_TEXTS = 60
+PLATFORMS = ["modal"]
+"""An emulated cloud is one more name; Cloud Run and RunPod have not been seen to pass yet."""
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def bucket(monkeypatch, tmp_path, llama):
+    """A bucket with a table of texts and the model."""
+    with importlib.import_module("gpu_jobs.emulators.gcs").rehearsal(tmp_path / "gcs") as gcs:
+        for name, value in gcs.environ.items():
+            monkeypatch.setenv(name, value)
+        store = open_store("gs://rehearsal")
+        for path in Path(llama).iterdir():
+            store.upload(f"model/{path.name}", path)
+        table = tmp_path / "texts.parquet"
+        texts = {"id": [f"item-{n:02}" for n in range(NUM_TEXTS)], "text": [f"text {n % 7}" for n in range(NUM_TEXTS)]}
+        pl.DataFrame(texts).write_parquet(table)
+        store.upload("texts.parquet", table)
+        yield "gs://rehearsal"
+
+
+@pytest.fixture(params=PLATFORMS)
+def cloud(request, bucket, monkeypatch, tmp_path):
+    """The emulator of one platform, where its adapter looks for it."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with importlib.import_module(f"gpu_jobs.emulators.{request.param}").rehearsal(tmp_path / request.param) as found:
+        for name, value in found.environ.items():
+            monkeypatch.setenv(name, value)
+        yield request.param
+
+
+def opened(bucket, name, platform, num_chunks):
+    params = {"model": f"{bucket}/model", "max_new_tokens": 8, "temperature": 1}
+    spec = CampaignSpec(
+        store_root=f"{bucket}/runs",
+        dataset=f"{bucket}/texts.parquet",
+        workload="generate",
+        params=params,
+        name=name,
+        chunk_weight=83 * NUM_TEXTS / num_chunks,
+    )
+    policy = Policy(platforms=(platform,), max_workers=2, heartbeat_s=0.5, lease_timeout_s=4, part_s=0.5)
+    return open_campaign(spec, policy), policy
+
+
+@pytest.mark.slow
+def test_a_cloud_gives_the_texts_of_this_machine(bucket, cloud):
+    """In one chunk here, in many there: each drawn text is its item's own."""
+    here, policy = opened(bucket, "here", "local", 1)
+    expected = rows_of(here, finish(here, policy))
+    there, policy = opened(bucket, "there", cloud, 20)
+
+    found = rows_of(there, finish(there, policy))
+
+    assert found.rows() == expected.rows()
+    assert expected["text"].n_unique() > 10
+    assert len(there.plan.cuts) > 10
+    assert {row["platform"] for row in there.cost().iter_rows(named=True)} == {cloud}
