@@ -79,8 +79,9 @@ def run_campaign(parameters: CampaignParameters, *, tidy: Callable[[Campaign], N
         if campaign is None:
             return end_in(Completed(message="nothing new", data=CampaignSummary(campaign="")))
         label_flow_run(campaign)
-        outlook = forecast(campaign, parameters.policy)
-        first, last = _dispatch(campaign, parameters.policy, is_foretold=outlook is not None)
+        is_free = set(parameters.policy.platforms) == {"local"}
+        is_foretold = is_free or forecast(campaign, parameters.policy) is not None
+        first, last = _dispatch(campaign, parameters.policy, is_foretold=is_foretold)
     except RefusedError as error:
         return end_in(Failed(message=f"refused: {error}", data=error))
     except SupersededError as error:

@@ -1,0 +1,117 @@
+"""One workload on each platform in turn, and the comparison that people ask for. Without a dataset: published figures.
+
+python -m flows.compare_platforms
+python -m flows.compare_platforms --workload noop --dataset texts.parquet --platforms '["local"]'
+"""
+
+import sys
+from typing import Literal
+
+from prefect import flow
+from prefect.logging import get_run_logger
+from prefect.states import Failed
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import CliApp
+
+from gpu_jobs.campaign import open_campaign
+from gpu_jobs.compare import PUBLISHED, Figures, Volume, choose_when, from_campaign, from_published, table
+from gpu_jobs.errors import FanfoldError, RefusedError
+from gpu_jobs.jobs import Policy
+from gpu_jobs.offers import offers_of
+from gpu_jobs.report.comparison import chart_uri, page
+from gpu_jobs.split import CampaignSpec
+from gpu_jobs.store import open_store
+from tasks.artifacts import show_summary, show_table
+from tasks.outcome import end_in
+
+_PAGE = "comparison.html"
+
+
+class ComparePlatforms(BaseModel):
+    """What to compare, on what volume."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str = Field(default="", title="Dataset", description="Empty: simulate the published figures, rent nothing")
+    workload: str = Field(default="noop", title="Workload", description="A built-in name or package.module:Class")
+    params: dict[str, str | int | float | bool] = Field(default={}, title="What to do")
+    platforms: list[Literal["local", "cloud_run", "modal", "runpod"]] = Field(
+        default=["cloud_run", "modal", "runpod"], title="Platforms", min_length=1
+    )
+    store_root: str = Field(default="./fanfold-store", title="Store")
+    name: str = Field(default="comparison", title="Name", description="Campaigns are named after it and the platform")
+    max_workers: int = Field(default=2, ge=1, title="GPU workers", description="Of each platform")
+    budget_usd: float | None = Field(default=None, ge=0, title="Budget, dollars", description="Of each platform")
+    items_a_month: int = Field(default=10_000_000, ge=1, title="Items a month")
+    campaigns_a_month: int = Field(default=30, ge=1, title="Campaigns a month")
+
+    @property
+    def volume(self) -> Volume:
+        return Volume(items=self.items_a_month, campaigns=self.campaigns_a_month, max_workers=self.max_workers)
+
+
+@flow(name="compare-platforms")
+def compare_platforms(compare: ComparePlatforms) -> str:
+    """Run the workload on each platform, or simulate published figures; return where the page is.
+
+    Raises:
+        RefusedError: a platform cannot be used as asked.
+    """
+    try:
+        figures = _measured(compare) if compare.dataset else _published(compare)
+    except RefusedError as error:
+        return end_in(Failed(message=f"refused: {error}", data=error))
+    if not figures:
+        return end_in(Failed(message="no platform has finished an item: there is nothing to compare"))
+    source = "Measured by this flow." if compare.dataset else "From published figures, in a simulated month."
+    store = open_store(compare.store_root)
+    store.put(_PAGE, page(figures, compare.volume, source).encode())
+    where = f"{store.uri}/{_PAGE}"
+    show_table(f"{compare.name}-platforms", table(figures), source)
+    said = "\n".join(f"- {sentence}" for sentence in choose_when(figures))
+    show_summary(compare.name, f"![dollars a month]({chart_uri(figures)})\n\n{said}\n\nPage: `{where}`")
+    get_run_logger().info("%s; page: %s", " ".join(choose_when(figures)), where)
+    return where
+
+
+def _published(compare: ComparePlatforms) -> list[Figures]:
+    return [
+        from_published(each, compare.volume, offers_of(each.platform))
+        for each in PUBLISHED
+        if each.platform in compare.platforms
+    ]
+
+
+def _measured(compare: ComparePlatforms) -> list[Figures]:
+    """One campaign after another, so that none takes another's share of this machine or of a quota."""
+    found = []
+    for platform in compare.platforms:
+        spec = CampaignSpec(
+            store_root=compare.store_root,
+            dataset=compare.dataset,
+            workload=compare.workload,
+            params=compare.params,
+            name=f"{compare.name}-{platform.replace('_', '-')}",
+        )
+        policy = Policy(platforms=(platform,), max_workers=compare.max_workers, budget_usd=compare.budget_usd)
+        campaign = open_campaign(spec, policy)
+        for progress in campaign.run(policy):
+            closed = progress.closed
+        get_run_logger().info("%s: %s", platform, closed)
+        figures = from_campaign(campaign, platform, compare.volume, offers_of(platform))
+        if figures is not None:
+            found.append(figures)
+    return found
+
+
+def main() -> int:
+    try:
+        sys.stdout.write(f"{compare_platforms(CliApp.run(ComparePlatforms))}\n")
+    except FanfoldError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
