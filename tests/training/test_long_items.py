@@ -8,8 +8,11 @@ import pytest
 from havoc import finish, gpu_workers, quarantine_of, rows_of, wait_for
 
 from gpu_jobs.chunks import from_cuts
-from gpu_jobs.failures import Cause
-from gpu_jobs.journal import Ended, JournalState
+from gpu_jobs.dispatch.gates import is_fruitless_error
+from gpu_jobs.failures import Cause, Failure
+from gpu_jobs.journal import Ended, Ordered
+from gpu_jobs.lives import Lives, order_end
+from gpu_jobs.testing import an_order
 
 
 def planned(campaign):
@@ -86,10 +89,14 @@ def test_a_heartbeat_tells_how_far_a_long_item_is(open_marathon, policy):
     assert any(words.startswith("step ") and words.endswith(" of 40") for words in told)
 
 
-@pytest.mark.parametrize(("checkpoints", "idle"), [(0, 2), (1, 0)])
-def test_a_gpu_job_that_only_checkpointed_was_not_idle(checkpoints, idle):
+@pytest.mark.parametrize(("checkpoints", "is_fruitless"), [(0, True), (1, False)])
+def test_a_gpu_job_that_only_checkpointed_was_not_fruitless(checkpoints, is_fruitless):
     """Preempted again and again, it gets on: the campaign is not closed as broken."""
     now = datetime.now(UTC)
-    ended = Ended(order="ff-1", reason="preempted", items_done=0, checkpoints=checkpoints, spent_usd=0.1, at=now)
+    ordered = Ordered(order=an_order(), opener="test", reason="test", at=now)
+    ended = Ended(
+        order=ordered.order.name, reason="failed", items_done=0, checkpoints=checkpoints, spent_usd=0.1, at=now,
+        failure=Failure.UNKNOWN,
+    )  # fmt: skip
 
-    assert JournalState((ended, ended)).idle_jobs_in_a_row == idle
+    assert bool(is_fruitless_error(order_end(Lives(()), ordered, ended))) == is_fruitless

@@ -30,7 +30,7 @@ x {accumulation}), in {precision}.{early}
 - hyperparameters: `{params}`
 {samples}"""
 _SAMPLES = """
-The prompt `{prompt}`, continued greedily:
+The prompt {prompt}, continued greedily:
 
 - before: {before}
 - after: {after}
@@ -50,7 +50,7 @@ def model_card(
 ) -> str:
     """Markdown with the hub's front matter. `block`: tokens."""
     samples = _SAMPLES.format(
-        prompt=params.prompt, before=json.dumps(outcome.log[0]["sample"]), after=json.dumps(outcome.sample)
+        prompt=json.dumps(params.prompt), before=json.dumps(outcome.log[0]["sample"]), after=json.dumps(outcome.sample)
     )
     return _CARD.format(
         item=item,
