@@ -190,7 +190,7 @@ class Advanced(Section):
         description="Of all dollars, how much may go into second attempts at the last chunks; 0: none",
     )
     is_canary_first: bool = Field(
-        default=_POLICY.is_canary_first,
+        default=True,
         title="Canary",
         description="One GPU worker on each platform measures, and finds what is broken, before the others start; "
         "switch it off where one item takes long",

@@ -59,7 +59,7 @@ class Policy:
     """With nothing alive and no platform that has capacity, the campaign is closed after so long."""
     hedge_share: float = 0.05
     """Of all dollars, how much may go into second attempts at chunks that others hold; 0: none."""
-    is_canary_first: bool = True
+    is_canary_first: bool = False
     """One GPU worker on each platform measures before the others start, unless all is free; for short items."""
     max_quarantined_share: float = 0.5
     """Of all items, by crashes and by error rows; above it the campaign is closed. Checked from 20 items on."""

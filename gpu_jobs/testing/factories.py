@@ -47,8 +47,7 @@ def an_order(**changes: Any) -> Order:
 
 
 def a_policy(**changes: Any) -> Policy:
-    """Without a canary: all GPU workers start at once."""
-    return replace(Policy(platforms=("fake",), is_canary_first=False), **changes)
+    return replace(Policy(platforms=("fake",)), **changes)
 
 
 def a_plan(**changes: Any) -> Plan:

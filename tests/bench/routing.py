@@ -62,7 +62,9 @@ class Scene:
     def __init__(self, scenario: ThreeClouds, runpod_usd_per_hour: float | None = None) -> None:
         self.seeds = scenario.seeds
         self.work = work_of(scenario)
-        self.free = Policy(platforms=(), max_workers=scenario.max_workers, objective="fastest", job_hours=24.0)
+        self.free = Policy(
+            platforms=(), max_workers=scenario.max_workers, objective="fastest", job_hours=24.0, is_canary_first=True
+        )
         prices = {"runpod": runpod_usd_per_hour}
         truths = [as_offered(offer_of(cloud, scenario, prices.get(cloud.platform))) for cloud in scenario.clouds]
         fastest_s = min(

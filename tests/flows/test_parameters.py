@@ -30,8 +30,8 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 def test_defaults_are_the_librarys():
-    """Whoever asks for nothing gets the policy that the library has by default."""
-    assert NoopCampaign(dataset="x").policy == Policy()
+    """But for the canary: flows may cost money, so one goes first."""
+    assert NoopCampaign(dataset="x").policy == Policy(is_canary_first=True)
 
 
 def test_a_deadline_without_a_zone_is_utc():
