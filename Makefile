@@ -54,6 +54,9 @@ bench: $(READY)  ## one JSON object a line
 	$(BIN)/python -m tests.bench.video
 	$(BIN)/python -m tests.bench.inference
 	$(BIN)/python -m tests.bench.fine_tuning
+	$(BIN)/python -m tests.bench.simulate
+	$(BIN)/python -m tests.bench.routing
+	$(BIN)/python -m tests.bench.forecast
 
 clean:
 	rm -rf $(VENV) demo

@@ -82,4 +82,5 @@ RUNPOD_FLEX_USD_PER_HOUR = 0.68
 """The same scenario with RunPod's serverless price of an L4, the dearest that RunPod asks."""
 
 OUTAGES = ("hard down", "30 % errors", "slow start", "quota", "preemption storm", "price change")
-"""Each befalls the cheapest platform from a tenth of the way to the deadline on, and lasts a third of the way."""
+"""Each befalls the cheapest platform and ends 43 % of the way to the deadline. Those that befall orders are there from
+the beginning, when orders are made; the others begin after a tenth of the way."""
