@@ -17,7 +17,7 @@ from pydantic import Field
 
 from flows.campaign import CampaignParameters, CampaignSummary, run_campaign
 from flows.command_line import main
-from flows.parameters import Section
+from flows.parameters import Advanced, Section
 from flows.stopping import campaign_flow
 from gpu_jobs.split import CampaignSpec
 from gpu_jobs.store import open_store
@@ -96,6 +96,8 @@ class FineTuning(CampaignParameters):
         title="Trainings",
         description='Instead of a grid: in which hyperparameters each differs, as {"learning_rate": 0.001, "seed": 1}',
     )
+    advanced: Advanced = Field(default=Advanced(is_canary_first=False), title="Advanced")
+    """Without a canary: one training takes long."""
 
     def spec(self, scheduled_for: datetime) -> CampaignSpec:
         """Of the first campaign that it takes: what can be checked before anything runs."""
