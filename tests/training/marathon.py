@@ -1,4 +1,4 @@
-"""A long workload without a model: counts to a number, with a checkpoint at each step. For tests of the protocol."""
+"""A long workload without a model: counts to a number, with checkpoints. For tests of the protocol."""
 
 import os
 import signal
@@ -15,6 +15,7 @@ from gpu_jobs.workloads.base import Item, LongWorkload, Params, Row, Session
 class MarathonParams(Params):
     steps: int = 5
     step_s: float = 0.01
+    save_steps: int = 1
 
 
 class Marathon(LongWorkload):
@@ -31,16 +32,26 @@ class Marathon(LongWorkload):
         session.store.create(f"{prefix}start-{start:04d}", os.urandom(8))
         if name.startswith("refuse"):
             return ItemError("diverged: as it always does")
+        unsaved = []
         for step in range(done, self.params.steps):
             if session.is_stopping:
+                self._save(session, prefix, unsaved)
                 return None
             if name.startswith("die-now"):
                 raise WorkDiedError("a process died without a word")
             time.sleep(self.params.step_s)
-            session.store.create(f"{prefix}step-{step:04d}", os.urandom(8))
-            session.tell(f"step {step + 1} of {self.params.steps}", checkpoint=True)
+            unsaved.append(step)
+            session.tell(f"step {step + 1} of {self.params.steps}")
+            if len(unsaved) == self.params.save_steps:
+                self._save(session, prefix, unsaved)
             if name.startswith("die-late"):
                 raise WorkDiedError("a process died without a word")
             if name.startswith("kill") and step == done:
                 os.kill(os.getpid(), signal.SIGKILL)
         return [{"steps": self.params.steps, "starts": start + 1}]
+
+    def _save(self, session: Session, prefix: str, unsaved: list[int]) -> None:
+        for step in unsaved:
+            session.store.create(f"{prefix}step-{step:04d}", os.urandom(8))
+        unsaved.clear()
+        session.tell("saved", checkpoint=True)

@@ -24,36 +24,47 @@ def ends_of(campaign):
     return campaign.ledger.ends(planned(campaign)[0], 60)
 
 
-def steps_stored(campaign, index=0):
-    return sum(1 for _ in campaign.store.list(f"checkpoints/{index}/step"))
+def steps_stored(campaign):
+    """Of the first item."""
+    return sum(1 for _ in campaign.store.list("checkpoints/0/step"))
 
 
-def test_each_long_item_is_a_chunk(open_marathon, policy):
+def starts(campaign, index):
+    return sum(1 for _ in campaign.store.list(f"checkpoints/{index}/start"))
+
+
+def test_each_long_item_is_a_chunk(open_marathon):
     """However many there are, and though there are few GPU workers."""
-    campaign = open_marathon("a", "b", "c", "refuse-d")
+    campaign = open_marathon(*(f"item-{number}" for number in range(20)))
+
+    assert [chunk.num_items for chunk in planned(campaign)] == [1] * 20
+
+
+def test_an_item_that_cannot_be_worked_on_is_set_aside(open_marathon, policy):
+    campaign = open_marathon("a", "refuse-b", "c")
 
     manifest = finish(campaign, policy)
 
-    assert [chunk.num_items for chunk in planned(campaign)] == [1, 1, 1, 1]
-    assert rows_of(campaign, manifest)["item"].to_list() == ["a", "b", "c"]
+    assert rows_of(campaign, manifest)["item"].to_list() == ["a", "c"]
     (refused,) = quarantine_of(campaign, manifest).to_dicts()
-    assert (refused["item"], refused["detail"]) == ("refuse-d", "diverged: as it always does")
+    assert (refused["item"], refused["detail"]) == ("refuse-b", "diverged: as it always does")
 
 
 def test_a_gpu_worker_that_must_leave_leaves_at_a_checkpoint(open_marathon, policy):
-    """SIGTERM: the attempt ends as stopped and advanced, and the next one does only what was left."""
-    campaign = open_marathon("a", steps=40, step_s=0.05)
+    """SIGTERM between two checkpoints: one is made, and the next attempt does only what was left."""
+    campaign = open_marathon("a", steps=40, step_s=0.05, save_steps=1000)
     turns = campaign.run(policy, tick_s=0.1)
     next(turns)
-    wait_for(lambda: steps_stored(campaign) > 3)
+    wait_for(lambda: any(beat.doing.startswith("step") for beat, _ in campaign.ledger.heartbeats()))
     gpu_workers(campaign)[0].send_signal(signal.SIGTERM)
+    wait_for(lambda: ends_of(campaign))
+    assert 0 < steps_stored(campaign) < 40
     *_, last = turns
 
     (end,) = ends_of(campaign)
     assert (end.cause, end.detail, end.advanced) == (Cause.STOPPED, "left at a checkpoint", True)
     assert last.is_complete
-    assert sum(1 for _ in campaign.store.list("checkpoints/0/start")) == 2
-    assert steps_stored(campaign) == 40
+    assert starts(campaign, 0) == 2
 
 
 @pytest.mark.parametrize("item", ["kill-a", "die-late-a"])
@@ -82,8 +93,22 @@ def test_an_item_whose_processes_always_die_is_quarantined_and_the_others_go_on(
     assert (convicted["item"], convicted["cause"]) == ("die-now-c", "crashed")
 
 
+def test_no_long_item_is_done_again_to_prove_a_gpu_worker_sound(open_marathon, policy):
+    """Though it fails from the first, and another has been finished before it came."""
+    campaign = open_marathon("a", "die-now-b")
+    turns = campaign.run(policy, tick_s=0.1)
+    while not any(campaign.store.list("settled/")):
+        next(turns)
+    turns.close()
+
+    *_, last = campaign.run(replace(policy, max_idle_jobs=1), tick_s=0.1)
+
+    assert "got nothing done" in last.closed
+    assert starts(campaign, 0) == 1
+
+
 def test_a_heartbeat_tells_how_far_a_long_item_is(open_marathon, policy):
-    campaign = open_marathon("a", steps=40, step_s=0.05)
+    campaign = open_marathon("a", steps=40, step_s=0.05, save_steps=1000)
     told = {job.doing for progress in campaign.run(policy, tick_s=0.1) for job in progress.jobs}
 
     assert any(words.startswith("step ") and words.endswith(" of 40") for words in told)
