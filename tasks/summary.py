@@ -5,10 +5,14 @@ from pathlib import PurePosixPath
 
 import polars as pl
 
+from gpu_jobs.advice import advice
 from gpu_jobs.campaign import Campaign
 from gpu_jobs.collect import Manifest, OutputFile
+from gpu_jobs.ledger import Heartbeat
+from gpu_jobs.lives import Lives
 from gpu_jobs.money import to_cents
 from gpu_jobs.observe import Progress
+from gpu_jobs.offers import Offer
 from gpu_jobs.report import Report
 
 _MAX_LISTED = 20
@@ -38,6 +42,7 @@ def summary(
             *table(("campaign", place(uri)), _facts(uri, progress, manifest, report)),
             "",
             *_cost(campaign.cost_by_class()),
+            *_advice(campaign),
             *(["### Forecast against outcome", "", scored, ""] if scored else []),
             *(["### Timeline", "", f"![one lane for each GPU worker]({report.timeline})", ""] if report else []),
             f"### {kind}",
@@ -89,6 +94,20 @@ def _cost(by_class: pl.DataFrame) -> list[str]:
     said = f"Over all flow runs of the campaign, {wasted:.0%} of the billed GPU worker seconds did not go into items."
     header = ("GPU workers were", "seconds", "share", "dollars")
     return ["### Cost and waste", "", said, "", *table(header, [*rows, total]), ""]
+
+
+def _advice(campaign: Campaign) -> list[str]:
+    """What would have cost less, a line for each kind of GPU worker that cost anything."""
+    lives = Lives(campaign.ledger.heartbeats())
+    beats: dict[Offer, list[Heartbeat]] = {}
+    for name, ordered in campaign.journal.read().orders.items():
+        beats.setdefault(ordered.order.offer, []).extend(lives.of(name))
+    said = {
+        f"{offer.platform}, {offer.machine}: {told}"
+        for offer, found in beats.items()
+        if offer.usd_per_hour and (told := advice(found, offer.gpu_memory_gib))
+    }
+    return [*sorted(said), ""] if said else []
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
