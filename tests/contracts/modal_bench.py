@@ -1,6 +1,7 @@
 """Modal as the emulator plays it, for the platform contract: real GPU workers in the real container entry point."""
 
 import psutil
+from havoc import wait_for
 
 from gpu_jobs.campaign import open_campaign
 from gpu_jobs.journal import Journal, Opened, Ordered
@@ -48,6 +49,7 @@ class ModalBench:
 
     def kill_worker(self, handle):
         """The GPU worker's process, in its container."""
+        wait_for(lambda: workers(handle.order))
         workers(handle.order)[0].kill()
 
     def tick(self):
