@@ -38,11 +38,12 @@ check: $(READY)  ## format, lint, types, import contracts
 test: check  ## everything that takes seconds
 	$(BIN)/pytest -m 'not slow and not server and not live'
 
-test-slow: $(READY) chromium  ## the rest
-	$(BIN)/pytest -m '(slow or server) and not live'
+# Minutes of real processes, servers and emulated clouds: what fails is tried once more, and listed as a rerun.
+test-slow: $(READY)  ## the rest; at once with the next: make -j2 test-slow test-server
+	$(BIN)/pytest -m 'slow and not live' --reruns 1 -raR
 
-test-server: $(READY) chromium  ## of these, deployments and interruptions on a real Prefect server and worker
-	$(BIN)/pytest -m server
+test-server: $(READY) chromium  ## deployments, pages and interruptions on a real Prefect server and worker
+	$(BIN)/pytest -m server --reruns 1 -raR
 
 chromium:  ## for the browser tests, which are skipped, and say so, where there is none
 	@command -v chromium chromium-browser google-chrome || \
