@@ -67,7 +67,7 @@ def test_a_deployment_is_run_followed_and_read(served: Prefect, videos, capsys):
 
     assert isinstance(rows, pl.LazyFrame)
     assert rows.filter(pl.col("analysis") == "shot").collect().height == 6
-    assert "working" in capsys.readouterr().out
+    assert "useful" in capsys.readouterr().out
 
 
 def test_the_automation_runs_a_deployment_when_a_budget_is_near(served: Prefect):

@@ -11,6 +11,7 @@ from prefect.deployments import run_deployment
 from real_prefect import POOL, Prefect, wait_for
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
+DEPLOYED = {"video-analysis", "batch-inference", "fine-tuning", "compare-platforms", "reap-orphans"}
 
 
 def test_setup_may_be_repeated(served: Prefect):
@@ -48,21 +49,27 @@ def test_a_secret_comes_from_a_block_and_stands_nowhere_else(served: Prefect, sl
     assert secret not in "".join(each.model_dump_json() for each in told)
 
 
-def test_every_deployment_runs_with_its_default_parameters(served: Prefect):
-    """Deployed from a clean clone, each completes at once and shows artifacts; the nightly example sleeps."""
-    served.start_worker()
+def test_every_flow_is_deployed_and_the_nightly_example_sleeps(served: Prefect):
+    """From a clean clone."""
     with served.client() as client:
         found = {f"{d.name}": d for d in client.read_deployments() if d.name != "slow"}
-    assert set(found) == {"video-analysis", "batch-inference", "reap-orphans"}
+
+    assert set(found) == DEPLOYED
     assert [schedule.active for schedule in found["video-analysis"].schedules] == [False]
     assert [schedule.active for schedule in found["reap-orphans"].schedules] == [True]
 
-    for name in ("reap-orphans/reap-orphans", "video-analysis/video-analysis", "batch-inference/batch-inference"):
-        run = run_deployment(name, timeout=400, poll_interval=1, as_subflow=False)
 
-        state = served.state(run.id)
-        assert state.is_completed(), state
-        assert artifacts(served, run.id), name
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("name", sorted(DEPLOYED))
+def test_a_deployment_runs_with_its_default_parameters(served: Prefect, name):
+    """It completes at once and shows artifacts."""
+    served.start_worker()
+
+    run = run_deployment(f"{name}/{name}", timeout=1200, poll_interval=1, as_subflow=False)
+
+    state = served.state(run.id)
+    assert state.is_completed(), state
+    assert artifacts(served, run.id)
 
 
 def test_a_schedule_fires(served: Prefect):
