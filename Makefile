@@ -39,7 +39,7 @@ test: check  ## everything that takes seconds
 	$(BIN)/pytest -m 'not slow and not server and not live'
 
 # Minutes of real processes, servers and emulated clouds: what fails is tried once more, and listed as a rerun.
-test-slow: $(READY)  ## the rest; at once with the next: make -j2 test-slow test-server
+test-slow: $(READY)  ## the rest
 	$(BIN)/pytest -m 'slow and not live' --reruns 1 -raR
 
 test-server: $(READY) chromium  ## deployments, pages and interruptions on a real Prefect server and worker
