@@ -11,11 +11,11 @@ from gpu_jobs.items import ItemsReader
 from gpu_jobs.journal import Journal
 from gpu_jobs.ledger import Ledger, Plan
 from gpu_jobs.store import Store
-from gpu_jobs.workloads.base import Item, Results, Workload
+from gpu_jobs.workloads.base import BaseWorkload, Item, Results
 
 
 def export(
-    workload: Workload,
+    workload: BaseWorkload,
     store: Store,
     plan: Plan,
     *,

@@ -21,7 +21,7 @@ from gpu_jobs.items import ItemsReader, write_items
 from gpu_jobs.ledger import Committed, Ledger, Plan
 from gpu_jobs.store import Store, campaign_names, open_store
 from gpu_jobs.workloads import load_workload
-from gpu_jobs.workloads.base import Workload
+from gpu_jobs.workloads.base import BaseWorkload, LongWorkload
 
 _CHUNKS_PER_WORKER = 8
 _MAX_NAMED = 3
@@ -82,19 +82,19 @@ def campaign_name(spec: CampaignSpec, dataset_digest: str) -> str:
     return name
 
 
-def _load(spec: CampaignSpec) -> Workload:
+def _load(spec: CampaignSpec) -> BaseWorkload:
     try:
         return load_workload(spec.workload, spec.params)
     except WorkloadImportError as error:
         raise RefusedError("workload", str(error)) from error
 
 
-def _sources(spec: CampaignSpec, workload: Workload) -> Iterator[Source]:
+def _sources(spec: CampaignSpec, workload: BaseWorkload) -> Iterator[Source]:
     return read_sources(spec.dataset, suffixes=workload.suffixes, id_column=spec.id_column)
 
 
 def _create(
-    spec: CampaignSpec, workload: Workload, sources: Sequence[Source], ledger: Ledger, max_workers: int
+    spec: CampaignSpec, workload: BaseWorkload, sources: Sequence[Source], ledger: Ledger, max_workers: int
 ) -> Plan:
     nonce = uuid.uuid4().hex[:12]
     known = _committed_before(spec, ledger.store) if spec.only_new else set()
@@ -105,7 +105,7 @@ def _create(
             raise NothingNewError(f"earlier campaigns of '{spec.name}' have committed every item of {spec.dataset!r}")
         raise RefusedError("dataset", f"{spec.dataset!r} has no items")
     total = sum(written.weights)
-    if workload.is_long:
+    if isinstance(workload, LongWorkload):
         cuts, cut_reason = list(range(len(written.weights) + 1)), "each item is a chunk, since it takes long"
     else:
         cuts, cut_reason = _cut(written.weights, spec.chunk_weight, max_workers)

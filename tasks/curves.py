@@ -9,6 +9,7 @@ from gpu_jobs.campaign import Campaign
 from gpu_jobs.curves import Curves
 from gpu_jobs.items import ItemsReader
 from gpu_jobs.workloads import load_workload
+from gpu_jobs.workloads.base import LongWorkload
 from tasks.artifacts import MarkdownArtifact
 from tasks.summary import table
 
@@ -43,7 +44,7 @@ class CurvesArtifact:
 
 def measures(campaign: Campaign) -> bool:
     """Whether there will be curves."""
-    return load_workload(campaign.plan.workload, campaign.plan.params).is_long
+    return isinstance(load_workload(campaign.plan.workload, campaign.plan.params), LongWorkload)
 
 
 def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -18,6 +17,7 @@ from typing import TypedDict
 
 import modal
 
+from gpu_jobs.image.google_account import with_google_account
 from gpu_jobs.store import open_store
 
 log = logging.getLogger(__name__)
@@ -26,8 +26,6 @@ REGISTER = "fanfold-gpu-jobs"
 _SETTLE_S = 25.0
 """Modal kills a container about 30 s after it has asked it to end."""
 _TAIL_LINES, _TAIL_CHARS = 40, 2000
-_ACCOUNT = "SERVICE_ACCOUNT_JSON"
-"""Modal's name for the key of a Google service account in a secret."""
 
 
 class Entry(TypedDict):
@@ -147,13 +145,11 @@ def _register(worker_id: str, call_id: str) -> None:
 
 def _environment() -> dict[str, str]:
     """Imports as here, and the Google credential where Google's client looks for it."""
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUNBUFFERED": "1"}
-    if account := environ.pop(_ACCOUNT, ""):
-        path = f"{tempfile.gettempdir()}/fanfold-account.json"
-        with open(path, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            file.write(account)
-        environ["GOOGLE_APPLICATION_CREDENTIALS"] = path
-    return environ
+    return {
+        **with_google_account(os.environ),
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def _end_of(text: str) -> str:

@@ -15,14 +15,12 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import httpx
 
+from gpu_jobs.image.google_account import with_google_account
+
 log = logging.getLogger("gpu_jobs.image")
-_ACCOUNT = "SERVICE_ACCOUNT_JSON"
-"""The key of a Google service account, in a RunPod secret."""
-_KEY_FILE = Path("/tmp/google-service-account.json")  # noqa: S108 - the container is ours alone
 _KEYS = ("FANFOLD_POD_KEY", "RUNPOD_API_KEY")
 """A restricted key of the user's, in a RunPod secret, and the pod's own, which may be allowed too little."""
 _DEADLINE_S = 30.0
@@ -48,7 +46,7 @@ def main() -> None:
 
 def _run(command: list[str]) -> tuple[int, bool]:
     """Exit code of the GPU workers, and whether a signal told to end; orphans are taken in, as process 1 must."""
-    workers = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=with_google_account(dict(os.environ)))
+    workers = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=with_google_account(os.environ))
     signals: list[int] = []
 
     def pass_on(signum: int, _: object) -> None:
@@ -63,15 +61,6 @@ def _run(command: list[str]) -> tuple[int, bool]:
         pid, status = os.waitpid(-1, 0)
     workers.returncode = os.waitstatus_to_exitcode(status)
     return workers.returncode, bool(signals)
-
-
-def with_google_account(environ: dict[str, str]) -> dict[str, str]:
-    """A secret arrives as a value; Google's clients want a file."""
-    if key := environ.pop(_ACCOUNT, ""):
-        _KEY_FILE.touch(mode=0o600)
-        _KEY_FILE.write_text(key)
-        environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(_KEY_FILE)
-    return environ
 
 
 def end_pod(url: str, *, is_well: bool) -> None:

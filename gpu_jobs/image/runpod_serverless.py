@@ -14,7 +14,7 @@ from typing import Any
 
 import runpod
 
-from gpu_jobs.image.runpod_pod import with_google_account
+from gpu_jobs.image.google_account import with_google_account
 
 _STOP_S = 10.0
 """Between SIGTERM and SIGKILL of a GPU worker whose job was cancelled or timed out."""
@@ -35,7 +35,7 @@ async def handler(job: dict[str, Any]) -> dict[str, Any]:
         worker = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "gpu_jobs.worker", asked["campaign"],
             "--order", asked["order"], "--slot", str(asked["slot"]), "--handle", job["id"],
-            stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=with_google_account(dict(os.environ)),
+            stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=with_google_account(os.environ),
         )  # fmt: skip
         _pass_on_sigterm(worker)
         try:

@@ -6,8 +6,7 @@ account of GPU workers may use the bucket, and whether a GPU is free just now.
 
 import asyncio
 import re
-import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -18,13 +17,13 @@ from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession, Request
 from google.cloud import run_v2
 
-from gpu_jobs.errors import NoCapacityError, PlatformError, RefusedError, StoreError
+from gpu_jobs.errors import NoCapacityError, PlatformError, RefusedError
 from gpu_jobs.jobs import Order
 from gpu_jobs.platforms.base import Check
 from gpu_jobs.platforms.cloud_run_api import open_clients, translate
 from gpu_jobs.platforms.cloud_run_jobs import job_resource, offers_in
+from gpu_jobs.platforms.doctor import MissingError, check, try_store
 from gpu_jobs.settings import Settings
-from gpu_jobs.store import is_local, open_store
 
 PERMISSIONS = (
     *(f"run.jobs.{verb}" for verb in ("create", "delete", "get", "list", "run")),
@@ -50,14 +49,6 @@ _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _TIMEOUT_S = 30.0
 
 
-class _MissingError(Exception):
-    """What is wrong, and what to do about it."""
-
-    def __init__(self, found: str, fix: str = "") -> None:
-        super().__init__(found)
-        self.fix = fix
-
-
 def checks(
     store_root: str, settings: Settings | None = None, session: requests.Session | None = None
 ) -> Iterator[Check]:
@@ -70,37 +61,30 @@ def checks(
             there is none, and what only those services know is not checked.
     """
     settings = settings or Settings()
-    configured = _check("settings", lambda: _settings(settings))
+    configured = check("settings", lambda: _settings(settings))
     yield configured
     if session is None and not settings.cloud_run_emulator:
         session = AuthorizedSession(None)
-        login = _check("credentials", lambda: _log_in(session))
+        login = check("credentials", lambda: _log_in(session))
         yield login
         if not login.is_ok:
             return
     if configured.is_ok:
         if session is not None:
             yield from _told_by_google(settings, session)
-        yield _check("a GPU job on trial", lambda: _trial(settings))
-    yield _check("store", lambda: _store(store_root))
-
-
-def _check(name: str, look: Callable[[], str]) -> Check:
-    try:
-        return Check(name=name, is_ok=True, found=look())
-    except _MissingError as missing:
-        return Check(name=name, is_ok=False, found=str(missing), fix=missing.fix)
+        yield check("a GPU job on trial", lambda: _trial(settings))
+    yield check("store", lambda: try_store(store_root))
 
 
 def _settings(settings: Settings) -> str:
     for field in ("project", "image"):
         if not getattr(settings, f"cloud_run_{field}"):
             name = f"FANFOLD_CLOUD_RUN_{field.upper()}"
-            raise _MissingError(f"{name} is not set", f"Run `export {name}=…`")
+            raise MissingError(f"{name} is not set", f"Run `export {name}=…`")
     try:
         offers = offers_in(settings.cloud_run_region, settings.cloud_run_gpu)
     except RefusedError as error:
-        raise _MissingError(str(error)) from error
+        raise MissingError(str(error)) from error
     return f"{' or '.join(offer.gpu for offer in offers)} in {settings.cloud_run_region}"
 
 
@@ -110,19 +94,19 @@ def _log_in(session: AuthorizedSession) -> str:
         session.credentials.refresh(Request())
     except GoogleAuthError as error:
         fix = "Run `gcloud auth application-default login`, or give a service account"
-        raise _MissingError(_first_line(error), fix) from error
+        raise MissingError(_first_line(error), fix) from error
     return getattr(session.credentials, "service_account_email", "") or "of a user"
 
 
 def _told_by_google(settings: Settings, session: requests.Session) -> Iterator[Check]:
     """What only Google's REST services know, for which we have no client."""
-    yield _check("permissions", lambda: _permissions(settings, session))
-    yield _check("services", lambda: _services(settings, session))
+    yield check("permissions", lambda: _permissions(settings, session))
+    yield check("services", lambda: _services(settings, session))
     for offer in offers_in(settings.cloud_run_region, settings.cloud_run_gpu):
-        yield _check(f"quota of {offer.gpu}", partial(_quota, settings, session, offer.gpu))
+        yield check(f"quota of {offer.gpu}", partial(_quota, settings, session, offer.gpu))
     if re.match(r"[a-z0-9-]+-docker\.pkg\.dev/", settings.cloud_run_image):
-        yield _check("image", lambda: _image(settings, session))
-    yield _check("service account", lambda: _service_account(settings, session))
+        yield check("image", lambda: _image(settings, session))
+    yield check("service account", lambda: _service_account(settings, session))
 
 
 def _permissions(settings: Settings, session: requests.Session) -> str:
@@ -135,7 +119,7 @@ def _permissions(settings: Settings, session: requests.Session) -> str:
     )
     held = told.get("permissions", [])
     if missing := [each for each in PERMISSIONS if each not in held]:
-        raise _MissingError(f"in {project}: {', '.join(missing)}", "Grant roles/run.developer to the orchestrator")
+        raise MissingError(f"in {project}: {', '.join(missing)}", "Grant roles/run.developer to the orchestrator")
     return f"to create, run, watch and cancel jobs in {project}"
 
 
@@ -151,7 +135,7 @@ def _services(settings: Settings, session: requests.Session) -> str:
     enabled = {each["name"].rpartition("/")[2] for each in told.get("services", []) if each.get("state") == "ENABLED"}
     if missing := [f"{each}.googleapis.com" for each in wanted if f"{each}.googleapis.com" not in enabled]:
         fix = f"Run `gcloud services enable {' '.join(missing)} --project {settings.cloud_run_project}`"
-        raise _MissingError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} off", fix)
+        raise MissingError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} off", fix)
     return f"{', '.join(wanted)} are on"
 
 
@@ -170,7 +154,7 @@ def _quota(settings: Settings, session: requests.Session, gpu: str) -> str:
         if each.get("dimensions", {}).get("region") == region or region in each.get("applicableLocations", [])
     ]
     if not limits or not limits[0]:
-        raise _MissingError(f"0 at once in {region}", f"Ask for more of {quota} at {page}")
+        raise MissingError(f"0 at once in {region}", f"Ask for more of {quota} at {page}")
     return f"{'any number' if limits[0] < 0 else limits[0]} at once in {region}"
 
 
@@ -199,7 +183,7 @@ def _service_account(settings: Settings, session: requests.Session) -> str:
     )
     if not told.get("permissions"):
         fix = "Grant roles/iam.serviceAccountUser on it to the orchestrator"
-        raise _MissingError(f"we may not start containers as {account}", fix)
+        raise MissingError(f"we may not start containers as {account}", fix)
     return f"{account}; whether it may use the bucket cannot be seen from here"
 
 
@@ -226,37 +210,21 @@ def _trial(settings: Settings) -> str:
     try:
         asyncio.run(create())
     except NoCapacityError as error:
-        raise _MissingError(str(error), f"See {_quota_page(settings)}") from error
+        raise MissingError(str(error), f"See {_quota_page(settings)}") from error
     except (PlatformError, RefusedError) as error:
-        raise _MissingError(str(error)) from error
+        raise MissingError(str(error)) from error
     return f"accepted on {offer.gpu}; nothing was created"
-
-
-def _store(store_root: str) -> str:
-    """What the ledger stands on: of two writers of one object the second is told so."""
-    if is_local(store_root):
-        raise _MissingError(f"'{store_root}' is a folder of this machine", "Give gs://bucket/prefix")
-    key = f"fanfold-doctor/{uuid.uuid4().hex}"
-    try:
-        store = open_store(store_root)
-        first, second = store.create(key, b"one"), store.create(key, b"two")
-        store.delete(key)
-    except (StoreError, RefusedError) as error:
-        raise _MissingError(str(error)) from error
-    if not first or second:
-        raise _MissingError(f"{store_root} lets a second writer overwrite the first", "Use a bucket of GCS itself")
-    return f"{store_root}: one writer wins, the next is refused"
 
 
 def _ask(
     session: requests.Session, url: str, body: Mapping[str, Any] | None = None, *, accept: str = "*/*", fix: str
 ) -> Any:
-    """The answer's JSON. Raises `_MissingError` with the service's own words if it says no."""
+    """The answer's JSON. Raises `MissingError` with the service's own words if it says no."""
     verb = "GET" if body is None else "POST"
     try:
         reply = session.request(verb, url, json=body, headers={"accept": accept}, timeout=_TIMEOUT_S)
     except (requests.RequestException, GoogleAuthError) as error:
-        raise _MissingError(f"no answer: {_first_line(error)}", fix) from error
+        raise MissingError(f"no answer: {_first_line(error)}", fix) from error
     if reply.ok:
         return reply.json()
     try:
@@ -264,7 +232,7 @@ def _ask(
         message = told["error"]["message"] if "error" in told else told["errors"][0]["message"]
     except (ValueError, LookupError, TypeError):
         message = reply.reason
-    raise _MissingError(f"{reply.status_code} {_first_line(message)}", fix)
+    raise MissingError(f"{reply.status_code} {_first_line(message)}", fix)
 
 
 def _quota_page(settings: Settings) -> str:

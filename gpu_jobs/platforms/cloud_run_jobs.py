@@ -41,7 +41,7 @@ def job_resource(order: Order, settings: Settings, now: datetime) -> run_v2.Job:
     container = run_v2.Container(
         image=settings.cloud_run_image,
         command=["python"],
-        args=["-m", "gpu_jobs.worker", order.campaign_uri, "--order", order.name],
+        args=["-m", "gpu_jobs.image.cloud_run_task", order.campaign_uri, "--order", order.name],
         env=[*_plain(settings), *_secrets(settings)],
         resources=run_v2.ResourceRequirements(limits={"cpu": cpu, "memory": memory, "nvidia.com/gpu": "1"}),
     )

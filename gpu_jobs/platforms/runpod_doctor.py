@@ -6,32 +6,23 @@ that name exists and is any good, whether the image can be pulled, and whether a
 
 import asyncio
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from gpu_jobs.errors import PlatformError, RefusedError, StoreError
+from gpu_jobs.image.google_account import ACCOUNT
 from gpu_jobs.offers import Offer
 from gpu_jobs.platforms.base import Check
+from gpu_jobs.platforms.doctor import MissingError, check, try_store
 from gpu_jobs.platforms.runpod import SERVERLESS, offers_in
 from gpu_jobs.platforms.runpod_api import Account, open_account
 from gpu_jobs.platforms.runpod_pods import ours
 from gpu_jobs.settings import Settings
-from gpu_jobs.store import is_local, open_store
+from gpu_jobs.store import is_local
 
-_ACCOUNT = "SERVICE_ACCOUNT_JSON"
 _SECRETS = "https://console.runpod.io/user/secrets"
 _OFF_BY = 0.05
 """Share by which a price may differ from RunPod's before it is told."""
-
-
-class _MissingError(Exception):
-    """What is wrong, and what to do about it."""
-
-    def __init__(self, found: str, fix: str = "") -> None:
-        super().__init__(found)
-        self.fix = fix
 
 
 def checks(store_root: str, settings: Settings | None = None) -> Iterator[Check]:
@@ -42,34 +33,25 @@ def checks(store_root: str, settings: Settings | None = None) -> Iterator[Check]
         settings: of the orchestrator; None: from the environment.
     """
     settings = settings or Settings()
-    configured = _check("settings", lambda: _settings(settings))
+    configured = check("settings", lambda: _settings(settings))
     yield configured
-    key = _check("API key", lambda: _key(open_account(settings)))
+    key = check("API key", lambda: _key(open_account(settings)))
     yield key
     if key.is_ok:
         account = open_account(settings)
-        yield _check("pods past their deadline", lambda: _late_pods(account))
+        yield check("pods past their deadline", lambda: _late_pods(account))
         if configured.is_ok:
             yield from _stock(account, settings)
         if settings.runpod_volume:
-            yield _check("network volume", lambda: _volume(account, settings))
+            yield check("network volume", lambda: _volume(account, settings))
     if not is_local(store_root):
-        yield _check("the bucket's key", lambda: _bucket_key(settings))
-    yield _check("store", lambda: _store(store_root))
-
-
-def _check(name: str, look: Callable[[], str]) -> Check:
-    try:
-        return Check(name=name, is_ok=True, found=look())
-    except _MissingError as missing:
-        return Check(name=name, is_ok=False, found=str(missing), fix=missing.fix)
-    except (PlatformError, RefusedError, StoreError) as error:
-        return Check(name=name, is_ok=False, found=str(error))
+        yield check("the bucket's key", lambda: _bucket_key(settings))
+    yield check("store", lambda: try_store(store_root))
 
 
 def _settings(settings: Settings) -> str:
     if not settings.runpod_image:
-        raise _MissingError("FANFOLD_RUNPOD_IMAGE is not set", "Run `export FANFOLD_RUNPOD_IMAGE=…`")
+        raise MissingError("FANFOLD_RUNPOD_IMAGE is not set", "Run `export FANFOLD_RUNPOD_IMAGE=…`")
     return " or ".join(f"{offer.gpu} ({offer.mode})" for offer in offers_in(settings))
 
 
@@ -83,7 +65,7 @@ def _late_pods(account: Account) -> str:
     now = time.time()
     late = [str(name) for name, _ in ours(asyncio.run(account.listing("pods", max_age_s=60.0))) if name.deadline < now]
     if late:
-        raise _MissingError(", ".join(late), "Run the flow reap-orphans on their store, or terminate them by hand")
+        raise MissingError(", ".join(late), "Run the flow reap-orphans on their store, or terminate them by hand")
     return "none"
 
 
@@ -91,11 +73,11 @@ def _stock(account: Account, settings: Settings) -> Iterator[Check]:
     """Of each GPU type that the settings allow; another may stand in for one that is out of stock."""
     catalog: list[dict[str, Any]] = []
     products = {"SERVERLESS" if offer.mode == SERVERLESS else "POD" for offer in offers_in(settings)}
-    read = _check("catalogue", lambda: _read(account, products, catalog))
+    read = check("catalogue", lambda: _read(account, products, catalog))
     yield read
     if read.is_ok:
         for offer in offers_in(settings):
-            yield _check(f"stock of {offer.gpu}, {offer.mode}", partial(_offer, offer, catalog))
+            yield check(f"stock of {offer.gpu}, {offer.mode}", partial(_offer, offer, catalog))
 
 
 def _read(account: Account, products: Iterable[str], catalog: list[dict[str, Any]]) -> str:
@@ -109,10 +91,10 @@ def _offer(offer: Offer, catalog: Sequence[dict[str, Any]]) -> str:
     field, price = ("pool", "serverless") if offer.mode == SERVERLESS else ("id", offer.mode)
     found = [gpu for gpu in catalog if gpu[field] == offer.gpu]
     if not found:
-        raise _MissingError("RunPod does not offer it", "Correct FANFOLD_RUNPOD_GPU")
+        raise MissingError("RunPod does not offer it", "Correct FANFOLD_RUNPOD_GPU")
     levels = {str(gpu.get("availability", "NONE")) for gpu in found}
     if levels == {"NONE"}:
-        raise _MissingError("none is free just now", "Wait, or allow other GPU types or data centres")
+        raise MissingError("none is free just now", "Wait, or allow other GPU types or data centres")
     usd = max(float(gpu["price"].get(price, 0.0)) for gpu in found) * offer.num_gpus
     told = f"{' or '.join(sorted(levels)).lower()}, ${usd:.2f} an hour"
     if usd and abs(usd - offer.usd_per_hour) > _OFF_BY * usd:
@@ -125,28 +107,15 @@ def _volume(account: Account, settings: Settings) -> str:
     place = found["dataCenter"]
     if place not in settings.runpod_data_centers:
         fix = f"""Run `export FANFOLD_RUNPOD_DATA_CENTERS='["{place}"]'`"""
-        raise _MissingError(f"it is in {place}, and pods may be elsewhere", fix)
+        raise MissingError(f"it is in {place}, and pods may be elsewhere", fix)
     return f"{found['size']} GB in {place}"
 
 
 def _bucket_key(settings: Settings) -> str:
-    if secret := settings.runpod_secrets.get(_ACCOUNT):
+    if secret := settings.runpod_secrets.get(ACCOUNT):
         return f"RunPod's secret {secret}"
     fix = (
         f"Keep the key of a service account as a secret at {_SECRETS}, then run "
-        f"""`export FANFOLD_RUNPOD_SECRETS='{{"{_ACCOUNT}": "its name"}}'`"""
+        f"""`export FANFOLD_RUNPOD_SECRETS='{{"{ACCOUNT}": "its name"}}'`"""
     )
-    raise _MissingError("GPU workers get none, and RunPod's machines have no Google account of their own", fix)
-
-
-def _store(store_root: str) -> str:
-    """What the ledger stands on: of two writers of one object the second is told so."""
-    if is_local(store_root):
-        raise _MissingError(f"'{store_root}' is a folder of this machine", "Give gs://bucket/prefix")
-    key = f"fanfold-doctor/{uuid.uuid4().hex}"
-    store = open_store(store_root)
-    first, second = store.create(key, b"one"), store.create(key, b"two")
-    store.delete(key)
-    if not first or second:
-        raise _MissingError(f"{store_root} lets a second writer overwrite the first", "Use a bucket of GCS itself")
-    return f"{store_root}: one writer wins, the next is refused"
+    raise MissingError("GPU workers get none, and RunPod's machines have no Google account of their own", fix)

@@ -1,8 +1,8 @@
 """Run one GPU worker: `python -m gpu_jobs.worker <campaign-uri> [--order NAME --slot N --handle ID]`.
 
 Exits 0 when nothing is left to lease, its campaign is closed, or it is stopped; 1 when this container cannot do the
-work (the last heartbeat and the last line of the log say why); 3 when it may not work here: its order is over, or its
-slot is another's.
+work (the last heartbeat and the last line of the log say why); 3 when it may not work here: its order is unknown or
+over, or its slot is another's.
 """
 
 import argparse
@@ -12,11 +12,10 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import Mapping
 
 from gpu_jobs import layout
 from gpu_jobs.jobs import Order
-from gpu_jobs.journal import Journal, JournalState
+from gpu_jobs.journal import Journal
 from gpu_jobs.ledger import Ledger
 from gpu_jobs.store import Store, open_store
 from gpu_jobs.worker.heartbeat import reason_to_end
@@ -36,7 +35,10 @@ def main() -> int:
     if plan is None or state.opened is None:
         log.error("there is no open campaign at %s", store.uri)
         return _MAY_NOT_WORK
-    order = _order(state, arguments.order)
+    if arguments.order is not None and arguments.order not in state.orders:
+        log.error("there is no order '%s' in the journal of %s", arguments.order, store.uri)
+        return _MAY_NOT_WORK
+    order = state.orders[arguments.order].order if arguments.order else None
     if reason := _reason_not_to_begin(store, journal, order, arguments):
         log.error("not starting: %s", reason)
         return 0 if journal.read().closed else _MAY_NOT_WORK
@@ -53,20 +55,9 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m gpu_jobs.worker", description="One GPU worker of a campaign.")
     parser.add_argument("campaign", help="where the campaign is: a folder or gs://bucket/prefix")
     parser.add_argument("--order", help="name of the GPU job that this GPU worker belongs to")
-    slot, handle = _place(os.environ)
-    parser.add_argument("--slot", type=int, default=slot, help="its number within the GPU job, from 0")
-    parser.add_argument("--handle", default=handle, help="what the platform calls it; binds the slot to it")
+    parser.add_argument("--slot", type=int, default=0, help="its number within the GPU job, from 0")
+    parser.add_argument("--handle", default="", help="what the platform calls it; binds the slot to it")
     return parser.parse_args()
-
-
-def _place(environ: Mapping[str, str]) -> tuple[int, str]:
-    """Slot and handle as Cloud Run tells them; elsewhere they are arguments."""
-    index, execution = environ.get("CLOUD_RUN_TASK_INDEX", "0"), environ.get("CLOUD_RUN_EXECUTION")
-    return int(index), f"{execution}/{index}" if execution else ""
-
-
-def _order(state: JournalState, name: str | None) -> Order | None:
-    return None if name is None else state.orders[name].order
 
 
 def _reason_not_to_begin(store: Store, journal: Journal, order: Order | None, arguments: argparse.Namespace) -> str:

@@ -30,7 +30,7 @@ from gpu_jobs.worker.messages import Assign, Cut, Done, Failed, Learned, Ready
 from gpu_jobs.worker.outcomes import describe, item_frame, learned_by
 from gpu_jobs.worker.preview import die_with_parent, start_preview
 from gpu_jobs.workloads import load_workload
-from gpu_jobs.workloads.base import Item, LongWorkload, Workload
+from gpu_jobs.workloads.base import BaseWorkload, Item, LongWorkload, Workload
 from gpu_jobs.workloads.batches import is_out_of_memory
 
 _TRANSIENT = (StoreUnavailableError, ConnectionError, TimeoutError)
@@ -53,13 +53,13 @@ def run(pipe: Connection, campaign_uri: str, plan: Plan, device: str, learned: M
         pipe.send(Failed(Cause.MODEL, describe(error)))
         return
     _start_with_what_is_known(workload, campaign_uri, learned)
-    pipe.send(Ready(time.monotonic() - began, device, workload.is_long))
+    pipe.send(Ready(time.monotonic() - began, device, isinstance(workload, LongWorkload)))
     store = open_store(campaign_uri)
     items = ItemsReader(store, plan)
     try:
         if isinstance(workload, LongWorkload):
             LongItems(pipe, workload, items, store).run()
-        else:
+        elif isinstance(workload, Workload):
             _Pipeline(pipe, workload, items).run()
         workload.teardown()
     except EOFError:
@@ -72,7 +72,7 @@ def run(pipe: Connection, campaign_uri: str, plan: Plan, device: str, learned: M
         pipe.send(Failed(Cause.TRANSIENT, describe(error)))
 
 
-def _start_with_what_is_known(workload: Workload, campaign_uri: str, learned: Mapping[str, int]) -> None:
+def _start_with_what_is_known(workload: BaseWorkload, campaign_uri: str, learned: Mapping[str, int]) -> None:
     """What others have learned in this campaign, else what an earlier one has."""
     if workload.batch_size is None:
         return

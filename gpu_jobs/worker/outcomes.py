@@ -9,7 +9,7 @@ import polars as pl
 from gpu_jobs import rows
 from gpu_jobs.errors import ItemError
 from gpu_jobs.worker.messages import Learned
-from gpu_jobs.workloads.base import Workload
+from gpu_jobs.workloads.base import BaseWorkload
 
 _MAX_DETAIL = 500
 
@@ -30,6 +30,6 @@ def item_frame(schema: Mapping[str, Any], index: int, item: str, outcome: Any) -
         return pl.DataFrame(rows.item_rows(index, item, failure), schema=schema, orient="row"), True
 
 
-def learned_by(workload: Workload) -> Learned:
+def learned_by(workload: BaseWorkload) -> Learned:
     size = workload.batch_size
     return Learned(dict(workload.facts), size.value if size and size.is_settled else 0)

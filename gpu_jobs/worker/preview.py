@@ -16,12 +16,12 @@ from gpu_jobs.items import ItemsReader
 from gpu_jobs.ledger import Plan
 from gpu_jobs.store import open_store
 from gpu_jobs.workloads import load_workload
-from gpu_jobs.workloads.base import Workload
+from gpu_jobs.workloads.base import BaseWorkload
 
 _SPAWN = multiprocessing.get_context("spawn")
 
 
-def start_preview(workload: Workload, campaign_uri: str, plan: Plan, device: str) -> None:
+def start_preview(workload: BaseWorkload, campaign_uri: str, plan: Plan, device: str) -> None:
     """Start it if the workload wants one and the campaign has none; whatever goes wrong in there is its own affair."""
     if workload.num_previewed and open_store(campaign_uri).get(layout.PREVIEW) is None:
         _SPAWN.Process(target=run, args=(campaign_uri, plan, device), name="preview", daemon=True).start()

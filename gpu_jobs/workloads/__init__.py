@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gpu_jobs.errors import RefusedError, WorkloadImportError
-from gpu_jobs.workloads.base import Workload
+from gpu_jobs.workloads.base import BaseWorkload
 
 BUILT_IN = {
     "video": "gpu_jobs.workloads.video:Video",
@@ -21,7 +21,7 @@ BUILT_IN = {
 }
 
 
-def load_workload(name: str, params: Mapping[str, Any]) -> Workload:
+def load_workload(name: str, params: Mapping[str, Any]) -> BaseWorkload:
     """Import a workload and check its parameters.
 
     Raises:
@@ -36,8 +36,8 @@ def load_workload(name: str, params: Mapping[str, Any]) -> Workload:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
         raise WorkloadImportError(f"workload '{name}' cannot be imported here: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Workload)):
-        raise RefusedError("workload", f"'{path}' is not a subclass of gpu_jobs.workloads.base.Workload")
+    if not (isinstance(found, type) and issubclass(found, BaseWorkload)):
+        raise RefusedError("workload", f"'{path}' is neither a Workload nor a LongWorkload of gpu_jobs.workloads.base")
     try:
         return found(found.params_model.model_validate(dict(params)))
     except ValidationError as error:

@@ -19,7 +19,7 @@ Item = Mapping[str, Any]
 """One row of the items table: `item` (unique id), `weight` (cost in any one unit), `fingerprint` (of its input at the
 split; "" if it has none), and whatever else `items` put in for `load`."""
 Row = Mapping[str, Any]
-"""One output row, by the names of `Workload.columns`."""
+"""One output row, by the names of `BaseWorkload.columns`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +45,11 @@ class Params(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Workload(ABC):
-    """Turns items into output rows.
+class BaseWorkload(ABC):
+    """What `Workload` and `LongWorkload` have in common.
 
-    `items` and `finish` run where the campaign is planned and collected, without a GPU: import torch and the like in
-    `setup`, not at module level. The others run in a GPU worker's compute process: `load` in threads, ahead of time;
-    `infer` in the one thread that owns the device.
+    `items`, `finish` and `export` run where the campaign is planned and collected, without a GPU: import torch and the
+    like in `setup`, not at module level. The others run in a GPU worker's compute process.
     """
 
     params_model: ClassVar[type[Params]] = Params
@@ -58,17 +57,12 @@ class Workload(ABC):
     """Output columns and their types; `item_index` (position in the dataset) and `item` (id) are added."""
     suffixes: ClassVar[tuple[str, ...]] = ()
     """Which files of a folder or prefix are inputs, by lower-case ending; empty: all."""
-    micro_batch: int = 1
-    """How many loaded items one `infer` takes at most; `setup` may set it. They finish together."""
     batch_size: BatchSize | None = None
-    """What the workload learns about its device inside `infer`; GPU workers tell one another. `setup` may set it."""
+    """What the workload learns about its device at work; GPU workers tell one another. `setup` may set it."""
     num_previewed: int = 0
     """How many of the first items `preview` shall answer."""
     num_gpus: int = 1
     """GPUs that one GPU worker needs, if it runs on any."""
-    load_threads: int = 2
-    is_long: ClassVar[bool] = False
-    """An item takes minutes to hours; see `LongWorkload`."""
 
     def __init__(self, params: Any) -> None:
         """`params`: an instance of `params_model`."""
@@ -93,10 +87,6 @@ class Workload(ABC):
         """Read and decode one item on the CPU, after `setup`. Raise `ItemError` if it cannot be used."""
         return item
 
-    @abstractmethod
-    def infer(self, inputs: Sequence[Any]) -> Sequence[Sequence[Row] | ItemError]:
-        """Compute the rows of each input, in order; no rows is a valid outcome, and so is an `ItemError`."""
-
     def teardown(self) -> None:
         """Give back what `setup` took."""
 
@@ -111,6 +101,18 @@ class Workload(ABC):
         """Write further files of the results into `folder`; return those to publish beside the tables."""
         del results, folder
         return ()
+
+
+class Workload(BaseWorkload):
+    """Turns items into rows: `load` in threads, ahead of time, and `infer` in the one thread that owns the device."""
+
+    micro_batch: int = 1
+    """How many loaded items one `infer` takes at most; `setup` may set it. They finish together."""
+    load_threads: int = 2
+
+    @abstractmethod
+    def infer(self, inputs: Sequence[Any]) -> Sequence[Sequence[Row] | ItemError]:
+        """Compute the rows of each input, in order; no rows is a valid outcome, and so is an `ItemError`."""
 
 
 class Session(Protocol):
@@ -134,14 +136,12 @@ class Session(Protocol):
         """The GPU worker has to leave: write a checkpoint, and return None. It has a few seconds."""
 
 
-class LongWorkload(Workload):
+class LongWorkload(BaseWorkload):
     """Items that take minutes to hours: each is a chunk of its own, with checkpoints and units of progress of its own.
 
     The GPU worker holds one at a time and leaves it all GPUs of its container (a gang). Whoever leases the item next
     goes on from the newest checkpoint; what checkpoints are made of is the workload's business alone.
     """
-
-    is_long = True
 
     @abstractmethod
     def work(self, loaded: Any, session: Session) -> Sequence[Row] | ItemError | None:
@@ -150,6 +150,3 @@ class LongWorkload(Workload):
         Raises:
             WorkDiedError: processes that it had started died. The ledger decides whether the item is to blame.
         """
-
-    def infer(self, inputs: Sequence[Any]) -> Sequence[Sequence[Row] | ItemError]:
-        raise NotImplementedError("long items go through `work`")

@@ -1,19 +1,17 @@
 """Modal as the emulator plays it, for the platform contract: real GPU workers in the real container entry point."""
 
+import asyncio
+
 import psutil
+from bench import EmulatedBench
 from havoc import wait_for
 
-from gpu_jobs.campaign import open_campaign
-from gpu_jobs.journal import Journal, Opened, Ordered
-from gpu_jobs.ledger import Ledger
-from gpu_jobs.loop import order_prefix
+from gpu_jobs.jobs import Phase
 from gpu_jobs.platforms.modal import ModalPlatform
 from gpu_jobs.settings import Settings
-from gpu_jobs.split import CampaignSpec
-from gpu_jobs.testing import a_policy, an_order
 
 
-class ModalBench:
+class ModalBench(EmulatedBench):
     """All benches share one emulator, and so its warm containers."""
 
     unknown_id = "never"
@@ -22,41 +20,12 @@ class ModalBench:
         self.cloud = ask("modal_cloud")
         folder = ask("tmp_path")
         self.platform = ModalPlatform(Settings(modal_emulator=self.cloud.url), deadline_s=20.0, find_lag_s=60.0)
-        (folder / "data.csv").write_text("id\n" + "".join(f"{number}\n" for number in range(500)))
-        spec = CampaignSpec(
-            store_root=str(folder / "store"),
-            dataset=str(folder / "data.csv"),
-            workload="noop",
-            params={"sleep_s": 1.0},
-            chunk_weight=1.0,
-        )
-        policy = a_policy(platforms=("local",), heartbeat_s=0.2)  # a cloud could not reach this folder
-        self.store = open_campaign(spec, policy).store
-        self.journal = Journal(self.store)
-        self.at = an_order().expires_at
-        self.journal.append(Opened(opener="test", policy=policy, at=self.at), upon=self.journal.read())
-
-    def order(self, num_workers=1, name=None):
-        state = self.journal.read()
-        order = an_order(
-            name=name or f"{order_prefix(self.store.uri)}-{state.next_seq:04d}",
-            campaign_uri=self.store.uri,
-            offer=self.platform.offers()[0],
-            num_workers=num_workers,
-        )
-        assert self.journal.append(Ordered(order=order, opener="test", reason="test", at=self.at), upon=state)
-        return order
+        super().__init__(folder)
 
     def kill_worker(self, handle):
         """The GPU worker's process, in its container."""
         wait_for(lambda: workers(handle.order))
         workers(handle.order)[0].kill()
-
-    def tick(self):
-        pass
-
-    def is_working(self, handle):
-        return any(beat.order == handle.order and beat.leases for beat, _ in Ledger(self.store).heartbeats())
 
     def close(self):
         """Nothing of this test is left at work in any container."""
@@ -73,3 +42,24 @@ def workers(order=""):
         if is_one and order in ("", command[command.index("--order") + 1]):
             found.append(process)
     return sorted(found, key=lambda each: each.info["create_time"])
+
+
+async def until(bench, handle, holds):
+    while not holds(seen := (await bench.platform.observe([handle]))[handle]):
+        assert not seen.phase.is_over, seen
+        await asyncio.sleep(0.05)
+    return seen
+
+
+async def running(bench, num_workers=1):
+    handle = await bench.platform.start(bench.order(num_workers))
+    await until(bench, handle, lambda seen: seen.phase is Phase.RUNNING)
+    return handle
+
+
+async def calls_of(bench, handle):
+    return [entry["call_id"] for entry in (await bench.platform._registered())[handle.order].values()]
+
+
+def settings_for(cloud, **changes):
+    return Settings(modal_emulator=cloud.url, **changes)

@@ -1,23 +1,15 @@
 """RunPod as the emulator plays it, for the platform contract: real GPU worker processes in emulated pods."""
 
-import os
-import sys
-from pathlib import Path
+import asyncio
+import time
 from typing import ClassVar
 
+from bench import EmulatedBench, image_environ
 from havoc import wait_for
 
-from gpu_jobs.campaign import open_campaign
 from gpu_jobs.emulators.runpod import Image, RunPodEmulator
-from gpu_jobs.journal import Journal, Opened, Ordered
-from gpu_jobs.ledger import Ledger
-from gpu_jobs.loop import order_prefix
 from gpu_jobs.platforms.runpod import RunPodPlatform
 from gpu_jobs.settings import Settings
-from gpu_jobs.split import CampaignSpec
-from gpu_jobs.testing import a_policy, an_order
-
-ROOT = Path(__file__).parents[2]
 
 
 def runpod_settings(emulator, **changes):
@@ -31,11 +23,10 @@ def runpod_settings(emulator, **changes):
 
 def fanfold_image(**env):
     """The image `fanfold`: this Python and this checkout."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {"fanfold": Image(env={"PATH": path, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **env})}
+    return {"fanfold": Image(env=image_environ(**env))}
 
 
-class RunPodBench:
+class RunPodBench(EmulatedBench):
     """One GPU worker to a pod, so that one can be killed alone."""
 
     unknown_id = "pods/never-seen"
@@ -47,30 +38,7 @@ class RunPodBench:
         self.emulator = RunPodEmulator(fanfold_image(), log_dir=folder, **knobs).__enter__()
         settings = runpod_settings(self.emulator, **self.settings)
         self.platform = RunPodPlatform(settings, deadline_s=10.0, poll_s=0.1)
-        (folder / "data.csv").write_text("id\n" + "".join(f"{number}\n" for number in range(500)))
-        spec = CampaignSpec(
-            store_root=str(folder / "store"),
-            dataset=str(folder / "data.csv"),
-            workload="noop",
-            params={"sleep_s": 1.0},
-            chunk_weight=1.0,
-        )
-        policy = a_policy(platforms=("local",), heartbeat_s=0.2)
-        self.store = open_campaign(spec, policy).store
-        self.journal = Journal(self.store)
-        self.at = an_order().expires_at
-        self.journal.append(Opened(opener="test", policy=policy, at=self.at), upon=self.journal.read())
-
-    def order(self, num_workers=1, name=None):
-        state = self.journal.read()
-        order = an_order(
-            name=name or f"{order_prefix(self.store.uri)}-{state.next_seq:04d}",
-            campaign_uri=self.store.uri,
-            offer=self.platform.offers()[0],
-            num_workers=num_workers,
-        )
-        assert self.journal.append(Ordered(order=order, opener="test", reason="test", at=self.at), upon=state)
-        return order
+        super().__init__(folder)
 
     def kill_worker(self, handle):
         def kill(world):
@@ -78,12 +46,6 @@ class RunPodBench:
             return alive[0].stop()
 
         self.emulator.do(kill)
-
-    def tick(self):
-        pass
-
-    def is_working(self, handle):
-        return any(beat.order == handle.order and beat.leases for beat, _ in Ledger(self.store).heartbeats())
 
     def close(self):
         self.emulator.__exit__()
@@ -99,3 +61,23 @@ class RunPodServerlessBench(RunPodBench):
 
     def kill_worker(self, handle):
         wait_for(lambda: self.emulator.do(lambda world: world.endpoint(handle.id.partition("/")[2]).kill_worker()))
+
+
+def script(runpod, *faults):
+    runpod.do(lambda world: world.script.faults.extend(faults))
+
+
+def pods(runpod):
+    return [pod for pod in runpod.world.pods.values() if pod.status != "TERMINATED"]
+
+
+async def seen(platform, handle):
+    return (await platform.observe([handle]))[handle]
+
+
+async def until(platform, handle, holds):
+    give_up_at = time.monotonic() + 60
+    while not holds(observation := await seen(platform, handle)):
+        assert time.monotonic() < give_up_at, observation
+        await asyncio.sleep(0.05)
+    return observation

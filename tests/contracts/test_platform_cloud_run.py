@@ -67,7 +67,7 @@ async def test_a_finished_job_resource_is_deleted_and_its_end_remembered(bench, 
 
     seen = await until_over(bench.platform, handle)
 
-    assert (seen.phase, seen.reason) == (Phase.FAILED, "exit code 1")
+    assert (seen.phase, seen.reason) == (Phase.FAILED, "exit code 3")
     assert world.jobs == {}
     assert (await bench.platform.observe([handle]))[handle] == seen
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 OLDEST = "1.5.5"
-TESTS = ("tests/emulators/test_modal.py", "tests/gpu_jobs/test_modal.py", "tests/contracts/test_platform.py")
+TESTS = ("tests/emulators/modal", "tests/gpu_jobs/modal", "tests/contracts/test_platform.py")
 ROOT = Path(__file__).parents[2]
 
 

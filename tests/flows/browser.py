@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Error, Locator, Page, sync_playwright
 
 SLOW_MS = 60_000
@@ -27,8 +26,7 @@ _ARGUMENTS = [
 def open_browser() -> Iterator[Page]:
     """Chromium with a fresh profile, and one page of it."""
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        pytest.skip("needs Chromium: `make chromium`")
+    assert chromium, "needs Chromium: `make chromium`"
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
         context = playwright.chromium.launch_persistent_context(
             profile, executable_path=chromium, args=_ARGUMENTS, viewport={"width": 1400, "height": 1000}

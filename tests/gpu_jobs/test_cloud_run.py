@@ -61,7 +61,7 @@ def test_an_order_becomes_one_job_resource_with_a_task_per_gpu_worker():
     assert task.node_selector.accelerator == "nvidia-l4"
     assert dict(container.resources.limits) == {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "1"}
     assert task.service_account == "worker@mine"
-    assert list(container.args) == ["-m", "gpu_jobs.worker", order.campaign_uri, "--order", order.name]
+    assert list(container.args) == ["-m", "gpu_jobs.image.cloud_run_task", order.campaign_uri, "--order", order.name]
 
 
 def test_a_job_resource_is_labelled_with_store_root_campaign_and_expiry():

@@ -18,11 +18,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gpu_jobs.emulators.base import Rehearsal
+from gpu_jobs.emulators.base import Image, Rehearsal
 from gpu_jobs.emulators.cloud_run.bill import Bill, BillLine
 from gpu_jobs.emulators.cloud_run.script import Fault, TaskFault
 from gpu_jobs.emulators.cloud_run.server import CloudRunEmulator
-from gpu_jobs.emulators.cloud_run.world import Image
 
 __all__ = ["Bill", "BillLine", "CloudRunEmulator", "Fault", "Image", "TaskFault", "rehearsal"]
 

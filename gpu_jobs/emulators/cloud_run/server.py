@@ -1,51 +1,32 @@
 """The emulator: one event loop in a thread, with the same handlers behind gRPC and REST."""
 
 import asyncio
-import threading
 from collections.abc import Mapping
-from concurrent.futures import Future
-from typing import Any, Self
+from typing import Any
 
 import grpc
 
+from gpu_jobs.emulators.base import HOST, Image, ThreadedServer
 from gpu_jobs.emulators.cloud_run.methods import SERVICES, Call, answer
 from gpu_jobs.emulators.cloud_run.rest import RestServer
 from gpu_jobs.emulators.cloud_run.rules import ApiError
 from gpu_jobs.emulators.cloud_run.script import TaskFault
-from gpu_jobs.emulators.cloud_run.world import Image, World
-
-_HOST = "127.0.0.1"
-_PATIENCE_S = 20.0
+from gpu_jobs.emulators.cloud_run.world import World
 
 
-class CloudRunEmulator:
+class CloudRunEmulator(ThreadedServer):
     """A context manager: enter it, point clients at `grpc_address` or `rest_url`; the end kills every process.
 
     `world` holds the resources, the bill and the knobs; `world.script` the faults.
     """
 
     def __init__(self, images: Mapping[str, Image], **knobs: Any) -> None:
+        super().__init__()
         self.world = World(images=dict(images), **knobs)
         self.calls: list[str] = []
         """Names of all methods called, in order."""
         self.grpc_address = ""
         self.rest_url = ""
-        self._running: Future[asyncio.AbstractEventLoop] = Future()
-        self._over = asyncio.Event()
-        self._thread = threading.Thread(target=self._main, name="cloud-run-emulator", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        loop = self._running.result(_PATIENCE_S)
-        self._rest = RestServer(self.world, self.calls, loop)
-        self.rest_url = f"http://{_HOST}:{self._rest.port}"
-        self._rest.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._rest.stop()
-        self._running.result().call_soon_threadsafe(self._over.set)
-        self._thread.join(_PATIENCE_S)
 
     def strike(self, job: str, index: int, fault: TaskFault) -> None:
         """Let a fault befall the running task of a job, by the last part of its name; from any thread."""
@@ -55,25 +36,20 @@ class CloudRunEmulator:
                 if name.split("/")[5] == job:
                     running.strike(index, fault)
 
-        asyncio.run_coroutine_threadsafe(now(), self._running.result()).result(_PATIENCE_S)
+        self.call(now())
 
-    def _main(self) -> None:
-        try:
-            asyncio.run(self._run())
-        except BaseException as error:
-            if not self._running.done():
-                self._running.set_exception(error)
-            raise
-
-    async def _run(self) -> None:
+    async def _serve(self) -> None:
         server = grpc.aio.server()
         for service, calls in SERVICES.items():
             handlers = {name: self._handler(name, call) for name, call in calls.items()}
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
-        self.grpc_address = f"{_HOST}:{server.add_insecure_port(f'{_HOST}:0')}"
+        self.grpc_address = f"{HOST}:{server.add_insecure_port(f'{HOST}:0')}"
         await server.start()
-        self._running.set_result(asyncio.get_running_loop())
-        await self._over.wait()
+        rest = RestServer(self.world, self.calls, asyncio.get_running_loop())
+        self.rest_url = f"http://{HOST}:{rest.port}"
+        rest.start()
+        await self._until_over()
+        await asyncio.to_thread(rest.stop)
         await server.stop(0)
         left = [*self.world.executions.values(), *self.world.deleted]
         for running in left:

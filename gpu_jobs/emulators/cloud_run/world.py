@@ -4,7 +4,7 @@ import asyncio
 import random
 import string
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ import grpc
 from google.cloud import run_v2
 from google.longrunning import operations_pb2
 
+from gpu_jobs.emulators.base import Image
 from gpu_jobs.emulators.cloud_run.bill import Bill
 from gpu_jobs.emulators.cloud_run.execution import RunningExecution
 from gpu_jobs.emulators.cloud_run.operations import done, pending
@@ -22,15 +23,6 @@ from gpu_jobs.emulators.cloud_run.script import Script
 
 _PAGE = 100
 _suffix = random.Random(0)  # noqa: S311 - names, no secrets
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
-    """What a container of an image would add to the job's own command and environment."""
-
-    argv: Sequence[str] = ()
-    """Stands before the command; "python" as its first word is found on the image's PATH."""
-    env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)

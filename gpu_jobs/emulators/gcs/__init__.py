@@ -20,8 +20,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from gpu_jobs.emulators.base import Rehearsal
-from gpu_jobs.emulators.gcs.proxy import HOST, Fault, Proxy
+from gpu_jobs.emulators.base import HOST, Rehearsal
+from gpu_jobs.emulators.gcs.proxy import Fault, Proxy
 from gpu_jobs.errors import RefusedError
 
 __all__ = ["Fault", "GcsEmulator", "rehearsal"]

@@ -5,15 +5,12 @@ import http.client
 import json
 import re
 import socket
-import threading
 from collections.abc import AsyncIterator
-from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Self
 from urllib.parse import unquote
 
-HOST = "127.0.0.1"
-_START_S = 10.0
+from gpu_jobs.emulators.base import HOST, ThreadedServer
+
 _HEAD_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 16
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -40,34 +37,23 @@ class _Dropped(Exception):  # noqa: N818 - not an error: a connection that is ov
     """One side of a proxied connection has gone, or a fault says so."""
 
 
-class Proxy:
+class Proxy(ThreadedServer):
     """HTTP/1.1 from any client to the server, one connection there for each connection here; runs in a thread."""
 
     def __init__(self, faults: list[Fault], requests: list[str]) -> None:
+        super().__init__()
         self.server_port = 0
         self._faults, self._requests = faults, requests
         self._socket = socket.create_server((HOST, 0), backlog=256)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited; else 40 ms a reply
         self.port: int = self._socket.getsockname()[1]
-        self._running: Future[asyncio.AbstractEventLoop] = Future()
-        self._over = asyncio.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="gcs-emulator", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._running.result(_START_S).call_soon_threadsafe(self._over.set)
-        self._thread.join(_START_S)
-
-    async def _run(self) -> None:
-        server = await asyncio.start_server(self._serve, sock=self._socket, limit=_HEAD_BYTES)
-        self._running.set_result(asyncio.get_running_loop())
-        await self._over.wait()
+    async def _serve(self) -> None:
+        server = await asyncio.start_server(self._pass_on, sock=self._socket, limit=_HEAD_BYTES)
+        await self._until_over()
         server.close()  # the connections end with the loop
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server = None
         try:
             while head := await _read_head(reader):

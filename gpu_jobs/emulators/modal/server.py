@@ -1,14 +1,12 @@
 """The emulator: a thread with an event loop, and the handles that tests pull."""
 
-import asyncio
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TypeVar
 
+from gpu_jobs.emulators.base import HOST, PATIENCE_S, ThreadedServer
 from gpu_jobs.emulators.modal.apps import Apps, Parts
 from gpu_jobs.emulators.modal.bill import Bill
 from gpu_jobs.emulators.modal.blobs import Blobs
@@ -21,15 +19,13 @@ from gpu_jobs.emulators.modal.records import Records
 from gpu_jobs.emulators.modal.rpc import Gateway, Listener
 from gpu_jobs.emulators.modal.script import Script
 
-HOST = "127.0.0.1"
 GRACE_S = 30.0
 MAX_LOSSES = 8
 _TOKEN = ("ak-emulated", "as-emulated")
-_PATIENCE_S = 60.0
 ResultT = TypeVar("ResultT")
 
 
-class ModalEmulator:
+class ModalEmulator(ThreadedServer):
     """A context; serves from entering it until leaving it, when every container is dead.
 
     Args:
@@ -47,23 +43,12 @@ class ModalEmulator:
         grace_s: float = GRACE_S,
         max_losses: int = MAX_LOSSES,
     ) -> None:
+        super().__init__()
         self.folder = folder or Path(tempfile.mkdtemp(prefix="fanfold-modal-"))
         self.records = Records()
         self.script = Script()
         self._environ, self._grace_s, self._max_losses = dict(environ or {}), grace_s, max_losses
         self.url = ""
-        self._running: Future[asyncio.AbstractEventLoop] = Future()
-        self._over = asyncio.Event()
-        self._thread = threading.Thread(target=self._main, name="modal-emulator", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._running.result(_PATIENCE_S)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._running.result().call_soon_threadsafe(self._over.set)
-        self._thread.join(_PATIENCE_S)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -92,7 +77,7 @@ class ModalEmulator:
         async def now() -> ResultT:
             return act()
 
-        return asyncio.run_coroutine_threadsafe(now(), self._running.result()).result(_PATIENCE_S)
+        return self.call(now())
 
     def container_of(self, call_id: str) -> Container | None:
         """The one that has a call's input in hand."""
@@ -123,7 +108,7 @@ class ModalEmulator:
         Raises:
             TimeoutError: it did not.
         """
-        give_up_at = time.monotonic() + _PATIENCE_S
+        give_up_at = time.monotonic() + PATIENCE_S
         while not what():
             if time.monotonic() > give_up_at:
                 raise TimeoutError("waited in vain")
@@ -143,15 +128,7 @@ class ModalEmulator:
 
         self.do(now)
 
-    def _main(self) -> None:
-        try:
-            asyncio.run(self._run())
-        except BaseException as error:
-            if not self._running.done():
-                self._running.set_exception(error)
-            raise
-
-    async def _run(self) -> None:
+    async def _serve(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.pools = Pools(
             self.records,
@@ -170,8 +147,7 @@ class ModalEmulator:
         server = Listener(self._gateway.facing(None))
         await server.start(HOST, 0)
         self.url = f"http://{HOST}:{server.port}"
-        self._running.set_result(asyncio.get_running_loop())
-        await self._over.wait()
+        await self._until_over()
         await self.pools.close()
         await server.stop()
         await blobs.stop()

@@ -17,10 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gpu_jobs.emulators.base import Rehearsal
+from gpu_jobs.emulators.base import Image, Rehearsal
 from gpu_jobs.emulators.runpod.script import Fault
 from gpu_jobs.emulators.runpod.server import RunPodEmulator
-from gpu_jobs.emulators.runpod.world import Image
 
 __all__ = ["Fault", "Image", "RunPodEmulator", "rehearsal"]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gpu_jobs.emulators.base import Image
 from gpu_jobs.emulators.runpod.bill import Bill
 from gpu_jobs.emulators.runpod.bodies import CreateEndpoint, CreatePod, PodAction
 from gpu_jobs.emulators.runpod.endpoints import Endpoint
@@ -44,15 +45,6 @@ NO_INSTANCES = (
     "There are no longer any instances available with the requested specifications. Please refresh and try again."
 )
 _SECRET = re.compile(r"\{\{ *RUNPOD_SECRET_(\w+) *\}\}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
-    """What a container of an image would add to the command and environment that it is started with."""
-
-    argv: Sequence[str] = ()
-    """Stands before the command; "python" as its first word is found on the image's PATH."""
-    env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)

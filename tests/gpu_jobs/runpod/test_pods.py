@@ -1,20 +1,14 @@
-"""The RunPod adapter against the emulator: what it asks for, and what it makes of what goes wrong.
-
-Pods here run `sleep`, whatever they are told to run.
-"""
+"""GPU jobs as pods: what the adapter asks for, and what it makes of what goes wrong."""
 
 import asyncio
-import os
 import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
-from pytest_socket import socket_allow_hosts
-from runpod_bench import runpod_settings
+from runpod_bench import pods, runpod_settings, script, seen, until
 
-from gpu_jobs.emulators.gcs import GcsEmulator
-from gpu_jobs.emulators.runpod import Fault, Image, RunPodEmulator
+from gpu_jobs.emulators.runpod import Fault
 from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError, RefusedError, RejectedError
 from gpu_jobs.failures import Failure, classify
 from gpu_jobs.jobs import Phase
@@ -22,67 +16,10 @@ from gpu_jobs.platforms import runpod_pods
 from gpu_jobs.platforms.base import start_once
 from gpu_jobs.platforms.runpod import RunPodPlatform
 from gpu_jobs.platforms.runpod_api import open_account
-from gpu_jobs.platforms.runpod_doctor import checks
 from gpu_jobs.reap import reap
-from gpu_jobs.testing import an_order
 
 CLASSES = {402: Failure.BALANCE, 429: Failure.QUOTA}
 """Of failures, by status: one refusal of these is about the whole account."""
-CRASH = Image(argv=["false"], env=os.environ)
-
-
-@pytest.fixture(autouse=True)
-def _loopback_only():
-    socket_allow_hosts(["127.0.0.1"], allow_unix_socket=True)
-
-
-@pytest.fixture
-def runpod(tmp_path):
-    """At the end nothing is on the bill, and a script is used up."""
-    images = {"fanfold": Image(argv=["sh", "-c", "sleep infinity"], env=os.environ), "crash": CRASH}
-    with RunPodEmulator(images, log_dir=tmp_path, quota_per_minute=None, grace_s=0.1) as emulator:
-        yield emulator
-        assert emulator.world.script.faults == []
-    assert emulator.world.bill.num_open == 0
-
-
-@pytest.fixture
-def open_platform(runpod):
-    def opened(**settings):
-        return RunPodPlatform(runpod_settings(runpod, **settings), deadline_s=5.0, poll_s=0.05)
-
-    return opened
-
-
-@pytest.fixture
-def platform(open_platform):
-    return open_platform()
-
-
-@pytest.fixture
-def order(platform):
-    """Four GPU workers on one of the offers."""
-    return an_order(offer=platform.offers()[0], num_workers=4, expires_at=datetime(2026, 11, 25, tzinfo=UTC))
-
-
-def script(runpod, *faults):
-    runpod.do(lambda world: world.script.faults.extend(faults))
-
-
-def pods(runpod):
-    return [pod for pod in runpod.world.pods.values() if pod.status != "TERMINATED"]
-
-
-async def seen(platform, handle):
-    return (await platform.observe([handle]))[handle]
-
-
-async def until(platform, handle, holds):
-    give_up_at = time.monotonic() + 60
-    while not holds(observation := await seen(platform, handle)):
-        assert time.monotonic() < give_up_at, observation
-        await asyncio.sleep(0.05)
-    return observation
 
 
 async def test_four_gpu_workers_are_one_pod_with_four_gpus(open_platform, order, runpod):
@@ -347,131 +284,3 @@ def test_a_setting_that_is_missing_is_named(open_platform, settings, field):
     """Before anything is asked of RunPod."""
     with pytest.raises(RefusedError, match=f"^{field}: "):
         open_platform(**settings)
-
-
-@pytest.fixture
-def serverless(open_platform):
-    """Nothing runs there but what the test lets run."""
-    return open_platform(runpod_modes=("serverless",), runpod_gpu="AMPERE_24", runpod_image="unpullable")
-
-
-@pytest.fixture
-def small_order(serverless):
-    expires_at = datetime.now(UTC) + timedelta(hours=2)
-    return an_order(offer=serverless.offers()[0], num_workers=2, expires_at=expires_at)
-
-
-async def test_two_gpu_workers_are_one_endpoint_with_two_jobs(serverless, small_order, runpod):
-    """With RunPod's own time limits, two minutes after the deadline in its name."""
-    handle = await serverless.start(small_order)
-
-    (endpoint,) = runpod.world.endpoints.values()
-    assert endpoint.body.name == f"{small_order.name}-w0-1-t{int(small_order.expires_at.timestamp())}"
-    assert (endpoint.body.workers.min, endpoint.body.workers.max, endpoint.body.gpu.pools) == (0, 2, ["AMPERE_24"])
-    assert [job.input["slot"] for job in endpoint.jobs.values()] == [0, 1]
-    for job in endpoint.jobs.values():
-        assert job.policy.ttl == job.policy.execution_timeout
-        assert 7200_000 < job.policy.ttl <= 7320_000
-    assert (await seen(serverless, handle)).phase is Phase.STARTING
-
-
-async def test_an_endpoint_whose_jobs_are_refused_is_deleted(serverless, small_order, runpod):
-    """Nothing was started, and nothing is left."""
-    script(runpod, Fault(path="/run$", status=400, detail="queue is full"))
-
-    with pytest.raises(NoCapacityError, match="queue is full"):
-        await serverless.start(small_order)
-
-    assert runpod.world.endpoints == {}
-
-
-async def test_an_endpoint_that_was_made_and_never_used_is_deleted(serverless, small_order, runpod, monkeypatch):
-    """The reply to its creation was lost, so that its jobs were never queued: another order takes its place."""
-    script(runpod, Fault(path="/v2/serverless$", method="POST", reply_is_lost=True))
-
-    handle = await start_once(serverless, small_order)
-    assert (await seen(serverless, handle)).phase is Phase.STARTING
-    monkeypatch.setattr(serverless._endpoints, "_find_lag_s", 0.0)
-    observation = await seen(serverless, handle)
-
-    assert (observation.phase, observation.reason) == (
-        Phase.GONE,
-        "made, but its jobs were never queued: the request was lost",
-    )
-    assert runpod.world.endpoints == {}
-
-
-async def test_the_account_s_worker_quota_is_no_capacity(serverless, small_order, runpod):
-    """Five, over all endpoints."""
-    await serverless.start(replace(small_order, num_workers=4))
-
-    with pytest.raises(NoCapacityError, match="workers quota"):
-        await serverless.start(replace(small_order, name="ff-other"))
-
-
-@pytest.mark.parametrize("image", ["unpullable", "crash"])
-async def test_an_endpoint_whose_workers_never_work_is_deleted(open_platform, small_order, runpod, image):
-    """The image cannot be pulled, or ends at once."""
-    asked = {"runpod_modes": ("serverless",), "runpod_image": image}
-    patient, impatient = open_platform(**asked), open_platform(**asked, runpod_boot_minutes=0.02)
-
-    handle = await patient.start(small_order)
-    observation = await until(impatient, handle, lambda now: now.phase.is_over)
-
-    assert (observation.phase, classify(observation.reason)) == (Phase.FAILED, Failure.IMAGE)
-    assert "workers are unhealthy, so the image is bad or cannot be pulled" in observation.reason
-    assert runpod.world.endpoints == {}
-
-
-def told(runpod, store_root="gs://fanfold/runs", **settings):
-    """What the doctor says, by the name of the check; in words only where it is not well."""
-    found = list(checks(store_root, runpod_settings(runpod, **settings)))
-    assert all(check.is_ok or check.found for check in found)
-    return {check.name: "" if check.is_ok else f"{check.found} -> {check.fix}" for check in found}
-
-
-def test_the_doctor_finds_all_well(runpod, monkeypatch):
-    """With everything that a campaign needs."""
-    runpod.world.volumes["vol1"] = "EU-RO-1"
-    with GcsEmulator() as gcs:
-        gcs.make_bucket("fanfold")
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
-        found = told(
-            runpod,
-            runpod_gpu="NVIDIA L4",
-            runpod_secrets={"SERVICE_ACCOUNT_JSON": "bucket_key"},
-            runpod_volume="vol1",
-            runpod_data_centers=("EU-RO-1",),
-        )
-
-    assert len(found) == 8
-    assert set(found.values()) == {""}
-
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        ("settings", {"runpod_image": ""}, "FANFOLD_RUNPOD_IMAGE is not set -> Run `export"),
-        ("settings", {"runpod_gpu": "NVIDIA T1000"}, "'NVIDIA T1000' is none of NVIDIA A100 80GB PCIe, NVIDIA A40, "),
-        ("API key", {"runpod_api_key": "wrong"}, "RunPod refuses the API key"),
-        ("stock of NVIDIA L4, secure", {}, "none is free just now -> Wait, or allow other GPU types"),
-        ("pods past their deadline", {}, "ff-late-0002-w0-3-t1764028800 -> Run the flow reap-orphans"),
-        ("network volume", {"runpod_volume": "vol1"}, "it is in EU-RO-1, and pods may be elsewhere -> Run `export"),
-        ("network volume", {"runpod_volume": "vol2"}, "network volume vol2 not found"),
-        ("the bucket's key", {}, "GPU workers get none"),
-        ("store", {}, "no-such-bucket"),
-    ],
-)
-async def test_the_doctor_says_what_is_missing_and_what_to_do(platform, order, runpod, monkeypatch, case):
-    """Beside a pod of last year."""
-    name, settings, words = case
-    late = replace(order, name="ff-late-0002", expires_at=datetime(2025, 11, 25, tzinfo=UTC))
-    await platform.start(late)
-    runpod.world.volumes["vol1"] = "EU-RO-1"
-    runpod.world.stock["NVIDIA L4", "EU-RO-1"] = 0
-    with GcsEmulator() as gcs:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
-
-        found = await asyncio.to_thread(told, runpod, "gs://no-such-bucket/runs", **settings)
-
-    assert words in found[name]

@@ -3,8 +3,7 @@
 import httpx
 import pytest
 
-from gpu_jobs.image import runpod_pod
-from gpu_jobs.image.runpod_pod import end_pod, with_google_account
+from gpu_jobs.image.runpod_pod import end_pod
 
 URL = "https://api.runpod.io/v2/pods/pod1"
 
@@ -49,15 +48,3 @@ def test_a_pod_that_may_not_terminate_itself_is_stopped(asked, caplog):
 
     assert asked["requests"] == [f"DELETE {URL} Bearer own", f"POST {URL}/action Bearer own"]
     assert "the pod cannot end itself" in caplog.text
-
-
-def test_the_bucket_s_key_becomes_a_file_that_nobody_else_reads(tmp_path, monkeypatch):
-    """And leaves the environment of GPU workers."""
-    monkeypatch.setattr(runpod_pod, "_KEY_FILE", tmp_path / "key.json")
-
-    environ = with_google_account({"SERVICE_ACCOUNT_JSON": "{}", "OTHER": "1"})
-
-    assert environ == {"OTHER": "1", "GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "key.json")}
-    assert (tmp_path / "key.json").read_text() == "{}"
-    assert (tmp_path / "key.json").stat().st_mode & 0o777 == 0o600
-    assert with_google_account({"OTHER": "1"}) == {"OTHER": "1"}
