@@ -13,7 +13,7 @@ from requests.adapters import HTTPAdapter
 
 from gpu_jobs.emulators.cloud_run import CloudRunEmulator, Image
 from gpu_jobs.emulators.gcs import GcsEmulator
-from gpu_jobs.platforms import cloud_run_doctor
+from gpu_jobs.platforms import doctor
 from gpu_jobs.platforms.cloud_run_doctor import PERMISSIONS, checks
 from gpu_jobs.testing import MemoryStore
 
@@ -246,7 +246,7 @@ def test_a_store_without_conditional_writes_is_told(google, cloud_run, monkeypat
         def create(self, *_):
             return True
 
-    monkeypatch.setattr(cloud_run_doctor, "open_store", lambda _: Careless())
+    monkeypatch.setattr(doctor, "open_store", lambda _: Careless())
 
     assert "lets a second writer overwrite" in told(google, cloud_run)["store"].found
 
