@@ -14,12 +14,19 @@ from itertools import chain
 
 from gpu_jobs.background import Background
 from gpu_jobs.dispatch import CloseCampaign, Decision, Evidence, HedgeChunk, StartJob, StopJob, decide
-from gpu_jobs.errors import CampaignError, NoCapacityError, OutcomeUnknownError, RejectedError, SupersededError
+from gpu_jobs.errors import (
+    CampaignError,
+    NoCapacityError,
+    OutcomeUnknownError,
+    PlatformError,
+    RejectedError,
+    SupersededError,
+)
 from gpu_jobs.failures import Failure, classify
 from gpu_jobs.jobs import Handle, Observation, Order, Phase, Policy
 from gpu_jobs.journal import Closed, Ended, Journal, JournalEntry, JournalState, Opened, Ordered
 from gpu_jobs.ledger import Ledger, Plan
-from gpu_jobs.money import worst_case_usd
+from gpu_jobs.money import REAPER_S, worst_case_usd
 from gpu_jobs.observe import Observer, Progress
 from gpu_jobs.offers import OfferKey, stale_prices, with_enough_gpus
 from gpu_jobs.platforms import open_platform
@@ -58,6 +65,7 @@ class Loop:
         self._handles: dict[str, Handle] = {}
         self._seen: dict[str, Observation] = {}
         self._given_up: dict[str, StopJob] = {}
+        self._told: set[str] = set()
         self.is_over = False
 
     def open(self) -> None:
@@ -124,8 +132,12 @@ class Loop:
             handles = [self._handles[order.name] for order in orders if order.name in self._handles]
             try:
                 found = self._background.run(platform.observe(handles)) if handles else {}
-            except (OutcomeUnknownError, NoCapacityError):  # no news, or asked too often: as last seen
-                found = {handle: self._seen.get(handle.order, _STARTING) for handle in handles}
+            except PlatformError as error:
+                self._tell(name, error)
+                found = {
+                    handle: self._given_up_for(state, handle.order, error) or self._seen.get(handle.order, _STARTING)
+                    for handle in handles
+                }
             seen.update({handle.order: observation for handle, observation in found.items()})
         self._seen = seen
         return seen
@@ -134,13 +146,28 @@ class Loop:
         """Find a GPU job whose start we have not seen: a lost reply, or an orchestrator that died."""
         try:
             handle = self._background.run(platform.find(order.name))
-        except (OutcomeUnknownError, NoCapacityError):
-            return  # no news: asked again at the next turn
+        except PlatformError as error:  # no news: asked again at the next turn
+            self._tell(platform.name, error)
+            if gone := self._given_up_for(state, order.name, error):
+                seen[order.name] = gone
+            return
         age_s = (datetime.now(UTC) - state.orders[order.name].at).total_seconds()
         if handle is not None:
             self._handles[order.name] = handle
         elif age_s > platform.find_lag_s:
             seen[order.name] = Observation(phase=Phase.GONE, reason="not to be found on its platform")
+
+    def _tell(self, platform: str, error: PlatformError) -> None:
+        """Say once what a person may have to mend; the campaign goes on, elsewhere if it can."""
+        if isinstance(error, RejectedError) and str(error) not in self._told:
+            self._told.add(str(error))
+            _LOGGER.warning("%s refuses to say how its GPU jobs fare: %s", platform, error)
+
+    def _given_up_for(self, state: JournalState, name: str, error: PlatformError) -> Observation | None:
+        """No news is no end, until GPU workers and reaper must long have ended it."""
+        if datetime.now(UTC) < state.orders[name].order.expires_at + timedelta(seconds=REAPER_S):
+            return None
+        return Observation(phase=Phase.GONE, reason=f"its time is over, and its platform says nothing of it: {error}")
 
     def _note_ends(self, state: JournalState, seen: Mapping[str, Observation], because: str = "") -> bool:
         over = {name: observation for name, observation in seen.items() if observation.phase.is_over}
@@ -218,8 +245,10 @@ class Loop:
 
     def _stop_job(self, order: str) -> None:
         if handle := self._handles.get(order):
-            with suppress(OutcomeUnknownError, NoCapacityError):  # asked again at the next turn
+            try:
                 self._background.run(self._platform(handle.platform).stop(handle))
+            except PlatformError as error:  # asked again at the next turn
+                self._tell(handle.platform, error)
 
     def _platform(self, name: str) -> Platform:
         """An adapter; those of earlier openings are opened too, since their GPU jobs may live."""

@@ -61,6 +61,8 @@ class FakePlatform:
         """Called at the beginning of each `start`."""
         self.num_blind = 0
         """How many of the next calls of `find`, `observe` and `stop` get no answer."""
+        self.refuses = ""
+        """Why all those calls are refused from now on."""
         self._faults = list(faults)
         self._offers = list(offers) or [an_offer(platform=name)]
         self._clock = clock or FakeClock()
@@ -142,6 +144,8 @@ class FakePlatform:
         return sum(math.ceil(end - job.started_s) for end in ends) * job.order.offer.usd_per_hour / 3600
 
     def _answer(self) -> None:
+        if self.refuses:
+            raise RejectedError(self.refuses)
         if self.num_blind:
             self.num_blind -= 1
             raise OutcomeUnknownError("no answer")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gpu_jobs import layout
+from gpu_jobs import layout, loop
 from gpu_jobs.errors import SupersededError
 from gpu_jobs.failures import Failure
 from gpu_jobs.journal import Ended, Journal, Opened, Ordered
@@ -112,6 +112,41 @@ def test_a_platform_that_does_not_answer_for_a_while_costs_nothing(new_world):
     assert (world.platform.num_starts, len(world.platform.jobs)) == (1, 1)
     (ended,) = (entry for entry in world.entries if isinstance(entry, Ended))
     assert (ended.reason, ended.items_done) == ("succeeded", 6)
+
+
+def test_a_permission_that_is_lost_costs_no_work_and_is_told_once(new_world, caplog):
+    """A platform that refuses every question is heard no more, yet its GPU workers settle what they have leased."""
+    world = new_world()
+    looks = world.run(POLICY)
+    next(looks)
+    world.platform.refuses = "the API key was revoked"
+    world.work()
+
+    seen = [next(looks) for _ in range(5)]
+
+    assert seen[-1].items_done == 6
+    assert [told.message for told in caplog.records if "revoked" in told.message] == [
+        "fake refuses to say how its GPU jobs fare: the API key was revoked"
+    ]
+    world.platform.refuses = ""
+    *_, last = looks
+    assert last.is_complete
+
+
+def test_an_order_of_which_nothing_is_heard_is_given_up_when_its_time_is_long_over(new_world, monkeypatch):
+    """No flow run waits for ever for a platform that does not answer."""
+    monkeypatch.setattr(loop, "REAPER_S", 0.0)
+    world = new_world()
+    looks = world.run(replace(POLICY, deadline=datetime.now(UTC) + timedelta(seconds=2)))
+    next(looks)
+    world.platform.refuses = "the API key was revoked"
+
+    *_, last = looks
+
+    (ended,) = (entry for entry in world.entries if isinstance(entry, Ended))
+    assert ended.reason == "its time is over, and its platform says nothing of it: the API key was revoked"
+    assert ended.at > Journal(world.store).read().orders[ended.order].order.expires_at
+    assert last.closed
 
 
 def test_no_capacity_ends_the_order_and_fewer_gpu_workers_are_asked_for(new_world):
