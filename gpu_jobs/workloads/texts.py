@@ -11,11 +11,11 @@ from pydantic import Field
 
 from gpu_jobs.dataset import Source
 from gpu_jobs.errors import ItemError, RefusedError, WorkloadImportError
-from gpu_jobs.weights import find_weights, is_code_trusted
+from gpu_jobs.weights import find_weights, is_code_trusted, measure_weights
 from gpu_jobs.workloads.base import Item, Params, Row, Workload
 from gpu_jobs.workloads.batches import free_memory, is_out_of_memory
 from gpu_jobs.workloads.engines.base import ModelSpec
-from gpu_jobs.workloads.precision import Precision, look_at, next_lower
+from gpu_jobs.workloads.precision import Precision, look_at, memory_gib, next_lower
 
 _COLUMN = re.compile(r"\{(\w+)\}")
 _BYTES_PER_TOKEN = 4
@@ -60,6 +60,9 @@ class ModelWorkload(Workload):
                 "params.trust_remote_code",
                 f"'{params.model}' is not named in FANFOLD_TRUSTED_MODELS of this machine; its code will not run",
             )
+
+    def gpu_memory_gib(self) -> float:
+        return memory_gib(self.params.precision, *measure_weights(self.params.model))
 
     def setup(self, device: str) -> None:
         weights = find_weights(self.params.model)
