@@ -1,10 +1,11 @@
-"""What happens when memory runs out: fewer at a time, then fewer bits, then the item's own error."""
+"""What happens when memory runs out: fewer at a time, then fewer bits, then a larger GPU or the item's own error."""
 
 import pytest
 import torch
 import transformers
 
 from gpu_jobs.errors import WorkloadImportError
+from gpu_jobs.failures import Failure, classify
 from gpu_jobs.workloads import load_workload
 from gpu_jobs.workloads.engines.continuous import ContinuousBatching
 from gpu_jobs.workloads.engines.transformers import TransformersEngine
@@ -81,6 +82,35 @@ def test_a_precision_that_was_asked_for_is_kept(llama, small_memory):
 
     with pytest.raises(RuntimeError, match="out of memory"):
         workload.infer([workload.load(ITEMS[0])])
+
+
+def test_at_last_a_larger_gpu(llama, small_memory):
+    """None of the first texts fits alone: the GPU worker ends, in words that make its offer's memory too small."""
+    small_memory(precisions=set())
+    workload = ready(llama, precision="fp32")
+    single = workload.load(ITEMS[0])
+    for _ in range(5):
+        with pytest.raises(RuntimeError, match="CUDA out of memory"):
+            workload.infer([single])
+
+    with pytest.raises(WorkloadImportError, match="in fp32 runs out of memory at one text at a time") as told:
+        workload.infer([single])
+
+    assert classify(f"image: {told.value}") is Failure.OUT_OF_MEMORY
+
+
+def test_a_long_text_among_others_is_no_reason_for_a_larger_gpu(llama, small_memory):
+    """Once a text was answered, those that do not fit alone are errors of their own."""
+    fits = {"fp32"}
+    small_memory(precisions=fits)
+    workload = ready(llama, precision="fp32")
+    single = workload.load(ITEMS[0])
+    workload.infer([single])
+    fits.clear()
+
+    for _ in range(10):
+        with pytest.raises(RuntimeError, match="CUDA out of memory"):
+            workload.infer([single])
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4", "bf16"])
