@@ -28,7 +28,7 @@ from gpu_jobs.journal import Closed, Ended, Journal, JournalEntry, JournalState,
 from gpu_jobs.ledger import Ledger, Plan
 from gpu_jobs.money import REAPER_S, worst_case_usd
 from gpu_jobs.observe import Observer, Progress
-from gpu_jobs.offers import OfferKey, stale_prices, with_enough_gpus
+from gpu_jobs.offers import OfferKey, big_enough, stale_prices
 from gpu_jobs.platforms import open_platform
 from gpu_jobs.platforms.base import Platform, start_once
 from gpu_jobs.workloads import load_workload
@@ -58,7 +58,8 @@ class Loop:
         self._policy = policy
         self._platforms = {platform.name: platform for platform in platforms}
         offers = list(chain.from_iterable(platform.offers() for platform in platforms))
-        self._offers = with_enough_gpus(offers, load_workload(plan.workload, plan.params).num_gpus)
+        workload = load_workload(plan.workload, plan.params)
+        self._offers = big_enough(offers, workload.num_gpus, workload.gpu_memory_gib())
         self._background = background
         self._opener = opener
         self._observer = Observer(ledger, plan, policy, earlier or {})

@@ -96,8 +96,10 @@ class Offer:
         return self.gpu if self.num_gpus == 1 else f"{self.num_gpus} \N{MULTIPLICATION SIGN} {self.gpu}"
 
 
-def with_enough_gpus(offers: Sequence[Offer], num_gpus: int) -> list[Offer]:
-    """Those whose GPU workers hold a model that spans so many GPUs; with one, any will do, a CPU too.
+def big_enough(offers: Sequence[Offer], num_gpus: int, memory_gib: float) -> list[Offer]:
+    """Those whose GPU workers hold a model that spans so many GPUs and takes so much of their memory together.
+
+    For a model on one GPU a CPU will do too; an offer whose memory is unknown is taken at its word.
 
     Raises:
         RefusedError: there are offers, but none of that size.
@@ -105,6 +107,14 @@ def with_enough_gpus(offers: Sequence[Offer], num_gpus: int) -> list[Offer]:
     found = [offer for offer in offers if num_gpus == 1 or offer.num_gpus >= num_gpus]
     if offers and not found:
         raise RefusedError("platforms", f"none offers GPU workers with the {num_gpus} GPUs that one model spans")
+    largest = max((offer.gpu_memory_gib * num_gpus for offer in found), default=0.0)
+    found = [each for each in found if not each.gpu_memory_gib or each.gpu_memory_gib * num_gpus >= memory_gib]
+    if offers and not found:
+        raise RefusedError(
+            "platforms",
+            f"the model takes {memory_gib:.0f} GiB on {num_gpus} GPUs, and the largest offer has {largest:.0f}; let it "
+            "span more (gpus_per_model), take a lower precision, or allow other GPU types or platforms",
+        )
     return found
 
 

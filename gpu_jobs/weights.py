@@ -8,9 +8,11 @@ so that the time is booked as "model load".
 
 import hashlib
 import importlib.util
+import json
+import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,13 @@ from typing import Any
 from gpu_jobs.errors import ItemError, WorkloadImportError
 from gpu_jobs.inputs import list_prefix, local_copy, locked
 from gpu_jobs.settings import Settings
+from gpu_jobs.store import open_store
 
+_LOGGER = logging.getLogger(__name__)
 CHECKSUMS = "SHA256SUMS"
 """A file beside weights in a bucket, as `sha256sum` writes it; if it is there, every file in it is checked."""
 _SMALL_BYTES = 1 << 20
+_ASK_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,38 @@ def find_weights(model: str) -> Weights:
     return Weights(folder, _digest(folder))
 
 
+def measure_weights(model: str) -> tuple[int, Mapping[str, Any]]:
+    """Bytes of a model's safetensors files and its `config.json`, without fetching the model.
+
+    (0, {}) where neither is known: a name of `PACKAGED`, a folder of another machine, a hub that does not answer.
+    """
+    try:
+        sizes, config = _listing(model)
+    except Exception as error:  # noqa: BLE001 - not to know it is no reason to refuse; whoever loads it will tell
+        _LOGGER.info("the size of model '%s' is not known here: %s", model, error)
+        return 0, {}
+    return sum(size for name, size in sizes.items() if name.endswith(".safetensors")), json.loads(config or b"{}")
+
+
+def _listing(model: str) -> tuple[dict[str, int], bytes | None]:
+    """Size of each file at the model's top, and the bytes of its config."""
+    if model.startswith("gs://"):
+        store = open_store(model.rstrip("/"))
+        return {each.key: each.size_bytes for each in store.list("") if "/" not in each.key}, store.get("config.json")
+    if model in PACKAGED:
+        return {}, None
+    folder = _here(model)
+    if folder is not None:
+        return {each.name: each.stat().st_size for each in folder.iterdir()}, (folder / "config.json").read_bytes()
+    import huggingface_hub
+
+    name, _, revision = model.partition("@")
+    found = huggingface_hub.HfApi().model_info(name, revision=revision or None, files_metadata=True, timeout=_ASK_S)
+    config = huggingface_hub.hf_hub_download(name, "config.json", revision=found.sha, cache_dir=_cache() / "hub")
+    sizes = {each.rfilename: each.size or 0 for each in found.siblings or () if "/" not in each.rfilename}
+    return sizes, Path(config).read_bytes()
+
+
 def is_code_trusted(model: str) -> bool:
     """Whether this machine's operator lets a model run Python code that comes with its weights."""
     return model in Settings().trusted_models.split(",")
@@ -56,12 +93,14 @@ def _folder(model: str) -> Path:
         return PACKAGED[model](model)
     if model.startswith("gs://"):
         return _once(model, lambda temp: _copy_from_bucket(model.rstrip("/"), temp))
+    return _here(model) or _from_hub(model)
+
+
+def _here(model: str) -> Path | None:
     if (folder := Path(model).expanduser()).is_dir():
         return folder.absolute()
-    for parent in filter(None, Settings().model_dirs.split(os.pathsep)):
-        if (folder := Path(parent, model)).is_dir():
-            return folder
-    return _from_hub(model)
+    parents = filter(None, Settings().model_dirs.split(os.pathsep))
+    return next((folder for parent in parents if (folder := Path(parent, model)).is_dir()), None)
 
 
 def _cache() -> Path:

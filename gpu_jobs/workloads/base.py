@@ -48,8 +48,8 @@ class Params(BaseModel):
 class BaseWorkload(ABC):
     """What `Workload` and `LongWorkload` have in common.
 
-    `items`, `finish` and `export` run where the campaign is planned and collected, without a GPU: import torch and the
-    like in `setup`, not at module level. The others run in a GPU worker's compute process.
+    `items`, `gpu_memory_gib`, `finish` and `export` run where the campaign is planned and collected, without a GPU:
+    import torch and the like in `setup`, not at module level. The others run in a GPU worker's compute process.
     """
 
     params_model: ClassVar[type[Params]] = Params
@@ -74,6 +74,10 @@ class BaseWorkload(ABC):
         """Split: turn inputs into items, in a lasting order. Default: each source is one item of weight 1."""
         for source in sources:
             yield {**source.columns, "item": source.id, "weight": 1.0, "fingerprint": source.fingerprint}
+
+    def gpu_memory_gib(self) -> float:
+        """GPU memory that one GPU worker needs at least, on all its GPUs together; 0: any, or not known here."""
+        return 0.0
 
     def setup(self, device: str) -> None:
         """Load the model onto `device` ("cuda:0", "cpu"); called once, before the first lease."""

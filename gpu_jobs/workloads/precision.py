@@ -1,5 +1,6 @@
 """In how many bits a model's weights are held: as asked, or the best that the device holds."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -7,6 +8,7 @@ from typing import Any, Literal
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8", "int4"]
 
 BITS: dict[str, int] = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "int4": 4}
+_STORED = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 _ROOM = 0.8
 """Share of the memory that weights may take; the rest is for activations and the key-value cache."""
 _BF16_CAPABILITY = 8
@@ -44,6 +46,15 @@ def choose(asked: Precision, num_params: int, device: Device) -> Choice:
             why = "the fastest here" if precision == plain else f"{plain} does not fit"
             return Choice(precision, f"{why}: {_gib(size)} of {_gib(device.free_bytes)} free on {device.name}")
     return Choice("int4", f"the smallest there is: {_gib(size)}, though only {_gib(device.free_bytes)} are free")
+
+
+def memory_gib(precision: Precision, size_bytes: int, config: Mapping[str, Any]) -> float:
+    """GPU memory for weights of that file size, stored as their `config.json` says; `auto` may go down to 4 bits."""
+    stored = BITS[_STORED.get(config.get("dtype") or config.get("torch_dtype") or "", "bf16")]
+    wanted = BITS["int4" if precision == "auto" else precision]
+    if "quantization_config" not in config:  # else they stay as they are
+        size_bytes = size_bytes * wanted // stored
+    return size_bytes / _ROOM / 2**30
 
 
 def next_lower(precision: str) -> str:

@@ -11,15 +11,16 @@ from pydantic import Field
 
 from gpu_jobs.dataset import Source
 from gpu_jobs.errors import ItemError, RefusedError, WorkloadImportError
-from gpu_jobs.weights import find_weights, is_code_trusted
+from gpu_jobs.weights import find_weights, is_code_trusted, measure_weights
 from gpu_jobs.workloads.base import Item, Params, Row, Workload
 from gpu_jobs.workloads.batches import free_memory, is_out_of_memory
 from gpu_jobs.workloads.engines.base import ModelSpec
-from gpu_jobs.workloads.precision import Precision, look_at, next_lower
+from gpu_jobs.workloads.precision import Precision, look_at, memory_gib, next_lower
 
 _COLUMN = re.compile(r"\{(\w+)\}")
 _BYTES_PER_TOKEN = 4
-
+_TOO_BIG = 6
+"""Times that a single text does not fit; each is tried twice."""
 
 MODEL = (
     "Hugging Face id, id@revision, folder, gs://bucket/prefix, or a package: smollm2-135m-instruct, all-minilm-l6-v2"
@@ -55,11 +56,16 @@ class ModelWorkload(Workload):
     def __init__(self, params: Any) -> None:
         super().__init__(params)
         self.num_gpus = params.gpus_per_model
+        self._has_answered = False
+        self._num_too_big = 0
         if params.trust_remote_code and not is_code_trusted(params.model):
             raise RefusedError(
                 "params.trust_remote_code",
                 f"'{params.model}' is not named in FANFOLD_TRUSTED_MODELS of this machine; its code will not run",
             )
+
+    def gpu_memory_gib(self) -> float:
+        return memory_gib(self.params.precision, *measure_weights(self.params.model))
 
     def setup(self, device: str) -> None:
         weights = find_weights(self.params.model)
@@ -89,19 +95,36 @@ class ModelWorkload(Workload):
         """What `infer` returns, if memory does not run out."""
 
     def infer(self, inputs: Sequence[Any]) -> Sequence[Sequence[Row] | ItemError]:
-        """The window's rows. If not even one text at a time fits, the model is loaded again with fewer bits."""
+        """The window's rows. If not even one text at a time fits, the model is loaded again with fewer bits.
+
+        Raises:
+            WorkloadImportError: with the fewest bits that are allowed, not one of the first texts fits.
+        """
         while True:
             try:
-                return self.answer(inputs)
+                rows = self.answer(inputs)
             except (RuntimeError, MemoryError) as error:
-                lower = next_lower(self.facts["precision"].partition(":")[0])
-                if not is_out_of_memory(error) or self.params.precision != "auto" or not lower:
+                if not is_out_of_memory(error):
                     raise
-                reason = f"memory ran out in {self.facts['precision'].partition(':')[0]}, at one text at a time"
-            self._lower(lower, reason)
+                precision = self.facts["precision"].partition(":")[0]
+                lower = next_lower(precision) if self.params.precision == "auto" else ""
+                if not lower:
+                    self._note_too_big(len(inputs), precision)
+                    raise
+            else:
+                self._has_answered = True
+                return rows
+            self._lower(lower, f"memory ran out in {precision}, at one text at a time")
 
     def teardown(self) -> None:
         self.close_model()
+
+    def _note_too_big(self, num_inputs: int, precision: str) -> None:
+        """One that does not fit alone may be too long; when none of the first ones fits, the device is too small."""
+        self._num_too_big += num_inputs == 1
+        if self._num_too_big >= _TOO_BIG and not self._has_answered:
+            told = f"model '{self.params.model}' in {precision} runs out of memory at one text at a time"
+            raise WorkloadImportError(f"{told}; take a larger GPU")
 
     def _lower(self, precision: Any, reason: str) -> None:
         self.close_model()

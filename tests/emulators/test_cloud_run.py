@@ -240,8 +240,8 @@ def test_an_instance_is_billed_for_its_whole_life_in_steps_of_100_ms(client, emu
 
 
 def test_a_rehearsal_leads_the_adapter_to_it(tmp_path, monkeypatch):
-    """All settings that it needs, and a bill for a person."""
-    with rehearsal(tmp_path) as running:
+    """All settings that it needs, a folder for logs, and a bill for a person."""
+    with rehearsal(tmp_path / "to" / "logs") as running:
         for name, value in running.environ.items():
             monkeypatch.setenv(name, value)
         settings = Settings()
@@ -250,4 +250,4 @@ def test_a_rehearsal_leads_the_adapter_to_it(tmp_path, monkeypatch):
     assert (settings.cloud_run_project, settings.cloud_run_image) == ("emulated", "fanfold")
     assert settings.cloud_run_emulator.startswith("127.0.0.1:")
     assert "$0.0000" in told
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path / "to" / "logs") == []

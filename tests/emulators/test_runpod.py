@@ -13,7 +13,7 @@ import pytest
 from havoc import wait_for
 from pytest_socket import socket_allow_hosts
 
-from gpu_jobs.emulators.runpod import Image, RunPodEmulator
+from gpu_jobs.emulators.runpod import Image, RunPodEmulator, rehearsal
 from gpu_jobs.emulators.runpod.container import has_namespaces
 
 HANDLER = """
@@ -301,3 +301,9 @@ def test_the_sdk_2_makes_polls_and_terminates_a_pod_with_four_gpus(client, tmp_p
         "env": {"GREETING": 'with "quotes"'},
         "left": [],
     }
+
+
+def test_a_rehearsal_makes_its_folder_for_logs(tmp_path):
+    """Without it no container could start, and nothing would tell why."""
+    with rehearsal(tmp_path / "to" / "logs"):
+        assert (tmp_path / "to" / "logs").is_dir()

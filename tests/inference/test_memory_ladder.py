@@ -1,11 +1,13 @@
-"""What happens when memory runs out: fewer at a time, then fewer bits, then the item's own error."""
+"""What happens when memory runs out: fewer at a time, then fewer bits, then a larger GPU or the item's own error."""
 
 import pytest
 import torch
 import transformers
 
 from gpu_jobs.errors import WorkloadImportError
+from gpu_jobs.failures import Failure, classify
 from gpu_jobs.workloads import load_workload
+from gpu_jobs.workloads.engines.continuous import ContinuousBatching
 from gpu_jobs.workloads.engines.transformers import TransformersEngine
 
 ITEMS = [{"item": f"item-{place}", "text": f"text {place}"} for place in range(4)]
@@ -17,21 +19,21 @@ def small_memory(monkeypatch):
     calls = []
 
     def limit(*, precisions, at_once=1):
-        run = TransformersEngine._greedy
+        def check(precision, count):
+            calls.append((precision, count))
+            if precision not in precisions or count > at_once:
+                raise torch.OutOfMemoryError("CUDA out of memory")
 
-        def greedy(engine, requests):
-            def continuous(several, slots, real=engine._continuous.run):
-                precision = engine.facts["precision"].partition(":")[0]
-                calls.append((precision, slots))
-                if precision not in precisions or slots > at_once:
-                    raise torch.OutOfMemoryError("CUDA out of memory")
-                return real(several, slots)
+        def static(engine, requests, real=TransformersEngine._static):
+            check(engine.facts["precision"].partition(":")[0], len(requests))
+            return real(engine, requests)
 
-            with monkeypatch.context() as patch:
-                patch.setattr(engine._continuous, "run", continuous)
-                return run(engine, requests)
+        def flow(batching, requests, slots, real=ContinuousBatching.run):
+            check("fp32", slots)
+            return real(batching, requests, slots)
 
-        monkeypatch.setattr(TransformersEngine, "_greedy", greedy)
+        monkeypatch.setattr(TransformersEngine, "_static", static)
+        monkeypatch.setattr(ContinuousBatching, "run", flow)
         return calls
 
     return limit
@@ -43,16 +45,21 @@ def ready(llama, **params):
     return workload
 
 
-def test_first_fewer_at_a_time(llama, small_memory):
+@pytest.mark.parametrize(
+    ("is_continuous", "at_once", "counts"), [(False, 2, [4, 2, 2, 2, 2]), (True, 4, [16, 8, 4, 4])]
+)
+def test_first_fewer_at_a_time(llama, small_memory, is_continuous, at_once, counts):
     """Halved until it fits, for good: the next window begins there."""
-    calls = small_memory(precisions={"fp32"}, at_once=4)
+    calls = small_memory(precisions={"fp32"}, at_once=at_once)
     workload = ready(llama)
+    workload._engine.is_continuous = is_continuous
     inputs = [workload.load(item) for item in ITEMS]
 
     assert len(workload.infer(inputs)) == len(workload.infer(inputs)) == 4
 
-    assert calls == [("fp32", 16), ("fp32", 8), ("fp32", 4), ("fp32", 4)]
+    assert calls == [("fp32", count) for count in counts]
     assert workload.facts["precision"].startswith("fp32")
+    workload.teardown()
 
 
 @pytest.mark.parametrize(("fits", "found"), [({"int8"}, "int8"), ({"int4"}, "int4")])
@@ -75,6 +82,35 @@ def test_a_precision_that_was_asked_for_is_kept(llama, small_memory):
 
     with pytest.raises(RuntimeError, match="out of memory"):
         workload.infer([workload.load(ITEMS[0])])
+
+
+def test_at_last_a_larger_gpu(llama, small_memory):
+    """None of the first texts fits alone: the GPU worker ends, in words that make its offer's memory too small."""
+    small_memory(precisions=set())
+    workload = ready(llama, precision="fp32")
+    single = workload.load(ITEMS[0])
+    for _ in range(5):
+        with pytest.raises(RuntimeError, match="CUDA out of memory"):
+            workload.infer([single])
+
+    with pytest.raises(WorkloadImportError, match="in fp32 runs out of memory at one text at a time") as told:
+        workload.infer([single])
+
+    assert classify(f"image: {told.value}") is Failure.OUT_OF_MEMORY
+
+
+def test_a_long_text_among_others_is_no_reason_for_a_larger_gpu(llama, small_memory):
+    """Once a text was answered, those that do not fit alone are errors of their own."""
+    fits = {"fp32"}
+    small_memory(precisions=fits)
+    workload = ready(llama, precision="fp32")
+    single = workload.load(ITEMS[0])
+    workload.infer([single])
+    fits.clear()
+
+    for _ in range(10):
+        with pytest.raises(RuntimeError, match="CUDA out of memory"):
+            workload.infer([single])
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4", "bf16"])

@@ -220,3 +220,24 @@ def test_a_batch_that_expires_keeps_what_was_answered(opened):
     assert (output, batch.status, batch.request_counts.failed) == ([], "expired", 4)
     assert [code_of(line) for line in errors] == ["batch_expired"] * 3 + ["invalid_json_line"]
     assert [line["custom_id"] for line in errors] == ["good-0", "good-1", "good-2", None]
+
+
+def test_a_cancelled_batch_keeps_what_was_answered(opened):
+    """One chunk was settled when the flow run was stopped: its lines are answered, all others are in the error file."""
+    lines = [a_line(f"good-{n}", chat(f"hello {n}")) for n in range(40)]
+    policy = Policy(max_workers=1, heartbeat_s=0.3)
+    campaign = opened(lines, policy, chunk_weight=1.0)
+    turns = campaign.run(policy, tick_s=0.05)
+    for progress in turns:
+        if progress.items_left < len(lines):
+            break
+    turns.close()
+
+    output, errors, batch = read_files(campaign, collect(campaign.store, campaign.plan))
+
+    assert batch.status == "cancelled"
+    assert 0 < len(output) < len(lines)
+    for line in output:
+        ChatCompletion.model_validate(line["response"]["body"])
+    assert {code_of(line) for line in errors} == {"batch_cancelled"}
+    assert sorted(line["custom_id"] for line in [*output, *errors]) == sorted(f"good-{n}" for n in range(40))

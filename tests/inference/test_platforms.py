@@ -13,8 +13,6 @@ from gpu_jobs.split import CampaignSpec
 from gpu_jobs.store import open_store
 
 NUM_TEXTS = 60
-PLATFORMS = ["modal"]
-"""An emulated cloud is one more name; Cloud Run and RunPod have not been seen to pass yet."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -34,7 +32,7 @@ def bucket(monkeypatch, tmp_path, llama):
         yield "gs://rehearsal"
 
 
-@pytest.fixture(params=PLATFORMS)
+@pytest.fixture(params=["cloud_run", "modal", "runpod"])
 def cloud(request, bucket, monkeypatch, tmp_path):
     """The emulator of one platform, where its adapter looks for it."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

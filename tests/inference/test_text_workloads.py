@@ -69,6 +69,24 @@ def test_an_answer_does_not_depend_on_its_window(llama, temperature):
     assert len({row["text"] for row in together}) > 1
 
 
+@pytest.mark.parametrize(("max_new_tokens", "size"), [(1, 128), (48, 128), (128, 64), (512, 16), (32_768, 16)])
+def test_a_window_of_long_answers_has_fewer(llama, max_new_tokens, size):
+    """So that it does not last longer on a slow machine than a stall may, and a stopped GPU worker loses little."""
+    assert ready("generate", model=llama, max_new_tokens=max_new_tokens).micro_batch == size
+
+
+def test_continuous_batching_gives_the_answers_of_static_batches(llama):
+    """It is for GPUs, where windows may mix drawn and greedy requests; here it runs on a CPU."""
+    workload = ready("generate", model=llama, max_new_tokens=12)
+    expected = rows_of(workload, TEXTS)
+
+    workload._engine.is_continuous = True
+
+    assert rows_of(workload, TEXTS, window=2) == expected
+    assert workload._engine._continuous._manager is not None
+    workload.teardown()
+
+
 def test_sampling_draws_by_seed_and_item(llama):
     """Another seed is another text, the same seed the same one, and equal texts of two items differ."""
     texts = ["hello"] * 3

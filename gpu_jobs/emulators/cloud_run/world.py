@@ -49,6 +49,9 @@ class World:
     log_dir: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="fanfold-cloud-run-")))
     gpus_free: dict[str, asyncio.Semaphore] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+
     def create_job(self, request: run_v2.CreateJobRequest) -> operations_pb2.Operation:
         project, region = request.parent.split("/")[1::2]
         self._authorise(project, "run.jobs.create")

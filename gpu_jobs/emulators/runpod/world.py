@@ -87,6 +87,9 @@ class World:
     _ids: "itertools.count[int]" = field(default_factory=itertools.count)
     _asked_at: list[float] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+
     def authorise(self, header: str, action: str, pod_id: str) -> None:
         """The account's key may do all, a pod's own what `pod_key_may` says."""
         key = header.removeprefix("Bearer ")

@@ -1,4 +1,8 @@
-"""Text generation by the transformers library: continuous batching for greedy decoding, static batches for sampling."""
+"""Text generation by the transformers library, in static batches of similar lengths.
+
+On a GPU greedy decoding has continuous batching. On a CPU that took as many CPU seconds as static batches, and its
+session costs seconds to open, so they are all there is.
+"""
 
 import gc
 from collections.abc import Mapping, Sequence
@@ -10,7 +14,7 @@ from gpu_jobs.workloads.engines.base import ModelSpec, Request, Result
 from gpu_jobs.workloads.engines.continuous import ContinuousBatching
 from gpu_jobs.workloads.engines.loading import load_model
 
-_AT_ONCE = {"cpu": (16, 64), "cuda": (64, 512)}
+_AT_ONCE = {"cpu": (16, 32), "cuda": (64, 512)}
 """Requests at once: to begin with, and at most."""
 
 
@@ -34,19 +38,19 @@ class TransformersEngine:
         pad = self._model.generation_config.pad_token_id
         self._pad: int = (self._eos or [0])[0] if pad is None else pad
         self._continuous = ContinuousBatching(self._model, self._eos, self._pad)
+        self.is_continuous = spec.device != "cpu"
 
     def run(self, requests: Sequence[Request]) -> Sequence[Result]:
-        import torch
-
+        flowing = [place for place, one in enumerate(requests) if self.is_continuous and not one.temperature]
+        static = sorted(set(range(len(requests))) - set(flowing))
         results: dict[int, Result] = {}
-        greedy = [place for place, request in enumerate(requests) if not request.temperature]
-        sampled = [place for place, request in enumerate(requests) if request.temperature]
-        with torch.no_grad():  # not inference_mode: continuous batching runs in a thread of its own
-            if greedy:
-                results.update(zip(greedy, self._greedy([requests[place] for place in greedy]), strict=True))
-            if sampled:
-                self._continuous.close()  # it changes the model's attention
-                results.update(zip(sampled, self._sampled([requests[place] for place in sampled]), strict=True))
+        if flowing:
+            results.update(zip(flowing, self._flow([requests[place] for place in flowing]), strict=True))
+        if static:
+            self._continuous.close()  # it changes the model's attention
+            static.sort(key=lambda place: (-requests[place].max_new_tokens, -len(requests[place].tokens), place))
+            answers = Batches(self.batch_size).run(self._static, [requests[place] for place in static])
+            results.update(zip(static, answers, strict=True))
         return [results[place] for place in range(len(requests))]
 
     def close(self) -> None:
@@ -55,8 +59,8 @@ class TransformersEngine:
         gc.collect()
         free_memory()
 
-    def _greedy(self, requests: Sequence[Request]) -> Sequence[Result]:
-        """With continuous batching, fewer at a time while memory runs out."""
+    def _flow(self, requests: Sequence[Request]) -> Sequence[Result]:
+        """By continuous batching, fewer at a time while memory runs out."""
         while True:
             began = perf_counter()
             try:
@@ -70,14 +74,8 @@ class TransformersEngine:
                 return list(map(self._result, answers, requests))
             free_memory()
 
-    def _sampled(self, requests: Sequence[Request]) -> Sequence[Result]:
-        """In static batches of similar lengths: each row draws from its own seed."""
-        order = sorted(range(len(requests)), key=lambda place: (len(requests[place].tokens), place))
-        together = Batches(self.batch_size).run(self._static, [requests[place] for place in order])
-        by_place = dict(zip(order, together, strict=True))
-        return [by_place[place] for place in range(len(requests))]
-
     def _static(self, requests: Sequence[Request]) -> Sequence[Result]:
+        """One batch, as long as its longest answer; each row that is sampled draws from its own seed."""
         import torch
         from transformers import GenerationConfig, LogitsProcessorList
 
@@ -88,18 +86,20 @@ class TransformersEngine:
         mask = [[0] * (width - len(request.tokens)) + [1] * len(request.tokens) for request in requests]
         config: Any = GenerationConfig
         config = config(
-            do_sample=False,  # the noise of the processor decides
+            do_sample=False,  # the processor's noise decides, where a request is sampled
             max_new_tokens=max(request.max_new_tokens for request in requests),
             eos_token_id=self._eos or None,
             pad_token_id=self._pad,
         )
+        is_sampled = any(request.temperature for request in requests)
         device = self._model.device
-        output = self._model.generate(
-            input_ids=torch.tensor(rows, device=device),
-            attention_mask=torch.tensor(mask, device=device),
-            generation_config=config,
-            logits_processor=LogitsProcessorList([SeededSampling(requests)]),
-        )
+        with torch.inference_mode():
+            output = self._model.generate(
+                input_ids=torch.tensor(rows, device=device),
+                attention_mask=torch.tensor(mask, device=device),
+                generation_config=config,
+                logits_processor=LogitsProcessorList([SeededSampling(requests)] if is_sampled else []),
+            )
         answers = output[:, width:].tolist()
         return list(map(self._result, answers, requests))
 
