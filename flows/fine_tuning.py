@@ -19,6 +19,7 @@ from flows.campaign import CampaignParameters, CampaignSummary, run_campaign
 from flows.command_line import main
 from flows.parameters import Advanced, Section
 from flows.stopping import campaign_flow
+from gpu_jobs.hub import HUB, store_table
 from gpu_jobs.split import CampaignSpec
 from gpu_jobs.store import open_store
 from gpu_jobs.sweep import delete_checkpoints
@@ -70,8 +71,10 @@ class PrepareTexts(CampaignParameters):
     params: PrepareParams = Field(default=_DEFAULT, title="What to do")
 
     def spec(self, scheduled_for: datetime) -> CampaignSpec:
-        """As for any campaign; the demo's texts are written if they are asked for."""
+        """As for any campaign; the demo's texts are written, and a dataset of the hub is stored, if asked for."""
         spec = super().spec(scheduled_for)
+        if isinstance(self.dataset, str) and self.dataset.startswith(HUB):
+            return replace(spec, dataset=store_table(self.dataset, self.where.store_root))
         if self.dataset != DEMO:
             return spec
         make_demo_texts(_DEMO_TEXTS)

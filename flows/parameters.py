@@ -23,13 +23,14 @@ _POLICY = Policy()
 _POLICY_FIELDS = {field.name for field in fields(Policy)}
 _CLOUDS: list[Any] = ["cloud_run", "modal", "runpod"]
 _ON_CLOUDS: JsonDict = {"properties": {"platforms": {"contains": {"enum": _CLOUDS}}}, "required": ["platforms"]}
+_REMOTE = "^((gs|https)://|hub:)"
 _NEEDS_BUCKET: JsonDict = {
     "if": _ON_CLOUDS,
     "then": {"properties": {"store_root": {"pattern": "^gs://"}}, "required": ["store_root"]},
 }
 _NEEDS_REMOTE_DATASET: JsonDict = {
     "if": {"properties": {"where": _ON_CLOUDS}, "required": ["where"]},
-    "then": {"properties": {"dataset": {"pattern": "^(gs|https)://", "items": {"pattern": "^(gs|https)://"}}}},
+    "then": {"properties": {"dataset": {"pattern": _REMOTE, "items": {"pattern": _REMOTE}}}},
 }
 _ONLY_NEW_NEEDS_DATE: JsonDict = {
     "if": {"properties": {"only_new": {"const": True}}, "required": ["only_new"]},

@@ -16,6 +16,8 @@ from gpu_jobs.settings import Settings
 
 STALE_DAYS = 90
 """A price older than this is told to be stale."""
+GRACE_S = 10.0
+"""Between telling a GPU worker to end and killing it, where nothing else is known."""
 _FIELD = "FANFOLD_OFFERS"
 
 
@@ -68,6 +70,8 @@ class Offer:
     """Its cold start is billed."""
     preemptions_per_hour: float = 0.0
     """Of one GPU worker; a prior."""
+    grace_s: float = GRACE_S
+    """A GPU worker that is told to end is killed after this, or later."""
 
     @property
     def key(self) -> OfferKey:

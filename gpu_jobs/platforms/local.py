@@ -17,10 +17,10 @@ import psutil
 
 from gpu_jobs.errors import NoCapacityError
 from gpu_jobs.jobs import Handle, Observation, Order, Phase
-from gpu_jobs.offers import LOCAL, Offer
+from gpu_jobs.offers import GRACE_S, LOCAL, Offer
 from gpu_jobs.settings import Settings
 
-STOP_GRACE_S = 10.0
+STOP_GRACE_S = GRACE_S
 """Between SIGTERM and SIGKILL; a GPU worker settles within half of it."""
 _LOG_TAIL_BYTES = 2000
 _ALIVE, _UNKNOWN = 1000, 1001

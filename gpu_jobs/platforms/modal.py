@@ -19,14 +19,14 @@ from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError, RejectedError
 from gpu_jobs.image.modal_app import function_name
 from gpu_jobs.image.modal_worker import REGISTER, Entry
 from gpu_jobs.jobs import Handle, Observation, Order
-from gpu_jobs.offers import Offer
+from gpu_jobs.offers import GRACE_S, Offer
 from gpu_jobs.platforms.modal_api import AbsentError, open_client, translate
 from gpu_jobs.platforms.modal_calls import ENDS, CallEnd, end_of_error, end_of_value, observation
 from gpu_jobs.platforms.modal_deploy import deploy_once
 from gpu_jobs.platforms.modal_offers import offers_in, options
 from gpu_jobs.settings import Settings
 
-STOP_GRACE_S = 10.0
+STOP_GRACE_S = GRACE_S
 """Between asking GPU workers to end, which settles what they have, and killing their containers."""
 _DEADLINE_S = 60.0
 """Of one call; Modal's client tries again for some of it."""

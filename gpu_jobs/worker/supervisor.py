@@ -12,6 +12,7 @@ from gpu_jobs.failures import MAX_FRUITLESS_FAILURES, Cause, wasted_as
 from gpu_jobs.jobs import Order, Policy
 from gpu_jobs.journal import Journal
 from gpu_jobs.ledger import Ledger, Plan
+from gpu_jobs.offers import GRACE_S
 from gpu_jobs.survey import Survey
 from gpu_jobs.worker.gpu import open_sampler
 from gpu_jobs.worker.heartbeat import Pulse
@@ -24,8 +25,8 @@ from gpu_jobs.worker.process import ComputeProcess
 from gpu_jobs.worker.wake import Wake
 
 _TICK_S = 0.5
-_CHECKPOINT_S = 8.0
-"""For a long item to be left at a checkpoint; platforms kill ten seconds after they ask, or later."""
+_SETTLE_S = 2.0
+"""Of the platform's grace; the rest is for a long item to be left at a checkpoint."""
 _PROBE = 0
 """Token of the item that proves this GPU worker sound."""
 
@@ -40,6 +41,7 @@ class Supervisor:
         self._plan = plan
         self._policy = policy
         self._boot = boot
+        self._grace_s = order.offer.grace_s if order else GRACE_S
         self._sampler = open_sampler()
         self._wake = Wake()
         self._hands = Hands()
@@ -124,7 +126,7 @@ class Supervisor:
 
     def _wait_for_checkpoint(self) -> None:
         """Let the compute process leave its item at a checkpoint."""
-        give_up_at = time.monotonic() + _CHECKPOINT_S
+        give_up_at = time.monotonic() + self._grace_s - _SETTLE_S
         if self._compute is not None:
             self._compute.send(Stop())
         while self._assigned and self._compute and not self._compute.is_dead() and time.monotonic() < give_up_at:

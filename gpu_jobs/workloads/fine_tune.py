@@ -59,6 +59,7 @@ class FineTune(LongWorkload):
         "eval_loss_before": pl.Float64,
         "train_loss": pl.Float64,
         "steps": pl.Int64,
+        "kept_step": pl.Int64,
         "stopped_early": pl.Boolean,
         "tokens": pl.Int64,
         "seconds": pl.Float64,
@@ -109,7 +110,7 @@ class FineTune(LongWorkload):
         began = time.monotonic()
         assert self.batch_size is not None
         params, data = loaded.params, fetch(loaded.params.data)
-        _refuse(params, data, self._device.kind)
+        _refuse(params, data)
         try:
             weights = find_weights(params.model)
         except WorkloadImportError as error:
@@ -154,11 +155,9 @@ class _Made(NamedTuple):
     data: Prepared
 
 
-def _refuse(params: FineTuneParams, data: Prepared, device: str) -> None:
+def _refuse(params: FineTuneParams, data: Prepared) -> None:
     if data.num_train < params.batch:
         raise ItemError(f"{data.num_train} blocks of training data are fewer than one batch of {params.batch}")
-    if params.sharding == "fsdp" and device == "cpu":
-        raise ItemError("sharding by fsdp needs GPUs; this GPU worker has none")
 
 
 def _count_gpus(device: str) -> int:
@@ -178,6 +177,7 @@ def _row(made: _Made, session: Session, seconds: float) -> Row:
         "eval_loss_before": outcome.log[0]["eval_loss"],
         "train_loss": losses[-1] if losses else None,
         "steps": outcome.step,
+        "kept_step": outcome.kept_step,
         "stopped_early": outcome.stopped_early,
         "tokens": outcome.step * params.batch * made.data.block,
         "seconds": seconds,

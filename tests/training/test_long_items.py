@@ -12,6 +12,8 @@ from gpu_jobs.dispatch.gates import is_fruitless_error
 from gpu_jobs.failures import Cause, Failure
 from gpu_jobs.journal import Ended, Ordered
 from gpu_jobs.lives import Lives, order_end
+from gpu_jobs.offers import LOCAL
+from gpu_jobs.platforms.local import LocalPlatform
 from gpu_jobs.testing import an_order
 
 
@@ -65,6 +67,30 @@ def test_a_gpu_worker_that_must_leave_leaves_at_a_checkpoint(open_marathon, poli
     assert (end.cause, end.detail, end.advanced) == (Cause.STOPPED, "left at a checkpoint", True)
     assert last.is_complete
     assert starts(campaign, 0) == 2
+
+
+class Impatient(LocalPlatform):
+    """Kills three seconds after it has asked."""
+
+    def offers(self):
+        return [replace(LOCAL, grace_s=3.0)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("platform", "is_kept"), [(LocalPlatform, True), (Impatient, False)])
+def test_a_checkpoint_is_waited_for_as_long_as_the_platform_lets_one(open_marathon, policy, platform, is_kept):
+    """A step takes four seconds, and is left at its end."""
+    campaign = open_marathon("a", steps=10, step_s=4.0, save_steps=1000)
+    turns = campaign.run(policy, [platform()], tick_s=0.1)
+    next(turns)
+    wait_for(lambda: any(beat.doing.startswith("step") for beat, _ in campaign.ledger.heartbeats()))
+    gpu_workers(campaign)[0].send_signal(signal.SIGTERM)
+    wait_for(lambda: ends_of(campaign))
+    with pytest.raises(KeyboardInterrupt):
+        turns.throw(KeyboardInterrupt())
+
+    assert (steps_stored(campaign) > 0) is is_kept
+    assert ends_of(campaign)[0].advanced is is_kept
 
 
 @pytest.mark.parametrize("item", ["kill-a", "die-late-a"])

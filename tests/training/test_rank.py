@@ -8,7 +8,7 @@ import transformers
 from safetensors import safe_open
 from sweeps import write_prepared
 
-from gpu_jobs.workloads.training.job import MODEL, STOP, Job
+from gpu_jobs.workloads.training.job import BEST, MODEL, STOP, Job
 from gpu_jobs.workloads.training.prepared import fetch
 from gpu_jobs.workloads.training.settings import TrainingParams
 
@@ -28,6 +28,8 @@ def train(tmp_path, llama, monkeypatch):
     def trained(name, *, resume_from="", is_stopping=False, **changes):
         out = tmp_path / name
         out.mkdir()
+        if resume_from and (resume_from / BEST).exists():  # as `Attempt` does
+            (resume_from / BEST).rename(out / BEST)
         if is_stopping:
             (out / STOP).touch()
         params = TrainingParams(model=llama, **(SETTINGS | changes))
@@ -75,6 +77,27 @@ def test_it_stops_early_when_validation_gets_no_better(train):
 
     assert (outcome.kind, outcome.stopped_early) == ("finished", True)
     assert outcome.step < SETTINGS["steps"]
+
+
+@pytest.mark.parametrize(("method", "steps"), [("full", 6), ("lora", 3)])
+def test_the_weights_that_are_kept_are_those_of_the_best_evaluation(train, method, steps):
+    """Also if that was before a checkpoint, from which the training went on elsewhere."""
+    worse = {"method": method, "steps": steps, "learning_rate": 0.2, "schedule": "constant", "eval_steps": 1}
+    name = "model.safetensors" if method == "full" else "adapter_model.safetensors"
+    outcome, out = train("whole", patience=10, **worse)
+    losses = {row["step"]: row["eval_loss"] for row in outcome.log if "eval_loss" in row}
+    del losses[0]
+    at = min(losses, key=losses.get)
+    assert at < outcome.step, "it only got better: nothing is tested"
+
+    assert (outcome.kept_step, outcome.eval_loss) == (at, losses[at])
+    until, until_out = train("until", **{**worse, "steps": at})
+    assert until.kept_step == at
+    assert weights_of(out, name) == weights_of(until_out, name)
+
+    _, left_out = train("left", is_stopping=True, patience=10, **worse)
+    resumed, resumed_out = train("resumed", resume_from=left_out / "checkpoint-2", patience=10, **worse)
+    assert (resumed.kept_step, weights_of(resumed_out, name)) == (at, weights_of(out, name))
 
 
 def test_a_loss_that_is_no_number_ends_it_at_once(train):

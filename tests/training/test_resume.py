@@ -5,19 +5,22 @@ Real torchrun, real Trainer, two processes; the model is tiny and random and pro
 
 import random
 import signal
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
+from clouds import GPUS, ROOT, bucket, modal_with, runpod_with, upload
 from havoc import finish, gpu_workers, rows_of, wait_for
 from sweeps import open_sweep, steps_told, write_prepared
 
 from gpu_jobs.chunks import Chunk
+from gpu_jobs.collect import collect
 from gpu_jobs.jobs import Policy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-PLATFORMS = ["local"]
-"""A platform is one more name here."""
 STEPS = 30
 LONG = {"method": "lora", "lora_dropout": 0.1, "batch": 16, "micro_batch": 1, "steps": STEPS}
 LONG |= {"save_steps": 3, "eval_steps": 15}
@@ -63,12 +66,11 @@ def begin(tmp_path, monkeypatch, llama, undisturbed):
     return begun
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("what", ["SIGKILL to a training process", "SIGKILL to the GPU worker", "SIGTERM"])
-def test_a_training_ends_with_the_same_weights(begin, undisturbed, platform, what):
+def test_a_training_ends_with_the_same_weights(begin, undisturbed, what):
     """At a random step; nothing of it is left running, and less than all of it is done again."""
     expected, _ = undisturbed
-    policy = a_policy(platform)
+    policy = a_policy("local")
     campaign = begin(policy, processes=2)
     at = random.randrange(4, STEPS // 2)
     print(f"{what} at step {at}")
@@ -90,6 +92,10 @@ def test_a_training_ends_with_the_same_weights(begin, undisturbed, platform, wha
     assert ends, "it was not disturbed"
     if what != "SIGKILL to the GPU worker":  # which tells nothing
         assert ends[0].advanced
+    assert_ended_alike(row, expected)
+
+
+def assert_ended_alike(row, expected):
     assert row["model_sha256"] == expected["model_sha256"]
     assert row["eval_loss"] == expected["eval_loss"]
     assert [(each["step"], each["loss"]) for each in row["curve"]] == [
@@ -113,3 +119,58 @@ def test_a_training_goes_on_with_another_number_of_processes(begin, monkeypatch,
     assert row["processes"] == 1
     assert row["steps"] == STEPS
     assert row["eval_loss"] == pytest.approx(expected["eval_loss"], rel=0.05)
+
+
+def preempt(modal):
+    """The platform takes the machine back; the GPU worker has 30 s."""
+    (container,) = (each for each in modal.containers() if each.held)
+    modal.preempt(container)
+
+
+def restart(runpod):
+    """The pod's host dies and comes back."""
+    (pod,) = runpod.world.pods.values()
+    runpod.do(lambda _: pod.crash())
+
+
+def lose(runpod):
+    """The pod dies by RunPod's fault."""
+    (pod,) = runpod.world.pods.values()
+    runpod.do(lambda _: pod.fail())
+
+
+@contextmanager
+def cloud(name, folder):
+    """An emulated cloud and its platform; its containers have no GPU, so they are told the size of a gang."""
+    environ = {"FANFOLD_GANG_SIZE": "2", "FANFOLD_MODEL_CACHE": str(folder / "cache-of-containers")}
+    with (
+        bucket() as gcs,
+        modal_with(folder, **environ) if name == "modal" else runpod_with(folder, gcs, **environ) as found,
+    ):
+        yield found
+
+
+@pytest.mark.parametrize(("name", "disturb"), [("modal", preempt), ("runpod", restart), ("runpod", lose)])
+def test_a_training_in_a_cloud_ends_with_the_same_weights_as_here(tmp_path, llama, undisturbed, name, disturb):
+    """It goes on from its newest whole checkpoint, in another container; data and model are in the bucket."""
+    expected, _ = undisturbed
+    policy = replace(a_policy(name), lease_timeout_s=6.0)
+    with cloud(name, tmp_path) as (emulator, platform):
+        model = upload(Path(llama), f"{ROOT}/llama")
+        campaign = open_sweep(ROOT, policy, RUNS, model=model, data=write_prepared(ROOT), **{**LONG, "gpus": GPUS})
+        starts = set()
+        is_disturbed = False
+        for progress in campaign.run(policy, [platform], tick_s=0.1):  # noqa: B007 - the last one is looked at
+            starts |= {beat.doing for beat, _ in campaign.ledger.heartbeats() if beat.doing.startswith("starting")}
+            if not is_disturbed and steps_told(campaign) >= 8:
+                disturb(emulator)
+                is_disturbed = True
+        assert progress.is_complete, (progress.closed, progress.jobs)
+        (row,) = rows_of(campaign, collect(campaign.store, campaign.plan)).to_dicts()
+        offers = {entry.order.offer.num_gpus for entry in campaign.journal.read().orders.values()}
+
+    first, again = sorted(starts, key=lambda words: int(words.split()[-1]))
+    assert first == "starting 2 processes at step 0"
+    assert int(again.split()[-1]) >= 3
+    assert offers == {GPUS}
+    assert_ended_alike(row, expected)

@@ -1,5 +1,7 @@
 """How a batch is shared out, and what happens when memory runs out."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +10,7 @@ from gpu_jobs.errors import DivergedError, DoesNotFitError, ItemError, WorkDiedE
 from gpu_jobs.testing import MemoryStore
 from gpu_jobs.workloads.batches import BatchSize
 from gpu_jobs.workloads.training.attempt import Attempt, Place
-from gpu_jobs.workloads.training.job import Outcome, write_outcome
+from gpu_jobs.workloads.training.job import BEST, Outcome, write_outcome
 from gpu_jobs.workloads.training.settings import TrainingParams, share_out
 
 FINISHED = Outcome(kind="finished", step=10, eval_loss=1.0)
@@ -107,6 +109,20 @@ def test_each_end_has_an_error_of_its_own(attempt, outcome, error):
 
     with pytest.raises(error, match=outcome.detail if outcome else "died without a word"):
         found.run()
+
+
+def test_the_best_weights_of_before_are_there_when_a_gang_goes_on(attempt, tmp_path):
+    """Out of the way of the Trainer, which would take their folder for another adapter."""
+    gangs = FakeGangs(FINISHED)
+    found, _ = attempt(gangs)
+    (tmp_path / "saved" / BEST).mkdir(parents=True)
+    (tmp_path / "saved" / BEST / "adapter_model.safetensors").write_text("best")
+    found._checkpoints.save(tmp_path / "saved", 3)
+    found.run()
+
+    (job,) = gangs.jobs
+    assert Path(job.out, BEST, "adapter_model.safetensors").read_text() == "best"
+    assert not Path(job.resume_from, BEST).exists()
 
 
 def test_a_gang_has_as_many_processes_as_can_share_the_batch(attempt):

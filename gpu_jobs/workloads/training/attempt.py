@@ -12,7 +12,7 @@ from gpu_jobs.workloads.base import Session
 from gpu_jobs.workloads.batches import BatchSize
 from gpu_jobs.workloads.training.checkpoints import Checkpoints, Uploader
 from gpu_jobs.workloads.training.gang import Gang
-from gpu_jobs.workloads.training.job import Job, Outcome, read_outcome
+from gpu_jobs.workloads.training.job import BEST, Job, Outcome, read_outcome
 from gpu_jobs.workloads.training.news import News
 from gpu_jobs.workloads.training.settings import Shares, TrainingParams, share_out
 
@@ -88,6 +88,8 @@ class Attempt:
         self.out.mkdir()
         self._session.tell("looking for a checkpoint")
         step = self._checkpoints.restore(self.out / "resumed")
+        if (best := self.out / "resumed" / BEST).exists():
+            best.rename(self.out / BEST)
         most = min(self._size.value, self._params.micro_batch or self._params.batch)
         self.shares = share_out(self._params.batch, self._place.processes, most)
         self._session.tell(f"starting {self.shares.processes} processes at step {step}")

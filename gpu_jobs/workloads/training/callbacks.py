@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from typing_extensions import override
 
 from gpu_jobs.errors import DivergedError
-from gpu_jobs.workloads.training.job import METRICS, SAVED, STOP, STOP_AT, Job
+from gpu_jobs.workloads.training.job import BEST, METRICS, SAVED, STOP, STOP_AT, Job
 
 
 class LeaveWhenAsked(TrainerCallback):
@@ -53,6 +56,39 @@ class SealCheckpoints(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         folder = self._out / f"checkpoint-{state.global_step}"
         (folder / f"{SAVED}{self._rank}").touch()
+
+
+class KeepBest(TrainerCallback):
+    """Keeps the weights of the lowest validation loss so far; each checkpoint takes them along."""
+
+    def __init__(self, job: Job, save: Callable[[str], None]) -> None:
+        """`save`: the weights of now into a folder; all processes call it together."""
+        self._out = Path(job.out)
+        self._save = save
+
+    @override
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        before = math.inf if state.best_metric is None else state.best_metric
+        if state.global_step == 0 or (metrics or {})["eval_loss"] >= before:
+            return
+        new = self._out / f"{BEST}-new"
+        self._save(str(new))
+        if state.is_world_process_zero:
+            shutil.rmtree(self._out / BEST, ignore_errors=True)
+            new.replace(self._out / BEST)
+
+    @override
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.is_world_process_zero and (self._out / BEST).exists():
+            folder = self._out / f"checkpoint-{state.global_step}" / BEST
+            shutil.copytree(self._out / BEST, folder, copy_function=os.link)
 
 
 class Measure(TrainerCallback):

@@ -23,7 +23,7 @@ tags: [{method}, fanfold]
 | validation loss | {before:.4f} | {after:.4f} |
 
 {steps} steps of {batch} blocks of {block} tokens (processes x blocks at once x accumulated: {processes} x {micro_batch}
-x {accumulation}), in {precision}.{early}
+x {accumulation}), in {precision}.{early}{kept}
 
 - base weights: `{model}`, digest `{weights}`
 - data: `{data}`, its settings and source are in that campaign's plan
@@ -66,6 +66,7 @@ def model_card(
         **shares._asdict(),
         precision=place.precision,
         early=" It stopped early: the validation loss fell no more." if outcome.stopped_early else "",
+        kept=f" These are the weights of step {outcome.kept_step}." if outcome.kept_step < outcome.step else "",
         weights=weights,
         data=data,
         params=params.model_dump_json(exclude={"model", "prompt"}),

@@ -21,6 +21,8 @@ SAVED = "saved-"
 """In a checkpoint, followed by the number of a process that has written its share."""
 MODEL = "model"
 """Folder of the finished model or adapter."""
+BEST = "best"
+"""Folder of the weights with the lowest validation loss so far; a checkpoint holds a copy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,8 @@ class Outcome:
     step: int = 0
     eval_loss: float | None = None
     stopped_early: bool = False
+    kept_step: int = 0
+    """Whose weights are kept."""
     log: list[dict[str, int | float | str]] = field(default_factory=list)
     """Every logged step since the beginning, over all attempts; the first is the base model's evaluation."""
     sample: str = ""

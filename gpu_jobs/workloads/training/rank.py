@@ -1,5 +1,6 @@
 """One process of a gang: `torchrun … -m gpu_jobs.workloads.training.rank <job.json>`. A Trainer does the work."""
 
+import math
 import os
 import sys
 import threading
@@ -10,6 +11,9 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from torch.distributed._functional_collectives import AsyncCollectiveTensor
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.utils.data import Dataset
 from transformers import (
     AutoModelForCausalLM,
@@ -19,11 +23,12 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from typing_extensions import override
 
 from gpu_jobs.errors import DivergedError
 from gpu_jobs.workloads.batches import is_out_of_memory
-from gpu_jobs.workloads.training.callbacks import LeaveWhenAsked, Measure, SealCheckpoints
-from gpu_jobs.workloads.training.job import MODEL, Job, Outcome, read_job, write_outcome
+from gpu_jobs.workloads.training.callbacks import KeepBest, LeaveWhenAsked, Measure, SealCheckpoints
+from gpu_jobs.workloads.training.job import BEST, MODEL, Job, Outcome, read_job, write_outcome
 from gpu_jobs.workloads.training.prepared import TRAIN, VALIDATION
 
 _PEER_TIMEOUT_S = 600
@@ -54,18 +59,17 @@ def train(job: Job) -> Outcome:
         VALIDATION: Blocks(Path(job.data_folder, VALIDATION)),
     }
     leave, measure = LeaveWhenAsked(job), Measure(job, params.batch * blocks[TRAIN].block)
-    trainer = Trainer(
+    trainer = ShardingTrainer(
         model=_model(job),
         args=_arguments(job),
         train_dataset=blocks[TRAIN],
         eval_dataset=blocks[VALIDATION],
-        callbacks=[
-            leave,
-            measure,
-            SealCheckpoints(job, _rank()),
-            *([EarlyStoppingCallback(params.patience)] if params.patience else []),
-        ],
+        callbacks=[leave, measure],
     )
+    if params.patience:
+        trainer.add_callback(KeepBest(job, trainer.save_weights))
+        trainer.add_callback(EarlyStoppingCallback(params.patience))
+    trainer.add_callback(SealCheckpoints(job, _rank()))  # the last, when all is in it
     if not job.resume_from:
         measure.sample_before = _sample(trainer, job)
     trainer.train(resume_from_checkpoint=job.resume_from or None)
@@ -74,15 +78,58 @@ def train(job: Job) -> Outcome:
         return Outcome(kind="stopped", step=state.global_step)
     last = next((row for row in reversed(state.log_history) if "eval_loss" in row), {})
     loss = last["eval_loss"] if last.get("step") == state.global_step else trainer.evaluate()["eval_loss"]
-    trainer.save_model(str(Path(job.out, MODEL)))
+    best_loss = state.best_metric if params.patience and state.best_metric is not None else math.inf
+    if best_loss < loss:
+        trainer.take_best(job)
+    else:
+        trainer.save_weights(str(Path(job.out, MODEL)))
     return Outcome(
         kind="finished",
         step=state.global_step,
-        eval_loss=loss,
+        kept_step=(best_loss < loss and state.best_global_step) or state.global_step,
+        eval_loss=min(best_loss, loss),
         stopped_early=state.global_step < state.max_steps,
         log=[{**row} for row in state.log_history if {"loss", "eval_loss"} & row.keys()],
         sample=_sample(trainer, job),
     )
+
+
+class ShardingTrainer(Trainer):
+    """Shards on CPUs too, where accelerate would drop the wish for it without a word; the way there is that of GPUs."""
+
+    @override
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        if self.args.fsdp and not self.is_fsdp_enabled:
+            state = self.accelerator.state
+            state.distributed_type = DistributedType.FSDP
+            state.fsdp_plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
+            self.is_fsdp_enabled = True
+
+    def save_weights(self, folder: str) -> None:
+        """Whole, by the first process, however they are sharded. All processes have to call it."""
+        if not self.is_fsdp_enabled:
+            self.save_model(folder)
+            return
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        model: Any = self.model
+        found: dict[str, Any] = get_model_state_dict(model, options=options)
+        if self.args.should_save:
+            self._save(folder, {name: _arrived(weights) for name, weights in found.items()})
+
+    def take_best(self, job: Job) -> None:
+        """The best weights become the finished model; the first process, which makes samples, goes back to them."""
+        if not self.args.should_save:
+            return
+        self.state.best_model_checkpoint = str(Path(job.out, BEST))
+        if not self.is_fsdp_enabled:
+            self._load_best_model()
+        Path(job.out, BEST).rename(Path(job.out, MODEL))
+
+
+def _arrived(weights: torch.Tensor) -> torch.Tensor:
+    """On a CPU nothing has waited for them yet."""
+    return weights.wait() if isinstance(weights, AsyncCollectiveTensor) else weights
 
 
 class Blocks(Dataset[dict[str, torch.Tensor]]):
@@ -159,6 +206,7 @@ def _arguments(job: Job) -> Any:
         ddp_find_unused_parameters=False,
         ddp_timeout=_PEER_TIMEOUT_S,
         fsdp=params.sharding == "fsdp",
+        fsdp_config={"state_dict_type": "SHARDED_STATE_DICT"},  # each process writes its own, any number can read them
         report_to=[],
         disable_tqdm=True,
     )

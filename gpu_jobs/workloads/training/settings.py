@@ -55,7 +55,7 @@ class TrainingParams(Params):
     sharding: Literal["ddp", "fsdp"] = Field(
         default="ddp",
         title="Sharding",
-        description="ddp: each GPU holds the whole model; fsdp: each holds a part, which needs GPUs",
+        description="ddp: each GPU holds the whole model; fsdp: each holds a part, for models too big for one",
     )
     gradient_checkpointing: bool = Field(
         default=False, title="Gradient checkpointing", description="Less memory, about a third slower"
