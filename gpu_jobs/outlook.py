@@ -68,14 +68,19 @@ def kept_outlook(campaign: Campaign) -> Outlook | None:
     return None if body is None else _OUTLOOK.validate_json(body)
 
 
+def outcome(campaign: Campaign, outlook: Outlook) -> tuple[float, float] | None:
+    """Dollars and seconds that it has really taken since; None while items are open."""
+    progress, closed = campaign.status(), campaign.journal.read().closed
+    if closed is None or not progress.is_complete:
+        return None
+    return progress.spent_usd - outlook.spent_usd, (closed.at - outlook.at).total_seconds()
+
+
 def scored(campaign: Campaign) -> str:
     """How the first outlook has turned out, in a sentence; "" if there was none or items are open."""
-    outlook, progress = kept_outlook(campaign), campaign.status()
-    closed = campaign.journal.read().closed
-    if outlook is None or closed is None or not progress.is_complete:
-        return ""
-    took_s = (closed.at - outlook.at).total_seconds()
-    return score(outlook.told, progress.spent_usd - outlook.spent_usd, took_s)
+    outlook = kept_outlook(campaign)
+    found = outcome(campaign, outlook) if outlook else None
+    return score(outlook.told, *found) if outlook and found else ""
 
 
 def forecast_text(uri: str, policy: Policy, offers: Sequence[Offer]) -> str:

@@ -20,6 +20,8 @@ _BREAK_AFTER = 3
 _BREAKER_PAUSE_S = (30.0, 600.0)
 _CAPACITY_PAUSE_S = (10.0, 300.0)
 _QUOTA_PAUSE_S = (60.0, 300.0)
+_SEARCH_REFUSALS = 3
+"""For so many refusals dearer places wait until it is known how much a cheaper one has: about a minute."""
 _TOKENS = 6.0
 _TOKENS_PER_S = 1 / 60
 
@@ -48,6 +50,8 @@ class Gate:
     """GPU workers that may be asked for after a pause; 0: none are counted on."""
     later_s: float = 0.0
     """Until then."""
+    is_searched: bool = False
+    """It has lately refused what was asked, and smaller orders find out how much it has."""
     is_final: bool = False
     """It never opens again in this campaign."""
     is_broken: bool = False
@@ -150,11 +154,13 @@ def _gate(record: _Record, jobs: Sequence[JobView], now: datetime) -> Gate:
             pause = _pause(step, record.refusals - 1)
         opens_at = record.refused_at + pause
         granted = sum(job.num_workers for job in jobs if _is_after(job, record.refused_at, now))
-        fewer = max(1, record.refused_workers // 2, 2 * granted)
+        fewer = max(1, (granted or record.refused_workers) // 2)
+        is_searched = record.refusals <= _SEARCH_REFUSALS
         if now < opens_at:
             why = f"{record.told}; asked again {_in(opens_at - now)}"
-            return Gate(most=0, why=why, later=fewer, later_s=(opens_at - now).total_seconds())
-        return Gate(most=fewer, why=record.told)
+            later_s = (opens_at - now).total_seconds()
+            return Gate(most=0, why=why, later=fewer, later_s=later_s, is_searched=is_searched)
+        return Gate(most=fewer, why=record.told, is_searched=is_searched)
     return Gate()
 
 

@@ -49,8 +49,10 @@ class Source:
         lives_s = max(finish_s - self.unbilled_s, self.ready_s, self.least_billed_s)
         return self.usd_per_s * (lives_s + self.idle_s)
 
-    def pays_back(self, finish_s: float) -> bool:
-        return not self.is_new or finish_s >= (1 + _PAY_BACK) * self.ready_s
+    @property
+    def pays_back_s(self) -> float:
+        """The soonest finish for which it is worth its start."""
+        return (1 + _PAY_BACK) * self.ready_s if self.is_new else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +136,17 @@ def _cheapest(sources: Sequence[Source], task: Task, finish_s: float) -> Mix | N
 
 
 def _take(order: Iterable[Source], task: Task, finish_s: float) -> Mix:
-    """Take GPU workers in this order until all items are covered or no more may be taken."""
+    """The mix of GPU workers taken in this order."""
+    counts, items_left = _counts(order, task, finish_s)
+    if items_left < 0:  # the last of them is not needed to the full: all are done sooner
+        sooner_s = finish_s + items_left / sum(count * source.items_per_s for source, count in counts)
+        finish_s = max(sooner_s, *(source.pays_back_s for source, _ in counts))
+    usd = sum(count * source.usd_by(finish_s) for source, count in counts)
+    return Mix(counts=tuple(counts), finish_s=finish_s, usd=usd, covers=items_left <= 0)
+
+
+def _counts(order: Iterable[Source], task: Task, finish_s: float) -> tuple[list[tuple[Source, int]], float]:
+    """Take GPU workers in this order until all items are covered or no more may be taken; also the items left over."""
     counts: list[tuple[Source, int]] = []
     items, free, left = task.items, task.max_workers, dict(task.platform_most)
     for source in order:
@@ -145,10 +157,9 @@ def _take(order: Iterable[Source], task: Task, finish_s: float) -> Mix:
             items -= count * each
             free -= count
             left[source.platform] = left.get(source.platform, task.max_workers) - count
-        if items <= 0:
+        if items <= 0 or free <= 0:
             break
-    usd = sum(count * source.usd_by(finish_s) for source, count in counts)
-    return Mix(counts=tuple(counts), finish_s=finish_s, usd=usd, covers=items <= 0)
+    return counts, items
 
 
 def _by_pace(sources: Sequence[Source], finish_s: float) -> list[Source]:
@@ -156,16 +167,17 @@ def _by_pace(sources: Sequence[Source], finish_s: float) -> list[Source]:
 
 
 def _able(sources: Sequence[Source], finish_s: float) -> list[Source]:
-    return [source for source in sources if source.items_by(finish_s) > 0 and source.pays_back(finish_s)]
+    return [source for source in sources if source.items_by(finish_s) > 0 and finish_s >= source.pays_back_s]
 
 
 def _soonest_s(sources: Sequence[Source], task: Task) -> float:
     """When the fastest GPU workers that may be had would be done, by bisection."""
 
     def is_done_by(finish_s: float) -> bool:
-        return _take(_by_pace(sources, finish_s), task, finish_s).covers
+        return _counts(_by_pace(sources, finish_s), task, finish_s)[1] <= 0
 
-    low, high = 0.0, 1.0
+    low = min(task.items / (max(1, task.max_workers) * max(each.items_per_s for each in sources)), _FOREVER_S)
+    high = max(1.0, 1.2 * low)
     while not is_done_by(high):
         low, high = high, 2 * high
         if high > _FOREVER_S:

@@ -1,8 +1,9 @@
 """From what is left, what is alive and what may be used now: which GPU jobs to start, which to stop. Pure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from gpu_jobs.dispatch.gates import place_of, retry_pause_s
 from gpu_jobs.dispatch.mix import Mix, Source, Task, best_mix
@@ -11,14 +12,18 @@ from gpu_jobs.dispatch.view import CampaignView, Decision, Stall, StartJob, Stop
 from gpu_jobs.failures import Failure
 from gpu_jobs.jobs import Policy
 from gpu_jobs.money import REAPER_S, worst_case_usd
-from gpu_jobs.offers import Offer
+from gpu_jobs.offers import Offer, OfferKey
 
 _MARGIN = 0.05
 """Of the time until the deadline that plans leave unused."""
-_WORTH_MOVING = 0.85
+_WORTH_MOVING = 0.9
 """GPU workers are stopped if the rest can be done elsewhere for less than this share of the dollars."""
-_KNOWN_S = 1800.0
+_MOVED_BY = 0.92
+"""Of the time that is planned with: GPU workers are stopped only if the others need no more, so that none is missed."""
+_KNOWN_S = 60.0
 """GPU worker seconds of an offer that must be measured before its GPU workers are stopped for being slow or dear."""
+_AWAY_S = 900.0
+"""An offer that was left for its cost is not taken again for so long, lest the plan swing to and fro."""
 _LEAST_HOURS = 0.25
 """Shortest GPU job that a small budget may lead to."""
 _UNMEASURED_HOURS = 1.0
@@ -70,16 +75,20 @@ def _staff_measured(scene: Scene) -> Decision:
     """The best mix of GPU workers alive and new ones; what it lacks is ordered, what it has no use for is stopped."""
     alive, task = _alive(scene), _task(scene)
     new = {_name(offer): offer for offer in scene.offers}
-    more = [_new(scene, offer, scene.may_be_had(offer)) for offer in scene.offers]
-    later = [_later(scene, offer) for offer in scene.offers]
-    mix = best_mix([*alive, *more, *later], replace(task, keeps_alive=True), scene.objective)
+    left = _left(scene)
+    mix = _with_new(scene, alive, task, [offer for offer in scene.offers if offer.key not in left])
+    if left and (mix is None or not mix.covers):
+        mix = _with_new(scene, alive, task, scene.offers)
     if mix is None:
         return _wait_for_workers(scene)
     if stops := _moves(scene, mix, alive, task):
         return Decision(actions=tuple(stops), reason=stops[0].reason)
     actions: list[StartJob] = []
     money = scene.left_usd
+    searched_usd = _searched_usd_per_item(scene, mix)
     for source, wanted in mix.counts:
+        if source.usd_per_s / source.items_per_s > searched_usd:
+            continue
         num_workers = min(wanted, scene.free - sum(action.num_workers for action in actions))
         if source.name not in new or num_workers <= 0:
             continue
@@ -90,6 +99,30 @@ def _staff_measured(scene: Scene) -> Decision:
         if money is not None:
             money -= worst_case_usd(start.offer, start.num_workers, start.hours)
     return _start(actions) if actions else _wait_for_workers(scene, mix)
+
+
+def _with_new(scene: Scene, alive: Sequence[Source], task: Task, offers: Sequence[Offer]) -> Mix | None:
+    """The best mix of all that live and new ones on these offers."""
+    more = [_new(scene, offer, scene.may_be_had(offer)) for offer in offers]
+    later = [_later(scene, offer) for offer in offers]
+    return best_mix([*alive, *more, *later], replace(task, keeps_alive=True), scene.objective)
+
+
+def _left(scene: Scene) -> set[OfferKey]:
+    """Offers whose GPU workers were stopped for their cost not long ago: ordered again only if the deadline asks it."""
+    since = scene.now - timedelta(seconds=_AWAY_S)
+    return {end.offer.key for end in scene.view.ends if end.is_stopped and end.failure is None and end.at >= since}
+
+
+def _searched_usd_per_item(scene: Scene, mix: Mix) -> float:
+    """Of the cheapest place in the mix of which is not known yet how much it has: nothing dearer is ordered till then.
+
+    Infinite if there is none, or no time to lose.
+    """
+    if scene.objective != "cheapest" or not mix.covers:
+        return math.inf
+    searched = {name for offer in scene.offers if scene.gates[place_of(offer)].is_searched for name in _names(offer)}
+    return min((each.usd_per_s / each.items_per_s for each, _ in mix.counts if each.name in searched), default=math.inf)
 
 
 def _task(scene: Scene) -> Task:
@@ -154,7 +187,7 @@ def _later(scene: Scene, offer: Offer) -> Source:
     """GPU workers that a place without capacity may have after its pause: planned with, and not ordered now."""
     gate = scene.gates[place_of(offer)]
     soon = _new(scene, offer, min(gate.later, max(0, scene.free), offer.max_workers))
-    return replace(soon, name=f"{soon.name} later", ready_s=soon.ready_s + gate.later_s)
+    return replace(soon, name=_names(offer)[1], ready_s=soon.ready_s + gate.later_s)
 
 
 def _tail(scene: Scene, offer: Offer) -> tuple[float, float]:
@@ -166,11 +199,14 @@ def _tail(scene: Scene, offer: Offer) -> tuple[float, float]:
 
 def _moves(scene: Scene, mix: Mix, alive: Sequence[Source], task: Task) -> list[StopJob]:
     """GPU jobs that cost so much that the rest of the work is better done elsewhere, cold starts included."""
-    if scene.objective == "fastest" or not alive:
+    movable = [job for job in scene.view.jobs if job.items_done and _is_known(scene, job.offer)]
+    if scene.objective == "fastest" or not movable:
         return []
     scarce = {place_of(end.offer) for end in scene.view.ends if end.failure in (Failure.NO_CAPACITY, Failure.QUOTA)}
     sure = [offer for offer in scene.offers if place_of(offer) not in scarce]
     elsewhere = [_new(scene, offer, scene.may_be_had(offer, is_free=True)) for offer in sure]
+    if task.latest_s is not None:
+        task = replace(task, latest_s=_MOVED_BY * task.latest_s)
     ideal = best_mix([*alive, *elsewhere], task, scene.objective)
     if ideal is None or not ideal.covers or ideal.usd >= _WORTH_MOVING * mix.usd:
         return []
@@ -180,8 +216,8 @@ def _moves(scene: Scene, mix: Mix, alive: Sequence[Source], task: Task) -> list[
             order=job.order,
             reason=f"the rest costs about ${ideal.usd:.2f} elsewhere, cold starts included, and ${mix.usd:.2f} here",
         )
-        for job in scene.view.jobs
-        if job.order in unused and job.items_done and _is_known(scene, job.offer)
+        for job in movable
+        if job.order in unused
     ]
 
 
@@ -270,6 +306,11 @@ def _rank(offer: Offer, policy: Policy) -> tuple[float, float]:
 
 def _name(offer: Offer) -> str:
     return " ".join(map(str, offer.key))
+
+
+def _names(offer: Offer) -> tuple[str, str]:
+    """Of its new GPU workers, now and after a pause."""
+    return _name(offer), f"{_name(offer)} later"
 
 
 def _minutes(seconds: float) -> str:

@@ -14,6 +14,7 @@ from gpu_jobs.chunks import Chunk
 from gpu_jobs.collect import Manifest
 from gpu_jobs.journal import Closed, JournalState, Opened
 from gpu_jobs.ledger import Heartbeat, Ledger, Plan
+from gpu_jobs.outlook import Outlook, kept_outlook, outcome
 from gpu_jobs.store import Store
 
 MAX_QUARANTINE_ROWS = 200
@@ -74,6 +75,10 @@ class Facts:
     attempts: list[Attempted] | None
     """None: too many to draw."""
     quarantine: Quarantine
+    outlook: Outlook | None
+    """The forecast that was told first."""
+    outcome: tuple[float, float] | None
+    """Dollars and seconds that it has taken since then; None while items are open."""
 
     @property
     def spent_usd(self) -> float:
@@ -99,6 +104,7 @@ def gather(campaign: Campaign, manifest: Manifest) -> Facts:
     if len(campaign.plan.cuts) - 1 <= MAX_ATTEMPTS:
         settled_at = {Chunk.parse(layout.stem(entry.key)): entry.stored_at for entry in store.list(layout.SETTLED)}
         attempts = _attempts(campaign.ledger, settled_at)
+    outlook = kept_outlook(campaign)
     last_seen_at = max((*settled_at.values(), *(life.ended_at for life in lives)), default=0.0)
     return Facts(
         uri=store.uri,
@@ -109,6 +115,8 @@ def gather(campaign: Campaign, manifest: Manifest) -> Facts:
         lives=lives,
         attempts=attempts,
         quarantine=_quarantine(store, manifest),
+        outlook=outlook,
+        outcome=outcome(campaign, outlook) if outlook else None,
     )
 
 

@@ -7,6 +7,7 @@ import polars as pl
 
 from gpu_jobs.report import tables, timeline, trainings, wording
 from gpu_jobs.report.facts import Facts
+from gpu_jobs.report.foretold import foretold
 from gpu_jobs.report.markup import EMPTY, Column, Html, Pictures, cell, fill, join, section, table, terms
 from gpu_jobs.report.sample import Moment, Pair, Place, Sample, VideoSample
 from gpu_jobs.report.style import CSS
@@ -40,6 +41,7 @@ def render(facts: Facts, sample: Sample) -> Html:
         _results(sample, pictures),
         *_preview(sample),
         tables.quarantine(facts),
+        foretold(facts),
         _timeline(facts),
         tables.workers(facts),
         tables.jobs(facts),

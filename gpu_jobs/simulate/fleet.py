@@ -211,6 +211,14 @@ class Fleet:
         at_work_s = self.now - worker.chunk_since - worker.chunk.extra_s
         return max(0, min(worker.chunk.items - 1, int(at_work_s * worker.speed / worker.chunk.item_s)))
 
+    def written(self, worker: Worker, part_s: float) -> tuple[int, float]:
+        """Items of the chunk in hand that are in parts, one every `part_s`, and the seconds that went into them."""
+        assert worker.chunk is not None
+        at_work_s = self.now - worker.chunk_since - worker.chunk.extra_s
+        item_s = worker.chunk.item_s / worker.speed
+        items = max(0, min(worker.chunk.items - 1, int(at_work_s // part_s * part_s / item_s)))
+        return items, items * item_s
+
     def _preempt(self, worker: Worker) -> None:
         if worker.is_alive and worker.job.name in self.jobs:
             self._end_worker(worker, "preempted", is_forced=True)

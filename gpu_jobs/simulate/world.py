@@ -124,15 +124,25 @@ class _World:
             jobs=[self._job_view(job) for job in self._fleet.jobs.values()],
             ends=self._fleet.ends,
             leases=[self._lease_view(worker) for worker in self._fleet.busy] if is_tail else (),
-            evidence={
-                key: Evidence(items=items, working_s=working_s, starts=int(starts), start_s=start_s)
-                for key, (items, working_s, starts, start_s) in self._fleet.evidence.items()
-            },
+            evidence=self._evidence(),
             opened_for_s=self._fleet.now,
             reserved_usd=sum(job.reserved_usd for job in self._fleet.jobs.values()),
             spent_usd=self._fleet.spent_usd,
             hedged_usd=self._fleet.hedged_usd,
         )
+
+    def _evidence(self) -> dict[OfferKey, Evidence]:
+        """As heartbeats tell it: of a chunk in hand, the parts that are written."""
+        found = {key: list(known) for key, known in self._fleet.evidence.items()}
+        for worker in self._fleet.busy:
+            items, working_s = self._fleet.written(worker, self._policy.part_s)
+            known = found[worker.job.truth.offer.key]
+            known[0] += items
+            known[1] += working_s
+        return {
+            key: Evidence(items=items, working_s=working_s, starts=int(starts), start_s=start_s)
+            for key, (items, working_s, starts, start_s) in found.items()
+        }
 
     def _job_view(self, job: Job) -> JobView:
         has_lived = any(worker.ready_s <= self._fleet.now for worker in job.workers)

@@ -7,6 +7,8 @@ there; then the campaign happens. One who knows the world, but not its chance, g
 import random
 import sys
 from dataclasses import replace
+from functools import partial
+from multiprocessing import Pool
 from statistics import median
 
 from gpu_jobs.forecast import MIX, Range, chunk_weights, forecast, quantile_range
@@ -55,9 +57,10 @@ def _slowed(truth: Truth, scale: float) -> Truth:
 
 
 def main(num_campaigns: int) -> None:
+    count = -(-num_campaigns // len(FAMILIES))
     for family in FAMILIES:
-        count = num_campaigns // len(FAMILIES)
-        found = [one(family, SEED + number) for number in range(count)]
+        with Pool() as processes:
+            found = processes.map(partial(one, family), range(SEED, SEED + count), chunksize=4)
         for what, at in (("dollars", 0), ("time", 1)):
             rows = [each[at] for each in found]
             held = sum(told.holds(value) for told, value, _ in rows) / count

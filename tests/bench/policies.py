@@ -1,9 +1,10 @@
 """Simple ways to order GPU workers, to compare `decide` with. Each closes as `decide` does, and knows no speeds."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
-from gpu_jobs.dispatch import CampaignView, CloseCampaign, Decision, StartJob
+from gpu_jobs.dispatch import CampaignView, CloseCampaign, Decision, HedgeChunk, StartJob, decide
 from gpu_jobs.jobs import Policy
 from gpu_jobs.offers import Offer
 from gpu_jobs.simulate import Decide
@@ -36,6 +37,15 @@ def static(counts: dict[str, int]) -> Decide:
         return Decision(actions=actions, reason="as assigned")
 
     return decide
+
+
+def hedging_everything(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> Decision:
+    """As `decide` but for the last chunks: whoever is idle begins a second attempt at one, slow or not."""
+    decision = decide(view, offers, policy, now)
+    idle = sum(job.workers_idle for job in view.jobs)
+    once = [lease.chunk for lease in view.leases if not lease.is_hedged]
+    second = tuple(HedgeChunk(chunk=chunk, reason="everything is hedged") for chunk in once[:idle])
+    return replace(decision, actions=(*decision.actions, *second))
 
 
 def _order(view: CampaignView, offer: Offer, policy: Policy, now: datetime, most: int | None = None) -> Decision:

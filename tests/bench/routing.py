@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from itertools import product
 from statistics import mean, quantiles
 from typing import Any
 
@@ -17,13 +16,14 @@ from gpu_jobs.failures import Failure
 from gpu_jobs.jobs import Policy
 from gpu_jobs.offers import Offer, load_offers
 from gpu_jobs.simulate import START, Decide, Outcome, Truth, Work, as_offered, lognormal, simulate
-from tests.bench.policies import fixed_order, round_robin, static
+from tests.bench.policies import fixed_order, hedging_everything, round_robin
 from tests.bench.rows import report
 from tests.bench.scenarios import OUTAGES, RUNPOD_FLEX_USD_PER_HOUR, THREE_CLOUDS, Cloud, ThreeClouds
+from tests.bench.small_cases import Compared, SmallCase, compare, draw
 
-CHEAPER_TARGET, STATIC_TARGET = 0.8, 1.05
-_UNIT_ITEMS = 3600.0
-"""Items by which a scene's speeds are known beforehand, as from an earlier campaign."""
+CHEAPER_TARGET = 0.8
+SMALL_CASES = range(500, 524)
+"""Tuning used others, below 100."""
 
 
 def offer_of(cloud: Cloud, scenario: ThreeClouds, usd_per_hour: float | None = None) -> Offer:
@@ -117,26 +117,29 @@ def against_single_platforms(title: str, scene: Scene, target: float | None) -> 
 
 
 def against_brute_force(scene: Scene) -> None:
-    """Small: 60 chunks, up to eight GPU workers of each platform from the start, the best that is always in time."""
-    work = replace(scene.work, num_chunks=60)
-    policy = replace(scene.policy, max_workers=12, deadline=START + timedelta(seconds=1800))
-    truths = [replace(truth, stock=4 if truth.stock else None) for truth in scene.truths]
-    names = [truth.offer.platform for truth in truths]
-    seeds = scene.seeds[:6]
-
-    def cost(way: Decide) -> tuple[float, float]:
-        outcomes = [simulate(work, truths, policy, seed, decide=way, tick_s=5.0) for seed in seeds]
-        return done(outcomes), usd(outcomes)
-
-    choices = [dict(zip(names, each, strict=True)) for each in product(range(9), range(9), range(5))]
-    tried = {tuple(counts.items()): cost(static(counts)) for counts in choices if 0 < sum(counts.values()) <= 12}
-    least, best = min((dollars, counts) for counts, (in_time, dollars) in tried.items() if in_time == 1.0)
-    in_time, ours = cost(decide)
-    told = ", ".join(f"{count} {name}" for name, count in best if count)
-    report(
-        "routing", f"small case, in time {in_time:.0%}: dollars against the best static assignment", ours, "dollars",
-        anchor=f"brute force over {len(tried)} assignments: {told}", ratio=ours / least,
+    """The scenario made small, and cases drawn at random, against the best static assignment in hindsight."""
+    fixed = SmallCase(
+        work=replace(scene.work, num_chunks=60),
+        truths=tuple(replace(truth, stock=4 if truth.stock else None) for truth in scene.truths),
+        policy=replace(
+            scene.policy, max_workers=12, deadline=START + timedelta(seconds=1800), is_canary_first=False
+        ),
+        seeds=scene.seeds[:6],
     )  # fmt: skip
+    drawn = [draw(scene.truths, number) for number in SMALL_CASES]
+    found = [each for case in (fixed, *drawn) if (each := compare(case))]
+    _told("small case of the scenario", found[:1])
+    _told(f"{len(found) - 1} small cases at random", found[1:])
+
+
+def _told(title: str, cases: Sequence[Compared]) -> None:
+    anchor = "the best static assignment, by brute force in hindsight"
+    known = [each.known_usd / each.best_usd for each in cases], mean(each.known_in_time for each in cases)
+    unknown = [each.unknown_usd / each.best_usd for each in cases], mean(each.unknown_in_time for each in cases)
+    for name, (ratios, in_time) in (("speeds known", known), ("canaries", unknown)):
+        row = f"{title}, {name}, in time {in_time:.0%}: dollars"
+        report("routing", f"{row}, mean", mean(ratios), "ratio", anchor=anchor, ratio=mean(ratios))
+        report("routing", f"{row}, worst", max(ratios), "ratio", anchor=anchor, ratio=max(ratios))
 
 
 def outages(scene: Scene) -> None:
@@ -186,8 +189,13 @@ def tails(scene: Scene) -> None:
     )
     base = replace(scene.free, max_workers=40, objective="cheapest")
     seeds = range(9100, 9160)
-    for name, share in (("no action", 0.0), ("hedge budget 5 %", 0.05), ("hedging everything", 10.0)):
-        outcomes = [simulate(work, [truth], replace(base, hedge_share=share), seed) for seed in seeds]
+    ways: list[tuple[str, Decide, float]] = [
+        ("no action", decide, 0.0),
+        ("hedge budget 5 %", decide, 0.05),
+        ("hedging everything", hedging_everything, 0.0),
+    ]
+    for name, way, share in ways:
+        outcomes = [simulate(work, [truth], replace(base, hedge_share=share), seed, decide=way) for seed in seeds]
         report("routing", f"tail, {name}: p99 finish", quantiles([each.finish_s for each in outcomes], n=100)[98], "s")
         report("routing", f"tail, {name}: dollars", usd(outcomes), "dollars")
 

@@ -12,6 +12,7 @@ from gpu_jobs.dispatch import (
     HedgeChunk,
     JobView,
     LeaseView,
+    OrderEnd,
     Stall,
     StartJob,
     StopJob,
@@ -260,3 +261,41 @@ def test_a_second_attempt_is_made_where_it_pays(lease, hedge_share, idle, hedged
 
     assert [action.chunk for action in found] == (["chunk-1"] if hedged else [])
     assert all("a second attempt costs" in action.reason for action in found)
+
+
+def refused(num_workers, at=NOW, offer=CHEAP):
+    return OrderEnd(offer=offer, num_workers=num_workers, at=at, items_done=0, failure=Failure.NO_CAPACITY)
+
+
+def test_while_a_cheap_place_is_asked_for_less_no_dear_gpu_worker_takes_the_slots():
+    """First it is found out how much it has; with three refusals the others are asked."""
+    ends = [refused(40, NOW - timedelta(minutes=3)) for _ in range(3)]
+    late = {"deadline": NOW + timedelta(hours=1.2), "max_workers": 12}
+
+    searching = started(choose(a_view(ends=ends[:1]), [CHEAP, DEAR], **late))
+    given_up = started(choose(a_view(ends=[*ends, refused(4)]), [CHEAP, DEAR], **late))
+
+    assert set(searching) == {"cheap"}
+    assert "dear" in given_up
+
+
+def test_what_was_left_for_its_cost_is_taken_again_only_if_the_deadline_asks_it():
+    """Lest the plan swing to and fro, at the price of a cold start each time."""
+    stopped = OrderEnd(offer=CHEAP, num_workers=4, at=NOW, items_done=9, failure=None, is_stopped=True)
+    view = a_view(jobs=[a_job()], ends=[stopped])
+
+    assert choose(view, [CHEAP]).actions == ()
+    assert started(choose(replace(view, ends=()), [CHEAP]))
+    assert started(choose(view, [CHEAP], deadline=NOW + timedelta(hours=1)))
+
+
+def test_a_canary_on_a_dear_platform_is_let_go_once_measured():
+    """It has told what it was to tell, and the rest is cheaper elsewhere."""
+    canary = a_job(DEAR, order="canary", num_workers=1, workers_alive=1, items_done=60)
+    measured = {CHEAP.key: Evidence(items=60, working_s=60), DEAR.key: Evidence(items=90, working_s=90)}
+    view = a_view(evidence=measured, jobs=[a_job(), canary])
+
+    (stop,) = choose(view, [CHEAP, DEAR], max_workers=5, deadline=NOW + timedelta(hours=2.5)).actions
+
+    assert isinstance(stop, StopJob)
+    assert stop.order == "canary"

@@ -1,0 +1,128 @@
+"""`decide` against the best static assignment, found by brute force, on small cases drawn at random.
+
+The best is chosen in hindsight, on the same seeds as it is scored on: no way of deciding beforehand can always be as
+good. Each case is a draw of prices, cold starts, stock, work, limit of GPU workers and deadline.
+"""
+
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from itertools import product
+from statistics import mean
+
+from gpu_jobs.dispatch import Evidence, decide
+from gpu_jobs.jobs import Policy
+from gpu_jobs.offers import OfferKey
+from gpu_jobs.simulate import START, Decide, Outcome, Truth, Work, as_offered, lognormal, simulate
+from tests.bench.policies import static
+
+_SEEDS = range(4)
+_EARLIER_WORKERS, _EARLIER_S = 20, 1800.0
+_TICK_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallCase:
+    """A campaign of minutes on a handful of GPU workers."""
+
+    work: Work
+    truths: tuple[Truth, ...]
+    policy: Policy
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """What one case cost."""
+
+    best_usd: float
+    known_usd: float
+    """By `decide`, with what earlier campaigns measured."""
+    known_in_time: float
+    unknown_usd: float
+    """By `decide`, with canaries and nothing measured."""
+    unknown_in_time: float
+
+
+def draw(offers: Iterable[Truth], number: int) -> SmallCase:
+    """The case of this number: the offers with other prices, cold starts and stocks, and other work."""
+    rng = random.Random(number)
+    truths = tuple(_another(truth, rng) for truth in offers)
+    work = Work(
+        num_chunks=rng.randint(24, 80),
+        items_per_chunk=20,
+        item_s=rng.uniform(4.0, 12.0),
+        weight=lognormal(1.0, rng.uniform(1.1, 1.6)),
+    )
+    max_workers = rng.randint(4, 9)
+    shortest_s = work.num_items * work.item_s / max_workers + 200
+    deadline = None if rng.random() < 0.25 else START + timedelta(seconds=shortest_s * rng.uniform(1.15, 2.5))
+    policy = Policy(
+        platforms=(), max_workers=max_workers, objective="cheapest", deadline=deadline, job_hours=24.0,
+    )  # fmt: skip
+    return SmallCase(work=work, truths=truths, policy=policy, seeds=tuple(1000 * number + seed for seed in _SEEDS))
+
+
+def _another(truth: Truth, rng: random.Random) -> Truth:
+    offer = truth.offer
+    start_s = offer.cold_start_p50_s * rng.uniform(0.6, 1.6)
+    other = replace(
+        offer,
+        usd_per_hour=offer.usd_per_hour * rng.uniform(0.6, 1.6),
+        cold_start_p50_s=start_s,
+        cold_start_p90_s=start_s * rng.uniform(1.3, 3.0),
+    )
+    return replace(as_offered(other), stock=rng.choice((None, 2, 3, 4)))
+
+
+def compare(case: SmallCase) -> Compared | None:
+    """Brute force, and `decide`; None: no static assignment is always in time."""
+    platforms = [truth.offer.platform for truth in case.truths]
+    most = [min(case.policy.max_workers, truth.stock or case.policy.max_workers) for truth in case.truths]
+    found = []
+    for counts in product(*(range(each + 1) for each in most)):
+        if 0 < sum(counts) <= case.policy.max_workers:
+            outcomes = _run(case, static(dict(zip(platforms, counts, strict=True))))
+            if all(each.is_complete for each in outcomes):
+                found.append(_usd(outcomes))
+    if not found:
+        return None
+    known = _run(case, decide, earlier(case.truths, case.work))
+    unknown = _run(replace(case, policy=replace(case.policy, is_canary_first=True)), decide)
+    return Compared(
+        best_usd=min(found),
+        known_usd=_usd(known),
+        known_in_time=_in_time(known),
+        unknown_usd=_usd(unknown),
+        unknown_in_time=_in_time(unknown),
+    )
+
+
+def earlier(truths: Iterable[Truth], work: Work) -> dict[OfferKey, Evidence]:
+    """What a campaign before has measured: speeds and cold starts of twenty GPU workers, each for half an hour."""
+    rng, found = random.Random(5), {}
+    for truth in truths:
+        pace = sum(truth.speed(rng) for _ in range(_EARLIER_WORKERS)) / work.item_s
+        found[truth.offer.key] = Evidence(
+            items=pace * _EARLIER_S,
+            working_s=_EARLIER_WORKERS * _EARLIER_S,
+            starts=_EARLIER_WORKERS,
+            start_s=sum(truth.start_s(rng) for _ in range(_EARLIER_WORKERS)),
+        )
+    return found
+
+
+def _run(case: SmallCase, way: Decide, evidence: Mapping[OfferKey, Evidence] | None = None) -> list[Outcome]:
+    return [
+        simulate(case.work, case.truths, case.policy, seed, evidence=evidence, decide=way, tick_s=_TICK_S)
+        for seed in case.seeds
+    ]
+
+
+def _usd(outcomes: list[Outcome]) -> float:
+    return mean(each.usd for each in outcomes)
+
+
+def _in_time(outcomes: list[Outcome]) -> float:
+    return mean(each.is_complete for each in outcomes)
