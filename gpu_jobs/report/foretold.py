@@ -26,6 +26,6 @@ def foretold(facts: Facts) -> Html:
     if facts.outcome is not None:
         usd, took_s = facts.outcome
         lead = fill('<p class="note">{score}.</p>', score=score(facts.outlook.told, usd, took_s).capitalize())
-        happened = [("what happened", wording.usd(usd), "", wording.duration(took_s), "", "", "outcome")]
+        happened = [("what happened", wording.usd(usd), "", wording.duration(took_s), "", "", "")]
     note = f"{_NOTE} {wording.moment(facts.outlook.at)}."
     return section("Forecast and outcome", lead, html_table(columns, [*happened, *rows]), note=note)

@@ -1,11 +1,17 @@
 """The page: what it says of a real and of made-up campaigns, how big it gets, that it escapes what users wrote."""
 
+from datetime import UTC, datetime
+
 import polars as pl
 import pytest
+from pydantic import TypeAdapter
 
+from gpu_jobs import layout
 from gpu_jobs.campaign import CampaignSpec, Policy, open_campaign
 from gpu_jobs.chunks import Chunk
 from gpu_jobs.collect import collect
+from gpu_jobs.forecast import Forecast, Range, Way
+from gpu_jobs.outlook import Outlook
 from gpu_jobs.report import sample_text
 from gpu_jobs.report.facts import gather
 
@@ -125,6 +131,35 @@ def test_dollars_and_money_set_aside_are_told(made, video_rows):
     page = made.page(made.manifest(video_rows()))
     assert "spent $1.25 set aside $12.00" in page.words
     assert "up to $12.00" in page.words
+
+
+def test_the_forecast_is_told_with_what_came_of_it(tmp_path, read_page):
+    """Only after the end is there a score."""
+    (tmp_path / "prompts.csv").write_text("id\none\ntwo\n")
+    spec = CampaignSpec(store_root=str(tmp_path / "store"), dataset=str(tmp_path / "prompts.csv"), workload="noop")
+    policy = Policy(max_workers=1, heartbeat_s=0.5)
+    campaign = open_campaign(spec, policy)
+    free, soon = Range(low=0.0, half=0.0, most=0.0, high=0.0), Range(low=0.1, half=90.0, most=300.0, high=600.0)
+    dear = Range(low=1.0, half=1.5, most=2.5, high=3.0)
+    ways = (
+        Way(name="local", usd=free, finish_s=soon, complete_share=1.0),
+        Way(name="modal", usd=dear, finish_s=soon, complete_share=0.95),
+    )
+    told = Forecast(ways=ways, recommended="local", why="it is free", num_campaigns=60)
+    outlook = Outlook(told=told, at=datetime.now(UTC), spent_usd=0.0)
+    campaign.store.create(layout.FORECAST, TypeAdapter(Outlook).dump_json(outlook))
+    before = read_page(campaign, collect(campaign.store, campaign.plan))
+    for _ in campaign.run(policy, tick_s=0.1):
+        pass
+
+    after = read_page(campaign, collect(campaign.store, campaign.plan))
+
+    for page in (before, after):
+        assert "Forecast and outcome" in page.words
+        assert "modal $1.50 $2.50 1.5 min 5.0 min 95%" in page.words
+    assert "what happened" not in before.words
+    assert "what happened $0.00" in after.words
+    assert "within its range" in after.words
 
 
 def test_a_gpu_worker_that_fell_silent_is_told_from_one_at_work(made, video_rows):
