@@ -110,7 +110,10 @@ def big_enough(offers: Sequence[Offer], num_gpus: int, memory_gib: float) -> lis
     """
     found = [offer for offer in offers if num_gpus == 1 or offer.num_gpus >= num_gpus]
     if offers and not found:
-        raise RefusedError("platforms", f"none offers GPU workers with the {num_gpus} GPUs that one model spans")
+        raise RefusedError(
+            "platforms",
+            f"none offers GPU workers with the {num_gpus} GPUs that one model spans; settings decide what they offer",
+        )
     largest = max((offer.gpu_memory_gib * num_gpus for offer in found), default=0.0)
     found = [each for each in found if not each.gpu_memory_gib or each.gpu_memory_gib * num_gpus >= memory_gib]
     if offers and not found:

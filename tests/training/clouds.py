@@ -1,15 +1,18 @@
-"""Emulated clouds with four GPUs to a GPU worker, set up by settings, as their users do."""
+"""Emulated clouds, with four GPUs to a GPU worker where they have so many, set up by settings, as their users do."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from cloud_run_bench import cloud_run_settings, image
 from runpod_bench import fanfold_image, runpod_settings
 
+from gpu_jobs.emulators.cloud_run import CloudRunEmulator
 from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.emulators.modal import ModalEmulator
 from gpu_jobs.emulators.runpod import RunPodEmulator
+from gpu_jobs.platforms.cloud_run import CloudRunPlatform
 from gpu_jobs.platforms.modal import ModalPlatform
 from gpu_jobs.platforms.runpod import RunPodPlatform
 from gpu_jobs.settings import Settings
@@ -37,8 +40,8 @@ def upload(folder: Path, root: str) -> str:
 
 
 @contextmanager
-def modal_with(folder: Path, **environ: str) -> Iterator[tuple[ModalEmulator, ModalPlatform]]:
-    """`environ`: of the image."""
+def modal_with(folder: Path, _: GcsEmulator, **environ: str) -> Iterator[tuple[ModalEmulator, ModalPlatform]]:
+    """`environ`: of the image. Containers get the bucket's address from this process."""
     with ModalEmulator(folder / "modal") as emulator, pytest.MonkeyPatch.context() as patch:
         for name, value in emulator.environ.items():
             patch.setenv(name, value)
@@ -63,3 +66,12 @@ def runpod_with(folder: Path, bucket: GcsEmulator, **environ: str) -> Iterator[t
             emulator, runpod_gpu="NVIDIA A100 80GB PCIe", runpod_gpus_per_worker=GPUS, runpod_env=environ
         )
         yield emulator, RunPodPlatform(settings, deadline_s=10.0, poll_s=0.2)
+
+
+@contextmanager
+def cloud_run_with(
+    folder: Path, bucket: GcsEmulator, **environ: str
+) -> Iterator[tuple[CloudRunEmulator, CloudRunPlatform]]:
+    """One GPU to a task. `environ`: of the image."""
+    with CloudRunEmulator(image(STORAGE_EMULATOR_HOST=bucket.url, **environ), log_dir=folder) as emulator:
+        yield emulator, CloudRunPlatform(cloud_run_settings(emulator.grpc_address), deadline_s=30.0)

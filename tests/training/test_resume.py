@@ -11,12 +11,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from clouds import GPUS, ROOT, bucket, modal_with, runpod_with, upload
+from clouds import GPUS, ROOT, bucket, cloud_run_with, modal_with, runpod_with, upload
 from havoc import finish, gpu_workers, rows_of, wait_for
 from sweeps import open_sweep, steps_told, write_prepared
 
 from gpu_jobs.chunks import Chunk
 from gpu_jobs.collect import collect
+from gpu_jobs.emulators.cloud_run import TaskFault
 from gpu_jobs.jobs import Policy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -121,49 +122,55 @@ def test_a_training_goes_on_with_another_number_of_processes(begin, monkeypatch,
     assert row["eval_loss"] == pytest.approx(expected["eval_loss"], rel=0.05)
 
 
-def preempt(modal):
+def preempt(modal, _):
     """The platform takes the machine back; the GPU worker has 30 s."""
     (container,) = (each for each in modal.containers() if each.held)
     modal.preempt(container)
 
 
-def restart(runpod):
+def restart(runpod, _):
     """The pod's host dies and comes back."""
     (pod,) = runpod.world.pods.values()
     runpod.do(lambda _: pod.crash())
 
 
-def lose(runpod):
+def lose(runpod, _):
     """The pod dies by RunPod's fault."""
     (pod,) = runpod.world.pods.values()
     runpod.do(lambda _: pod.fail())
+
+
+def evict(cloud_run, order):
+    """The task is killed from outside."""
+    cloud_run.strike(order, 0, TaskFault(kind="killed"))
 
 
 @contextmanager
 def cloud(name, folder):
     """An emulated cloud and its platform; its containers have no GPU, so they are told the size of a gang."""
     environ = {"FANFOLD_GANG_SIZE": "2", "FANFOLD_MODEL_CACHE": str(folder / "cache-of-containers")}
-    with (
-        bucket() as gcs,
-        modal_with(folder, **environ) if name == "modal" else runpod_with(folder, gcs, **environ) as found,
-    ):
+    start = {"modal": modal_with, "runpod": runpod_with, "cloud_run": cloud_run_with}[name]
+    with bucket() as gcs, start(folder, gcs, **environ) as found:
         yield found
 
 
-@pytest.mark.parametrize(("name", "disturb"), [("modal", preempt), ("runpod", restart), ("runpod", lose)])
+@pytest.mark.parametrize(
+    ("name", "disturb"), [("modal", preempt), ("runpod", restart), ("runpod", lose), ("cloud_run", evict)]
+)
 def test_a_training_in_a_cloud_ends_with_the_same_weights_as_here(tmp_path, llama, undisturbed, name, disturb):
     """It goes on from its newest whole checkpoint, in another container; data and model are in the bucket."""
     expected, _ = undisturbed
+    gpus = 1 if name == "cloud_run" else GPUS
     policy = replace(a_policy(name), lease_timeout_s=6.0)
     with cloud(name, tmp_path) as (emulator, platform):
         model = upload(Path(llama), f"{ROOT}/llama")
-        campaign = open_sweep(ROOT, policy, RUNS, model=model, data=write_prepared(ROOT), **{**LONG, "gpus": GPUS})
+        campaign = open_sweep(ROOT, policy, RUNS, model=model, data=write_prepared(ROOT), **{**LONG, "gpus": gpus})
         starts = set()
         is_disturbed = False
         for progress in campaign.run(policy, [platform], tick_s=0.1):  # noqa: B007 - the last one is looked at
             starts |= {beat.doing for beat, _ in campaign.ledger.heartbeats() if beat.doing.startswith("starting")}
             if not is_disturbed and steps_told(campaign) >= 8:
-                disturb(emulator)
+                disturb(emulator, *campaign.journal.read().orders)
                 is_disturbed = True
         assert progress.is_complete, (progress.closed, progress.jobs)
         (row,) = rows_of(campaign, collect(campaign.store, campaign.plan)).to_dicts()
@@ -172,5 +179,5 @@ def test_a_training_in_a_cloud_ends_with_the_same_weights_as_here(tmp_path, llam
     first, again = sorted(starts, key=lambda words: int(words.split()[-1]))
     assert first == "starting 2 processes at step 0"
     assert int(again.split()[-1]) >= 3
-    assert offers == {GPUS}
+    assert offers == {gpus}
     assert_ended_alike(row, expected)

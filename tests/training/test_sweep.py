@@ -44,7 +44,7 @@ def test_a_sweep_on_two_clouds_at_once_is_that_of_one_place(tmp_path, llama):
     environ = {"FANFOLD_GANG_SIZE": str(GPUS), "FANFOLD_MODEL_CACHE": str(tmp_path / "cache-of-containers")}
     with (
         bucket() as gcs,
-        modal_with(tmp_path, **environ) as (_, modal),
+        modal_with(tmp_path, gcs, **environ) as (_, modal),
         runpod_with(tmp_path, gcs, **environ) as (runpod, on_runpod),
     ):
         model, data = upload(Path(llama), f"{ROOT}/llama"), write_prepared(ROOT)
