@@ -269,7 +269,7 @@ def refused(num_workers, at=NOW, offer=CHEAP):
 
 def test_while_a_cheap_place_is_asked_for_less_no_dear_gpu_worker_takes_the_slots():
     """First it is found out how much it has; with three refusals the others are asked."""
-    ends = [refused(40, NOW - timedelta(minutes=3)) for _ in range(3)]
+    ends = [refused(4, NOW - timedelta(minutes=3)) for _ in range(3)]
     late = {"deadline": NOW + timedelta(hours=1.2), "max_workers": 12}
 
     searching = started(choose(a_view(ends=ends[:1]), [CHEAP, DEAR], **late))
@@ -281,11 +281,13 @@ def test_while_a_cheap_place_is_asked_for_less_no_dear_gpu_worker_takes_the_slot
 
 def test_what_was_left_for_its_cost_is_taken_again_only_if_the_deadline_asks_it():
     """Lest the plan swing to and fro, at the price of a cold start each time."""
-    stopped = OrderEnd(offer=CHEAP, num_workers=4, at=NOW, items_done=9, failure=None, is_stopped=True)
+    at = NOW - timedelta(minutes=10)
+    stopped = OrderEnd(offer=CHEAP, num_workers=4, at=at, items_done=9, failure=None, is_stopped=True)
+    long_ago = replace(stopped, at=NOW - timedelta(minutes=20))
     view = a_view(jobs=[a_job()], ends=[stopped])
 
     assert choose(view, [CHEAP]).actions == ()
-    assert started(choose(replace(view, ends=()), [CHEAP]))
+    assert started(choose(replace(view, ends=[long_ago]), [CHEAP]))
     assert started(choose(view, [CHEAP], deadline=NOW + timedelta(hours=1)))
 
 
