@@ -224,7 +224,7 @@ def test_a_batch_that_expires_keeps_what_was_answered(opened):
 
 def test_a_cancelled_batch_keeps_what_was_answered(opened):
     """One chunk was settled when the flow run was stopped: its lines are answered, all others are in the error file."""
-    lines = [a_line(f"good-{n}", chat(f"hello {n}")) for n in range(40)]
+    lines = [a_line(f"good-{n}", chat(f"hello {n}")) for n in range(400)]
     policy = Policy(max_workers=1, heartbeat_s=0.3)
     campaign = opened(lines, policy, chunk_weight=1.0)
     turns = campaign.run(policy, tick_s=0.05)
@@ -240,4 +240,4 @@ def test_a_cancelled_batch_keeps_what_was_answered(opened):
     for line in output:
         ChatCompletion.model_validate(line["response"]["body"])
     assert {code_of(line) for line in errors} == {"batch_cancelled"}
-    assert sorted(line["custom_id"] for line in [*output, *errors]) == sorted(f"good-{n}" for n in range(40))
+    assert sorted(line["custom_id"] for line in [*output, *errors]) == sorted(f"good-{n}" for n in range(len(lines)))

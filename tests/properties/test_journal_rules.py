@@ -4,12 +4,13 @@ from datetime import UTC, datetime
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gpu_jobs.dispatch import CampaignView, JobView, StartJob, decide
 from gpu_jobs.errors import CampaignClosedError, CampaignError, StoreUnavailableError, SupersededError
 from gpu_jobs.journal import Closed, Ended, Journal, JournalState, Opened, Ordered
+from gpu_jobs.money import worst_case_usd
 from gpu_jobs.testing import MemoryStore, a_policy, an_offer, an_order
 
 AT = datetime(2026, 11, 24, tzinfo=UTC)
@@ -21,8 +22,9 @@ def opened(opener="one"):
     return Opened(opener=opener, policy=POLICY, at=AT)
 
 
-def ordered(opener="one", name="job-2", num_workers=1):
-    order = an_order(name=name, offer=OFFER, num_workers=num_workers, reserved_usd=float(num_workers))
+def ordered(opener="one", name="job-2", num_workers=1, hours=1.0):
+    reserved_usd = worst_case_usd(OFFER, num_workers, hours)
+    order = an_order(name=name, offer=OFFER, num_workers=num_workers, reserved_usd=reserved_usd)
     return Ordered(order=order, opener=opener, reason="work", at=AT)
 
 
@@ -50,7 +52,7 @@ def flow_run(store, opener):
         for action in decide(view(state), [OFFER], POLICY, AT).actions:
             if isinstance(action, StartJob):
                 yield
-                entry = ordered(opener, f"job-{state.next_seq}", action.num_workers)
+                entry = ordered(opener, f"job-{state.next_seq}", action.num_workers, action.hours)
                 journal.append(entry, upon=state)
 
 
@@ -94,6 +96,7 @@ def check_every_prefix(entries):
 
 
 @settings(max_examples=300, deadline=None)
+@example(schedule=[*[("a", 0.0)] * 5, ("end", 1.625), *[("a", 0.0)] * 2, ("end", 1.5), *[("a", 0.0)] * 2])
 @given(schedule=st.lists(st.tuples(st.sampled_from(["a", "b", "c", "end"]), st.floats(0, 2)), max_size=70))
 def test_flow_runs_in_any_interleaving_keep_to_the_workers_and_the_budget(schedule):
     """Three flow runs on one campaign never order a GPU worker or spend a dollar twice."""
