@@ -136,7 +136,7 @@ class Loop:
             except PlatformError as error:
                 self._tell(name, error)
                 found = {
-                    handle: self._given_up_for(state, handle.order, error) or self._seen.get(handle.order, _STARTING)
+                    handle: self._presumed_gone(state, handle.order, error) or self._seen.get(handle.order, _STARTING)
                     for handle in handles
                 }
             seen.update({handle.order: observation for handle, observation in found.items()})
@@ -149,7 +149,7 @@ class Loop:
             handle = self._background.run(platform.find(order.name))
         except PlatformError as error:  # no news: asked again at the next turn
             self._tell(platform.name, error)
-            if gone := self._given_up_for(state, order.name, error):
+            if gone := self._presumed_gone(state, order.name, error):
                 seen[order.name] = gone
             return
         age_s = (datetime.now(UTC) - state.orders[order.name].at).total_seconds()
@@ -164,7 +164,7 @@ class Loop:
             self._told.add(str(error))
             _LOGGER.warning("%s refuses to say how its GPU jobs fare: %s", platform, error)
 
-    def _given_up_for(self, state: JournalState, name: str, error: PlatformError) -> Observation | None:
+    def _presumed_gone(self, state: JournalState, name: str, error: PlatformError) -> Observation | None:
         """No news is no end, until GPU workers and reaper must long have ended it."""
         if datetime.now(UTC) < state.orders[name].order.expires_at + timedelta(seconds=REAPER_S):
             return None

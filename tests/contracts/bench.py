@@ -1,4 +1,4 @@
-"""What the benches of emulated clouds share: a campaign in a folder of this machine, where all GPU workers run."""
+"""What the benches of real GPU workers share: a campaign in a folder of this machine, where all GPU workers run."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ def image_environ(**env):
     return {"PATH": path, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **env}
 
 
-class EmulatedBench:
+class CampaignBench:
     """A subclass makes `platform`, kills GPU workers, and closes."""
 
     def __init__(self, folder):

@@ -1,6 +1,6 @@
 """Cloud Run as the emulator plays it, for the platform contract: real GPU worker processes behind Google's clients."""
 
-from bench import EmulatedBench, image_environ
+from bench import CampaignBench, image_environ
 
 from gpu_jobs.emulators.cloud_run import CloudRunEmulator, Image, TaskFault
 from gpu_jobs.platforms.cloud_run import CloudRunPlatform
@@ -22,7 +22,7 @@ def image(**env):
     return {"fanfold": Image(env=image_environ(**env))}
 
 
-class CloudRunBench(EmulatedBench):
+class CloudRunBench(CampaignBench):
     unknown_id = "projects/emulated/locations/europe-west4/jobs/never"
 
     def __init__(self, ask):

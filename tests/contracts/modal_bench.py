@@ -3,7 +3,7 @@
 import asyncio
 
 import psutil
-from bench import EmulatedBench
+from bench import CampaignBench
 from havoc import wait_for
 
 from gpu_jobs.jobs import Phase
@@ -11,7 +11,7 @@ from gpu_jobs.platforms.modal import ModalPlatform
 from gpu_jobs.settings import Settings
 
 
-class ModalBench(EmulatedBench):
+class ModalBench(CampaignBench):
     """All benches share one emulator, and so its warm containers."""
 
     unknown_id = "never"

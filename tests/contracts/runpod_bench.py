@@ -4,7 +4,7 @@ import asyncio
 import time
 from typing import ClassVar
 
-from bench import EmulatedBench, image_environ
+from bench import CampaignBench, image_environ
 from havoc import wait_for
 
 from gpu_jobs.emulators.runpod import Image, RunPodEmulator
@@ -26,7 +26,7 @@ def fanfold_image(**env):
     return {"fanfold": Image(env=image_environ(**env))}
 
 
-class RunPodBench(EmulatedBench):
+class RunPodBench(CampaignBench):
     """One GPU worker to a pod, so that one can be killed alone."""
 
     unknown_id = "pods/never-seen"

@@ -8,21 +8,16 @@ import time
 
 import psutil
 import pytest
+from bench import CampaignBench
 from cloud_run_bench import CloudRunBench
 from modal_bench import ModalBench
 from runpod_bench import RunPodBench, RunPodServerlessBench
 
-from gpu_jobs.campaign import open_campaign
 from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError
 from gpu_jobs.jobs import Handle, Phase
-from gpu_jobs.journal import Journal, Opened, Ordered
-from gpu_jobs.ledger import Ledger
-from gpu_jobs.loop import order_prefix
-from gpu_jobs.offers import LOCAL
 from gpu_jobs.platforms import local
 from gpu_jobs.platforms.base import start_once
-from gpu_jobs.split import CampaignSpec
-from gpu_jobs.testing import FakePlatform, a_policy, an_order
+from gpu_jobs.testing import FakePlatform, an_order
 
 _PATIENCE_S = 60.0
 
@@ -55,7 +50,7 @@ class FakeBench:
         pass
 
 
-class LocalBench:
+class LocalBench(CampaignBench):
     """Real processes on a campaign that keeps them busy for longer than any test."""
 
     unknown_id = "999999@0.00"
@@ -63,38 +58,12 @@ class LocalBench:
     def __init__(self, ask):
         self.before = set(local._children)
         folder = ask("tmp_path")
-        (folder / "data.csv").write_text("id\n" + "".join(f"{number}\n" for number in range(500)))
-        spec = CampaignSpec(
-            store_root=str(folder / "store"),
-            dataset=str(folder / "data.csv"),
-            workload="noop",
-            params={"sleep_s": 1.0},
-            chunk_weight=1.0,
-        )
-        policy = a_policy(platforms=("local",), heartbeat_s=0.2)
-        self.store = open_campaign(spec, policy).store
-        self.journal = Journal(self.store)
-        self.at = an_order().expires_at
-        self.journal.append(Opened(opener="test", policy=policy, at=self.at), upon=self.journal.read())
+        super().__init__(folder)
         self.platform = local.LocalPlatform(folder / "logs")
-
-    def order(self, num_workers=1, name=None):
-        state = self.journal.read()
-        name = name or f"{order_prefix(self.store.uri)}-{state.next_seq:04d}"
-        order = an_order(name=name, campaign_uri=self.store.uri, offer=LOCAL, num_workers=num_workers)
-        assert self.journal.append(Ordered(order=order, opener="test", reason="test", at=self.at), upon=state)
-        return order
 
     def kill_worker(self, handle):
         """The first that is alive."""
         next(filter(None, map(local._alive, handle.id.split(",")))).kill()
-
-    def tick(self):
-        pass
-
-    def is_working(self, handle):
-        """Some item is in the works, so that a stop has something to settle or give back."""
-        return any(beat.order == handle.order and beat.leases for beat, _ in Ledger(self.store).heartbeats())
 
     def close(self):
         """End, by their ids, the processes that this test has started, and theirs."""
