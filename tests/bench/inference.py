@@ -28,8 +28,8 @@ from tests.bench.rows import report
 
 THREADS = 2
 TARGET_OF_BEST, TARGET_OF_NAIVE = 0.95, 1.5
-NUM_PROMPTS, NEW_TOKENS = 48, 48
-EMBED_BATCHES, GENERATE_BATCHES = (16, 32, 64), (8, 16, 32)
+NUM_PROMPTS, NEW_TOKENS = 64, 128
+EMBED_BATCHES, GENERATE_BATCHES = (16, 32, 64), (16, 32, 64)
 PROMPT = "{text}\n\nIn a few words: what is this for?"
 ONE_CHUNK = 1e12
 Texts = Sequence[str]
@@ -117,7 +117,7 @@ def main(rounds: int) -> None:
         asked = rows[:: len(rows) // NUM_PROMPTS][:NUM_PROMPTS]
         prompts = [PROMPT.replace("{text}", row["text"]) for row in asked]
         embed = max(EMBED_BATCHES, key=lambda batch: embed_loop(texts[:400], batch=batch, is_sorted=True))
-        generate = max(GENERATE_BATCHES, key=lambda batch: generate_loop(prompts[:16], batch=batch, is_sorted=True))
+        generate = max(GENERATE_BATCHES, key=lambda batch: generate_loop(prompts, batch=batch, is_sorted=True))
         found: dict[str, list[tuple[float, float, float]]] = {"embeddings": [], "tokens": []}
         for number in range(rounds):
             worker, _ = gpu_worker("embed", {}, rows, folder / f"embed-{number}")

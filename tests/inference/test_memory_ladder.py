@@ -46,7 +46,7 @@ def ready(llama, **params):
 
 
 @pytest.mark.parametrize(
-    ("is_continuous", "at_once", "counts"), [(False, 2, [4, 2, 2, 2, 2]), (True, 4, [16, 8, 4, 4])]
+    ("is_continuous", "at_once", "counts"), [(False, 2, [4, 2, 2, 2, 2]), (True, 4, [64, 32, 16, 8, 4, 4])]
 )
 def test_first_fewer_at_a_time(llama, small_memory, is_continuous, at_once, counts):
     """Halved until it fits, for good: the next window begins there."""

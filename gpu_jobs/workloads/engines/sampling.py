@@ -13,14 +13,28 @@ class SeededSampling(LogitsProcessor):
     """Makes the most likely token a draw: scores get Gumbel noise from a generator per row (the Gumbel-max trick)."""
 
     def __init__(self, requests: Sequence[Request]) -> None:
-        self._requests = requests
-        self._dice = [torch.Generator().manual_seed(request.seed) for request in requests]
+        self.requests = list(requests)
+        self.dice = [torch.Generator().manual_seed(request.seed) for request in requests]
+
+    @property
+    def is_needed(self) -> bool:
+        return any(request.temperature for request in self.requests)
+
+    def join(self, other: "SeededSampling") -> None:
+        """The rows of another batch follow."""
+        self.requests += other.requests
+        self.dice += other.dice
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Only these rows of the batch go on."""
+        self.requests = [self.requests[row] for row in rows]
+        self.dice = [self.dice[row] for row in rows]
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """`scores` [rows, vocabulary] of the next token, of each row."""
         del input_ids
         rows = []
-        for row, request, dice in zip(scores.float().cpu(), self._requests, self._dice, strict=True):
+        for row, request, dice in zip(scores.float().cpu(), self.requests, self.dice, strict=True):
             if not request.temperature:
                 rows.append(row)
                 continue

@@ -1,21 +1,23 @@
-"""Text generation by the transformers library, in static batches of similar lengths.
+"""Text generation by the transformers library, in static batches of similar lengths that shrink as rows end.
 
 On a GPU greedy decoding has continuous batching. On a CPU that took as many CPU seconds as static batches, and its
 session costs seconds to open, so they are all there is.
 """
 
 import gc
+import math
 from collections.abc import Mapping, Sequence
 from time import perf_counter
-from typing import Any
 
 from gpu_jobs.workloads.batches import Batches, BatchSize, free_memory, is_out_of_memory
 from gpu_jobs.workloads.engines.base import ModelSpec, Request, Result
 from gpu_jobs.workloads.engines.continuous import ContinuousBatching
 from gpu_jobs.workloads.engines.loading import load_model
 
-_AT_ONCE = {"cpu": (16, 32), "cuda": (64, 512)}
-"""Requests at once: to begin with, and at most."""
+_AT_ONCE = {"cpu": (64, 64), "cuda": (64, 512)}
+"""Requests at once: to begin with, and at most. A CPU reads all weights for each token, however many want one."""
+_REQUEST_TOKENS = 512
+"""A request with more, prompt and answer together, counts as several."""
 
 
 class TransformersEngine:
@@ -49,7 +51,7 @@ class TransformersEngine:
         if static:
             self._continuous.close()  # it changes the model's attention
             static.sort(key=lambda place: (-requests[place].max_new_tokens, -len(requests[place].tokens), place))
-            answers = Batches(self.batch_size).run(self._static, [requests[place] for place in static])
+            answers = Batches(self.batch_size, cost=_cost).run(self._static, [requests[place] for place in static])
             results.update(zip(static, answers, strict=True))
         return [results[place] for place in range(len(requests))]
 
@@ -75,32 +77,9 @@ class TransformersEngine:
             free_memory()
 
     def _static(self, requests: Sequence[Request]) -> Sequence[Result]:
-        """One batch, as long as its longest answer; each row that is sampled draws from its own seed."""
-        import torch
-        from transformers import GenerationConfig, LogitsProcessorList
+        from gpu_jobs.workloads.engines.static import generate
 
-        from gpu_jobs.workloads.engines.sampling import SeededSampling
-
-        width = max(len(request.tokens) for request in requests)
-        rows = [[self._pad] * (width - len(request.tokens)) + list(request.tokens) for request in requests]
-        mask = [[0] * (width - len(request.tokens)) + [1] * len(request.tokens) for request in requests]
-        config: Any = GenerationConfig
-        config = config(
-            do_sample=False,  # the processor's noise decides, where a request is sampled
-            max_new_tokens=max(request.max_new_tokens for request in requests),
-            eos_token_id=self._eos or None,
-            pad_token_id=self._pad,
-        )
-        is_sampled = any(request.temperature for request in requests)
-        device = self._model.device
-        with torch.inference_mode():
-            output = self._model.generate(
-                input_ids=torch.tensor(rows, device=device),
-                attention_mask=torch.tensor(mask, device=device),
-                generation_config=config,
-                logits_processor=LogitsProcessorList([SeededSampling(requests)] if is_sampled else []),
-            )
-        answers = output[:, width:].tolist()
+        answers = generate(self._model, requests, self._eos, self._pad)
         return list(map(self._result, answers, requests))
 
     def _result(self, tokens: Sequence[int], request: Request) -> Result:
@@ -110,6 +89,10 @@ class TransformersEngine:
         if end is None:
             return Result(tokens=kept, finish_reason="length")
         return Result(tokens=kept[:end], finish_reason="stop")
+
+
+def _cost(request: Request) -> int:
+    return math.ceil((len(request.tokens) + request.max_new_tokens) / _REQUEST_TOKENS)
 
 
 def _start_size(device: str) -> BatchSize:
