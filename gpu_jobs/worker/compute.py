@@ -146,7 +146,7 @@ class _Pipeline:
                 self._pending.append(pending)
 
     def _infer_next(self) -> None:
-        batch = [self._pending.popleft() for _ in range(min(self._micro_batch, len(self._pending)))]
+        batch = self._next_window()
         began = time.monotonic()
         outcomes = self._outcomes(batch)
         busy_s = time.monotonic() - began
@@ -158,6 +158,16 @@ class _Pipeline:
             num_failed = sum(failed for _, (_, failed) in found)
             share = busy_s * len(found) / len(batch)
             self._pipe.send(Done(token, Chunk(first, last + 1), rows.encode(frame), num_failed, share))
+
+    def _next_window(self) -> list[_Pending]:
+        window: list[_Pending] = []
+        weight = 0.0
+        while self._pending and len(window) < self._micro_batch:
+            weight += self._pending[0].item["weight"]
+            if window and weight > self._workload.window_weight:
+                break
+            window.append(self._pending.popleft())
+        return window
 
     def _outcomes(self, batch: Sequence[_Pending]) -> list[tuple[pl.DataFrame, bool]]:
         """Each item's rows, and whether it failed."""

@@ -1,5 +1,6 @@
 """The seam between Fanfold and what is done to the items."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -112,6 +113,8 @@ class Workload(BaseWorkload):
 
     micro_batch: int = 1
     """How many loaded items one `infer` takes at most; `setup` may set it. They finish together."""
+    window_weight: float = math.inf
+    """What these items may weigh together, unless it is one; `setup` may set it. Much less than `stall_s` of work."""
     load_threads: int = 2
 
     @abstractmethod

@@ -16,11 +16,11 @@ from gpu_jobs.workloads.base import Item, Params, Results, Row
 from gpu_jobs.workloads.engines import open_engine
 from gpu_jobs.workloads.engines.base import Engine, ModelSpec, Request
 from gpu_jobs.workloads.engines.encoder import Tokens, VectorEncoder
+from gpu_jobs.workloads.generate import window
 from gpu_jobs.workloads.openai_lines import Problem
 from gpu_jobs.workloads.texts import MODEL, ModelParams, ModelWorkload, digest
 
 OUTPUT, ERRORS, BATCH = "output.jsonl", "error.jsonl", "batch.json"
-_WINDOW = {"cpu": 64, "cuda": 2048}
 _EXPIRED = Problem(
     is_refused=False,
     code="batch_expired",
@@ -79,7 +79,7 @@ class OpenAIBatch(ModelWorkload):
                 for line in openai_lines.read_lines(file, self.params.endpoint, seen):
                     yield {
                         "item": f"{source.id}#{line.number}",
-                        "weight": 1 + len(line.body) / 4,
+                        "weight": openai_requests.weigh(line.body, self.params.endpoint),
                         "fingerprint": digest(f"{line.custom_id}\0{line.body}\0{line.problem}"),
                         "custom_id": line.custom_id,
                         "body": line.body,
@@ -87,7 +87,7 @@ class OpenAIBatch(ModelWorkload):
                     }
 
     def open_model(self, spec: ModelSpec) -> None:
-        self.micro_batch = _WINDOW[spec.device.partition(":")[0]]
+        self.micro_batch, self.window_weight = window(spec.device)
         self._engine: Engine | None = None
         self._encoder: VectorEncoder | None = None
         if self.params.endpoint == "/v1/embeddings":

@@ -1,14 +1,17 @@
 """The bodies of OpenAI's endpoints: what is asked for, and the answer in the same form."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpu_jobs.errors import ItemError
 from gpu_jobs.workloads.engines.base import Request, Result
-from gpu_jobs.workloads.generate import chat_tokens, item_seed
+from gpu_jobs.workloads.generate import chat_tokens, decode_weight, item_seed
 from gpu_jobs.workloads.openai_lines import refused, short_id
+from gpu_jobs.workloads.texts import BYTES_PER_TOKEN
 
 _DEFAULT_NEW_TOKENS = {"/v1/chat/completions": 512, "/v1/completions": 16}
+_LARGEST = 2**53
 _UNSUPPORTED: dict[str, Sequence[Any]] = {
     "stream": (None, False), "n": (None, 1), "best_of": (None, 1), "tools": (None, []), "functions": (None, []),
     "logprobs": (None, False), "top_logprobs": (None, 0), "echo": (None, False), "suffix": (None, ""),
@@ -19,6 +22,18 @@ _UNSUPPORTED: dict[str, Sequence[Any]] = {
 """What would change an answer and cannot be done here, with the values that ask for nothing."""
 
 
+def weigh(body: str, endpoint: str) -> float:
+    """Estimated tokens that a request costs, made without a tokenizer. `body`: JSON, or "" if there is none."""
+    weight = 1 + len(body) / BYTES_PER_TOKEN
+    if not body or endpoint == "/v1/embeddings":
+        return weight
+    try:
+        asked = _asked(json.loads(body))
+    except ItemError:
+        return weight
+    return weight + decode_weight(_DEFAULT_NEW_TOKENS[endpoint] if asked is None else asked)
+
+
 def read_generation(
     item: str, body: Mapping[str, Any], endpoint: str, tokenizer: Any, *, context_tokens: int, seed: int
 ) -> tuple[Request, tuple[str, ...]]:
@@ -26,8 +41,8 @@ def read_generation(
     check_supported(body)
     tokens = _chat(body, tokenizer) if endpoint == "/v1/chat/completions" else _prompt(body, tokenizer)
     room = context_tokens - len(tokens)
-    asked = _number(body, ("max_completion_tokens", "max_tokens"), least=1, most=None)
-    wanted = _DEFAULT_NEW_TOKENS[endpoint] if asked is None else int(asked)
+    asked = _asked(body)
+    wanted = _DEFAULT_NEW_TOKENS[endpoint] if asked is None else asked
     if room < 1 or (asked is not None and wanted > room):
         what = f"{len(tokens)} in the prompt" + (f", {wanted} in the completion" if asked is not None else "")
         raise ItemError(
@@ -110,6 +125,11 @@ def _embedding_usage(num_tokens: int) -> dict[str, int]:
     return {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
 
 
+def _asked(body: Mapping[str, Any]) -> int | None:
+    asked = _number(body, ("max_completion_tokens", "max_tokens"), least=1, most=None)
+    return None if asked is None else int(asked)
+
+
 def _chat(body: Mapping[str, Any], tokenizer: Any) -> list[int]:
     messages = body.get("messages")
     if messages is None:
@@ -167,6 +187,8 @@ def _number(body: Mapping[str, Any], names: Sequence[str], *, least: float, most
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ItemError(refused("invalid_type", f"Invalid type for '{name}': expected a number."))
+        if not abs(value) <= _LARGEST:  # nor is it NaN
+            raise ItemError(refused("invalid_value", f"Invalid '{name}': expected a smaller number, got {value}."))
         if value < least or (most is not None and value > most):
             limit = f"at least {least:g}" if value < least else f"at most {most:g}"
             raise ItemError(refused("invalid_value", f"Invalid '{name}': expected {limit}, got {value!r}."))

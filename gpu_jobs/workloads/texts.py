@@ -18,7 +18,7 @@ from gpu_jobs.workloads.engines.base import ModelSpec
 from gpu_jobs.workloads.precision import Precision, look_at, memory_gib, next_lower
 
 _COLUMN = re.compile(r"\{(\w+)\}")
-_BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN = 4
 _TOO_BIG = 6
 """Times that a single text does not fit; each is tried twice."""
 
@@ -167,7 +167,7 @@ class TextWorkload(ModelWorkload):
 
     def weight(self, text: str) -> float:
         """Estimated tokens that one text costs."""
-        return 1 + len(text.encode()) / _BYTES_PER_TOKEN
+        return 1 + len(text.encode()) / BYTES_PER_TOKEN
 
 
 def load_tokenizer(spec: ModelSpec) -> Any:

@@ -52,6 +52,8 @@ REFUSED = {
     "no prompt at all": (a_line("k", {}), "missing_required_parameter"),
     "odd number": (a_line("l", chat("x", temperature="hot")), "invalid_type"),
     "too hot": (a_line("m", chat("x", temperature=3)), "invalid_value"),
+    "a huge number": (a_line("p", chat("x", max_tokens=float("inf"))), "invalid_value"),
+    "no number": (a_line("q", chat("x", temperature=float("nan"))), "invalid_value"),
     "tools": (a_line("n", chat("x", tools=[{"type": "function"}])), "unsupported_parameter"),
     "a picture": (
         a_line("o", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}),
@@ -108,6 +110,17 @@ def test_chat_is_answered_as_openais_types_read(ask, llama):
     (stopped,) = ask([a_line("c", chat("hello", max_tokens=8, stop=[text[2]]))], llama)
     assert stopped["choices"][0]["message"]["content"] == text[: text.index(text[2])]
     assert stopped["choices"][0]["finish_reason"] == "stop"
+
+
+def test_a_line_weighs_what_it_may_generate(ask, llama, tmp_path):
+    """A generated token counts ten; without a limit the endpoint's own; what is no request counts as text."""
+    lines = [chat("x"), chat("x", max_tokens=100), chat("x", max_tokens=None), chat("x", max_tokens="many")]
+    ask([a_line(f"line-{number}", body) for number, body in enumerate(lines)], llama)
+
+    workload = load_workload("openai-batch", {"model": llama, "endpoint": CHAT})
+    items = workload.items(read_sources(str(tmp_path / "requests.jsonl"), suffixes=workload.suffixes))
+
+    assert [round(item["weight"], -2) for item in items] == [100, 1000, 5100, 0]
 
 
 def test_completions_and_embeddings_are_answered_as_openais_types_read(ask, llama, bert):

@@ -1,0 +1,67 @@
+"""The compute process's windows: which items it infers together."""
+
+import threading
+from contextlib import suppress
+from multiprocessing import Pipe
+from typing import ClassVar
+
+import polars as pl
+import pytest
+
+from gpu_jobs.chunks import Chunk
+from gpu_jobs.worker.compute import _Pipeline
+from gpu_jobs.worker.messages import Assign, Done
+from gpu_jobs.workloads.base import Params, Workload
+
+
+class Noted(Workload):
+    columns: ClassVar = {"text": pl.String}
+    micro_batch = 3
+    window_weight = 10
+
+    def __init__(self):
+        super().__init__(Params())
+        self.windows = []
+
+    def infer(self, inputs):
+        self.windows.append([item["weight"] for item in inputs])
+        return [[{"text": item["item"]}] for item in inputs]
+
+
+class Items:
+    def __init__(self, weights):
+        self._weights = weights
+
+    def read(self, wanted):
+        for index in range(wanted.start, wanted.stop):
+            yield {"item": f"item-{index}", "weight": self._weights[index]}
+
+
+@pytest.mark.parametrize(
+    ("weights", "windows"),
+    [
+        ([1, 1, 1, 1], [[1, 1, 1], [1]]),
+        ([6, 4, 5, 6], [[6, 4], [5], [6]]),
+        ([50, 60, 1], [[50], [60], [1]]),
+    ],
+)
+def test_a_window_ends_at_its_count_or_its_weight(weights, windows):
+    """One that is too heavy by itself is a window of its own."""
+    ours, theirs = Pipe()
+    workload = Noted()
+    ours.send(Assign(0, Chunk(0, len(weights))))
+    thread = threading.Thread(target=run, args=(_Pipeline(theirs, workload, Items(weights)),))
+    thread.start()
+    num_done = 0
+    while num_done < len(weights):
+        message = ours.recv()
+        num_done += message.range.num_items if isinstance(message, Done) else 0
+    ours.close()
+    thread.join()
+
+    assert workload.windows == windows
+
+
+def run(pipeline):
+    with suppress(EOFError, ConnectionResetError):
+        pipeline.run()
