@@ -237,7 +237,7 @@ def test_a_batch_that_expires_keeps_what_was_answered(opened):
 
 def test_a_cancelled_batch_keeps_what_was_answered(opened):
     """One chunk was settled when the flow run was stopped: its lines are answered, all others are in the error file."""
-    lines = [a_line(f"good-{n}", chat(f"hello {n}")) for n in range(400)]
+    lines = [a_line(f"good-{n}", chat(f"hello {n}", max_tokens=90)) for n in range(600)]
     policy = Policy(max_workers=1, heartbeat_s=0.3)
     campaign = opened(lines, policy, chunk_weight=1.0)
     turns = campaign.run(policy, tick_s=0.05)
