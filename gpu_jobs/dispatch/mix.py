@@ -18,6 +18,7 @@ _TOLERANCE = 0.02
 _PAY_BACK = 1.0
 """A new GPU worker must have so many times its cold start's seconds to work."""
 _MAX_CHARGES = 12
+_ROUNDING = 1e-9
 _FOREVER_S = 1e9
 _ENDLESS = 1e15
 
@@ -84,7 +85,7 @@ class Task:
     latest_s: float | None
     """Until the deadline, less a margin; None: there is none."""
     keeps_alive: bool = False
-    """GPU workers that live are taken first, whatever they cost."""
+    """GPU workers that live are all taken, whatever they cost: they work until they are stopped."""
 
 
 def best_mix(sources: Sequence[Source], task: Task, objective: Objective) -> Mix | None:
@@ -142,7 +143,7 @@ def _take(order: Iterable[Source], task: Task, finish_s: float) -> Mix:
         sooner_s = finish_s + items_left / sum(count * source.items_per_s for source, count in counts)
         finish_s = max(sooner_s, *(source.pays_back_s for source, _ in counts))
     usd = sum(count * source.usd_by(finish_s) for source, count in counts)
-    return Mix(counts=tuple(counts), finish_s=finish_s, usd=usd, covers=items_left <= 0)
+    return Mix(counts=tuple(counts), finish_s=finish_s, usd=usd, covers=items_left <= _ROUNDING * task.items)
 
 
 def _counts(order: Iterable[Source], task: Task, finish_s: float) -> tuple[list[tuple[Source, int]], float]:
@@ -151,13 +152,14 @@ def _counts(order: Iterable[Source], task: Task, finish_s: float) -> tuple[list[
     items, free, left = task.items, task.max_workers, dict(task.platform_most)
     for source in order:
         each = source.items_by(finish_s)
-        count = min(source.most, free, left.get(source.platform, free), math.ceil(items / each))
+        useful = source.most if task.keeps_alive and not source.is_new else math.ceil(max(0.0, items) / each)
+        count = min(source.most, free, left.get(source.platform, free), useful)
         if count > 0:
             counts.append((source, count))
             items -= count * each
             free -= count
             left[source.platform] = left.get(source.platform, task.max_workers) - count
-        if items <= 0 or free <= 0:
+        if free <= 0 or (items <= 0 and not task.keeps_alive):
             break
     return counts, items
 

@@ -208,9 +208,10 @@ def _moves(scene: Scene, mix: Mix, alive: Sequence[Source], task: Task) -> list[
     if task.latest_s is not None:
         task = replace(task, latest_s=_MOVED_BY * task.latest_s)
     ideal = best_mix([*alive, *elsewhere], task, scene.objective)
-    if ideal is None or not ideal.covers or ideal.usd >= _WORTH_MOVING * mix.usd:
+    if ideal is None or not ideal.covers or ideal.usd >= mix.usd:
         return []
-    unused = {source.name for source in alive if not ideal.of(source)}
+    dear_usd = ideal.usd / task.items / _WORTH_MOVING
+    unused = {each.name for each in alive if not ideal.of(each) and each.usd_per_s / each.items_per_s > dear_usd}
     return [
         StopJob(
             order=job.order,

@@ -213,7 +213,8 @@ class Fleet:
 
     def written(self, worker: Worker, part_s: float) -> tuple[int, float]:
         """Items of the chunk in hand that are in parts, one every `part_s`, and the seconds that went into them."""
-        assert worker.chunk is not None
+        if worker.chunk is None:
+            return 0, 0.0
         at_work_s = self.now - worker.chunk_since - worker.chunk.extra_s
         item_s = worker.chunk.item_s / worker.speed
         items = max(0, min(worker.chunk.items - 1, int(at_work_s // part_s * part_s / item_s)))

@@ -153,7 +153,7 @@ class _World:
             workers_alive=job.alive,
             is_starting=not has_lived,
             age_s=self._fleet.now - job.at,
-            items_done=job.items,
+            items_done=job.items + sum(self._fleet.written(worker, self._policy.part_s)[0] for worker in job.workers),
             has_lived=has_lived,
             workers_idle=sum(worker.is_alive and worker.idle_since >= 0 for worker in job.workers),
             silent_s=self._fleet.now - max(job.last_item_s, job.at) if has_lived else 0.0,
