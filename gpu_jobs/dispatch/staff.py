@@ -1,7 +1,7 @@
 """From what is left, what is alive and what may be used now: which GPU jobs to start, which to stop. Pure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -20,7 +20,7 @@ _WORTH_MOVING = 0.9
 """GPU workers are stopped if the rest can be done elsewhere for less than this share of the dollars."""
 _MOVED_BY = 0.92
 """Of the time that is planned with: GPU workers are stopped only if the others need no more, so that none is missed."""
-_KNOWN_S = 60.0
+_KNOWN_S = 45.0
 """GPU worker seconds of an offer that must be measured before its GPU workers are stopped for being slow or dear."""
 _AWAY_S = 900.0
 """An offer that was left for its cost is not taken again for so long, lest the plan swing to and fro."""
@@ -29,6 +29,8 @@ _LEAST_HOURS = 0.25
 _UNMEASURED_HOURS = 1.0
 """What a small budget leaves a GPU job while speeds are unknown, at least; then so many times what is left to do."""
 _SPARE = 2.0
+_MUCH_SOONER = 0.5
+"""A second canary is worth its dollars if it starts in this share of the first one's time."""
 _TAIL = 0.5
 """Of a chunk, what a GPU worker does not get done because the others end first."""
 
@@ -44,48 +46,58 @@ def staff(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: date
 
 
 def _staff_unmeasured(scene: Scene) -> Decision:
-    """Nothing was measured yet: the best offer by its prior, or first one canary on the best offer of each platform."""
-    view, policy = scene.view, scene.policy
+    """Nothing was measured yet: the best offer by its prior, or canaries first."""
+    policy = scene.policy
     ranked = sorted(scene.offers, key=lambda each: _rank(each, policy))
     is_canary = policy.is_canary_first and any(offer.usd_per_hour for offer in ranked)
-    watched = {job.offer.platform for job in view.jobs} if is_canary else set()
     free, money = scene.free, scene.left_usd
     actions: list[StartJob] = []
-    for offer in ranked:
+    for offer in _canaries(scene, ranked) if is_canary else ranked:
         num_workers = min(1 if is_canary else free, free, scene.may_be_had(offer))
-        if num_workers <= 0 or offer.platform in watched:
+        if num_workers <= 0:
             continue
         start, problem = _affordable(scene, offer, num_workers, None, money)
         if start is None:
             return _start(actions) if actions else _wait(scene, problem, Stall.WAITING_FOR_BUDGET)
         actions.append(start)
         free -= start.num_workers
-        if is_canary:
-            watched.add(offer.platform)
         if money is not None:
             money -= worst_case_usd(offer, start.num_workers, start.hours)
     if actions:
         return _start(actions)
-    if is_canary and view.jobs:
+    if is_canary and scene.view.jobs:
         return _wait(scene, "canaries measure cold start and speed before the others start")
     return _wait_for_workers(scene)
 
 
+def _canaries(scene: Scene, ranked: Sequence[Offer]) -> list[Offer]:
+    """The best offer that may be had, and beside it one that tells much sooner how fast the work goes.
+
+    Of platforms that have a canary already, none.
+    """
+    watched = {job.offer.platform for job in scene.view.jobs}
+    able = [offer for offer in ranked if offer.platform in watched or scene.may_be_had(offer) > 0]
+    if not able:
+        return []
+    soon = min(able, key=lambda each: each.cold_start_p50_s)
+    wanted = [able[0], soon] if soon.cold_start_p50_s <= _MUCH_SOONER * able[0].cold_start_p50_s else able[:1]
+    return [offer for offer in wanted if offer.platform not in watched]
+
+
 def _staff_measured(scene: Scene) -> Decision:
-    """The best mix of GPU workers alive and new ones; what it lacks is ordered, what it has no use for is stopped."""
+    """The best mix of GPU workers alive and new ones; what it lacks is ordered, what costs too much is stopped."""
     alive, task = _alive(scene), _task(scene)
-    new = {_name(offer): offer for offer in scene.offers}
-    left = _left(scene)
-    mix = _with_new(scene, alive, task, [offer for offer in scene.offers if offer.key not in left])
-    if left and (mix is None or not mix.covers):
-        mix = _with_new(scene, alive, task, scene.offers)
+    mix = _plan(scene, alive, task)
     if mix is None:
         return _wait_for_workers(scene)
-    if stops := _moves(scene, mix, alive, task):
-        return Decision(actions=tuple(stops), reason=stops[0].reason)
+    if dear := _dear(scene, mix, alive, task):
+        if stops := _stops(scene, dear):
+            return Decision(actions=tuple(stops), reason=stops[0].reason)
+        mix = _plan(scene, [each for each in alive if each.name not in dear], task) or mix
     actions: list[StartJob] = []
     money = scene.left_usd
     searched_usd = _searched_usd_per_item(scene, mix)
+    new = {_name(offer): offer for offer in scene.offers}
     for source, wanted in mix.counts:
         if source.usd_per_s / source.items_per_s > searched_usd:
             continue
@@ -99,6 +111,15 @@ def _staff_measured(scene: Scene) -> Decision:
         if money is not None:
             money -= worst_case_usd(start.offer, start.num_workers, start.hours)
     return _start(actions) if actions else _wait_for_workers(scene, mix)
+
+
+def _plan(scene: Scene, alive: Sequence[Source], task: Task) -> Mix | None:
+    """The best mix that keeps these; on offers that were left for their cost only if the deadline asks it."""
+    left = _left(scene)
+    mix = _with_new(scene, alive, task, [offer for offer in scene.offers if offer.key not in left])
+    if left and (mix is None or not mix.covers):
+        mix = _with_new(scene, alive, task, scene.offers)
+    return mix
 
 
 def _with_new(scene: Scene, alive: Sequence[Source], task: Task, offers: Sequence[Offer]) -> Mix | None:
@@ -197,11 +218,10 @@ def _tail(scene: Scene, offer: Offer) -> tuple[float, float]:
     return items, max(0.0, items / belief.items_per_s - belief.start_s)
 
 
-def _moves(scene: Scene, mix: Mix, alive: Sequence[Source], task: Task) -> list[StopJob]:
-    """GPU jobs that cost so much that the rest of the work is better done elsewhere, cold starts included."""
-    movable = [job for job in scene.view.jobs if job.items_done and _is_known(scene, job.offer)]
-    if scene.objective == "fastest" or not movable:
-        return []
+def _dear(scene: Scene, mix: Mix, alive: Sequence[Source], task: Task) -> dict[str, str]:
+    """GPU jobs whose part of the work is better done elsewhere, cold starts included, and why in words."""
+    if scene.objective == "fastest":
+        return {}
     scarce = {place_of(end.offer) for end in scene.view.ends if end.failure in (Failure.NO_CAPACITY, Failure.QUOTA)}
     sure = [offer for offer in scene.offers if place_of(offer) not in scarce]
     elsewhere = [_new(scene, offer, scene.may_be_had(offer, is_free=True)) for offer in sure]
@@ -209,16 +229,22 @@ def _moves(scene: Scene, mix: Mix, alive: Sequence[Source], task: Task) -> list[
         task = replace(task, latest_s=_MOVED_BY * task.latest_s)
     ideal = best_mix([*alive, *elsewhere], task, scene.objective)
     if ideal is None or not ideal.covers or ideal.usd >= mix.usd:
-        return []
+        return {}
     dear_usd = ideal.usd / task.items / _WORTH_MOVING
-    unused = {each.name for each in alive if not ideal.of(each) and each.usd_per_s / each.items_per_s > dear_usd}
+    why = f"the rest costs about ${ideal.usd:.2f} elsewhere, cold starts included, and ${mix.usd:.2f} here"
+    return {
+        each.name: why
+        for each in alive
+        if not ideal.of(each) and each.usd_per_s / each.items_per_s > dear_usd
+    }
+
+
+def _stops(scene: Scene, dear: Mapping[str, str]) -> list[StopJob]:
+    """Of these GPU jobs, those of which enough was measured."""
     return [
-        StopJob(
-            order=job.order,
-            reason=f"the rest costs about ${ideal.usd:.2f} elsewhere, cold starts included, and ${mix.usd:.2f} here",
-        )
-        for job in movable
-        if job.order in unused
+        StopJob(order=job.order, reason=dear[job.order])
+        for job in scene.view.jobs
+        if job.order in dear and job.items_done and _is_known(scene, job.offer)
     ]
 
 
