@@ -1,14 +1,14 @@
 """From what is left, what is alive and what may be used now: which GPU jobs to start, which to stop. Pure."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from gpu_jobs.dispatch.gates import place_of, retry_pause_s
 from gpu_jobs.dispatch.mix import Mix, Source, Task, best_mix
 from gpu_jobs.dispatch.scene import Scene
-from gpu_jobs.dispatch.view import CampaignView, Decision, Stall, StartJob, StopJob
+from gpu_jobs.dispatch.view import CampaignView, Decision, OrderEnd, Stall, StartJob, StopJob
 from gpu_jobs.failures import Failure
 from gpu_jobs.jobs import Policy
 from gpu_jobs.money import REAPER_S, worst_case_usd
@@ -22,8 +22,9 @@ _MOVED_BY = 0.92
 """Of the time that is planned with: GPU workers are stopped only if the others need no more, so that none is missed."""
 _KNOWN_S = 45.0
 """GPU worker seconds of an offer that must be measured before its GPU workers are stopped for being slow or dear."""
-_AWAY_S = 900.0
-"""An offer that was left for its cost is not taken again for so long, lest the plan swing to and fro."""
+_LATELY_S = 900.0
+"""An offer that was left for its cost is not taken again for so long, lest the plan swing to and fro; and work is not
+moved to a place that has refused in that time."""
 _LEAST_HOURS = 0.25
 """Shortest GPU job that a small budget may lead to."""
 _UNMEASURED_HOURS = 1.0
@@ -71,29 +72,39 @@ def _staff_unmeasured(scene: Scene) -> Decision:
 
 
 def _canaries(scene: Scene, ranked: Sequence[Offer]) -> list[Offer]:
-    """The best offer that may be had, and beside it one that tells much sooner how fast the work goes.
+    """The best offer that may be had and, in a hurry, one beside it that tells much sooner how fast the work goes.
 
     Of platforms that have a canary already, none.
     """
     watched = {job.offer.platform for job in scene.view.jobs}
     able = [offer for offer in ranked if offer.platform in watched or scene.may_be_had(offer) > 0]
-    if not able:
-        return []
-    soon = min(able, key=lambda each: each.cold_start_p50_s)
-    wanted = [able[0], soon] if soon.cold_start_p50_s <= _MUCH_SOONER * able[0].cold_start_p50_s else able[:1]
+    wanted = able[:1]
+    if able and (scene.objective != "cheapest" or scene.policy.deadline is not None):
+        soon = min(able, key=lambda each: each.cold_start_p50_s)
+        if soon.cold_start_p50_s <= _MUCH_SOONER * able[0].cold_start_p50_s:
+            wanted.append(soon)
     return [offer for offer in wanted if offer.platform not in watched]
 
 
 def _staff_measured(scene: Scene) -> Decision:
-    """The best mix of GPU workers alive and new ones; what it lacks is ordered, what costs too much is stopped."""
+    """The best mix of GPU workers alive and new ones: what it lacks is ordered, then what costs too much is stopped."""
     alive, task = _alive(scene), _task(scene)
     mix = _plan(scene, alive, task)
     if mix is None:
         return _wait_for_workers(scene)
-    if dear := _dear(scene, mix, alive, task):
-        if stops := _stops(scene, dear):
-            return Decision(actions=tuple(stops), reason=stops[0].reason)
-        mix = _plan(scene, [each for each in alive if each.name not in dear], task) or mix
+    ideal = _ideal(scene, alive, task)
+    dear = _dear(scene, mix, ideal, alive) if ideal else []
+    if ideal is None or not dear:
+        return _order(scene, mix)
+    decision = _order(scene, ideal)
+    if decision.actions or not (stops := _stops(scene, dear)):
+        return decision
+    reason = f"the rest costs about ${ideal.usd:.2f} elsewhere, cold starts included, and ${mix.usd:.2f} here"
+    return Decision(actions=tuple(StopJob(order=order, reason=reason) for order in stops), reason=reason)
+
+
+def _order(scene: Scene, mix: Mix) -> Decision:
+    """The new GPU workers of the mix, as far as the money goes."""
     actions: list[StartJob] = []
     money = scene.left_usd
     searched_usd = _searched_usd_per_item(scene, mix)
@@ -114,12 +125,12 @@ def _staff_measured(scene: Scene) -> Decision:
 
 
 def _plan(scene: Scene, alive: Sequence[Source], task: Task) -> Mix | None:
-    """The best mix that keeps these; on offers that were left for their cost only if the deadline asks it."""
-    left = _left(scene)
-    mix = _with_new(scene, alive, task, [offer for offer in scene.offers if offer.key not in left])
-    if left and (mix is None or not mix.covers):
-        mix = _with_new(scene, alive, task, scene.offers)
-    return mix
+    """The best mix that keeps these; offers that were left for their cost are used again only where all else is worse."""
+    mix = _with_new(scene, alive, task, scene.offers)
+    if mix is None or not (left := _left(scene)):
+        return mix
+    others = _with_new(scene, alive, task, [offer for offer in scene.offers if offer.key not in left])
+    return others if others and others.covers and others.usd <= mix.usd / _WORTH_MOVING else mix
 
 
 def _with_new(scene: Scene, alive: Sequence[Source], task: Task, offers: Sequence[Offer]) -> Mix | None:
@@ -131,8 +142,12 @@ def _with_new(scene: Scene, alive: Sequence[Source], task: Task, offers: Sequenc
 
 def _left(scene: Scene) -> set[OfferKey]:
     """Offers whose GPU workers were stopped for their cost not long ago: ordered again only if the deadline asks it."""
-    since = scene.now - timedelta(seconds=_AWAY_S)
-    return {end.offer.key for end in scene.view.ends if end.is_stopped and end.failure is None and end.at >= since}
+    return {end.offer.key for end in _lately(scene) if end.is_stopped and end.failure is None}
+
+
+def _lately(scene: Scene) -> list[OrderEnd]:
+    since = scene.now - timedelta(seconds=_LATELY_S)
+    return [end for end in scene.view.ends if end.at >= since]
 
 
 def _searched_usd_per_item(scene: Scene, mix: Mix) -> float:
@@ -218,34 +233,33 @@ def _tail(scene: Scene, offer: Offer) -> tuple[float, float]:
     return items, max(0.0, items / belief.items_per_s - belief.start_s)
 
 
-def _dear(scene: Scene, mix: Mix, alive: Sequence[Source], task: Task) -> dict[str, str]:
-    """GPU jobs whose part of the work is better done elsewhere, cold starts included, and why in words."""
-    if scene.objective == "fastest":
-        return {}
-    scarce = {place_of(end.offer) for end in scene.view.ends if end.failure in (Failure.NO_CAPACITY, Failure.QUOTA)}
+def _ideal(scene: Scene, alive: Sequence[Source], task: Task) -> Mix | None:
+    """The best mix if GPU workers alive were free to go, with time to spare; None if there is none."""
+    scarce = {place_of(end.offer) for end in _lately(scene) if end.failure in (Failure.NO_CAPACITY, Failure.QUOTA)}
     sure = [offer for offer in scene.offers if place_of(offer) not in scarce]
     elsewhere = [_new(scene, offer, scene.may_be_had(offer, is_free=True)) for offer in sure]
     if task.latest_s is not None:
         task = replace(task, latest_s=_MOVED_BY * task.latest_s)
-    ideal = best_mix([*alive, *elsewhere], task, scene.objective)
-    if ideal is None or not ideal.covers or ideal.usd >= mix.usd:
-        return {}
-    dear_usd = ideal.usd / task.items / _WORTH_MOVING
-    why = f"the rest costs about ${ideal.usd:.2f} elsewhere, cold starts included, and ${mix.usd:.2f} here"
-    return {
-        each.name: why
-        for each in alive
-        if not ideal.of(each) and each.usd_per_s / each.items_per_s > dear_usd
-    }
+    mix = best_mix([*alive, *elsewhere], task, scene.objective)
+    return mix if mix and mix.covers else None
 
 
-def _stops(scene: Scene, dear: Mapping[str, str]) -> list[StopJob]:
-    """Of these GPU jobs, those of which enough was measured."""
-    return [
-        StopJob(order=job.order, reason=dear[job.order])
-        for job in scene.view.jobs
-        if job.order in dear and job.items_done and _is_known(scene, job.offer)
-    ]
+def _dear(scene: Scene, mix: Mix, ideal: Mix, alive: Sequence[Source]) -> list[str]:
+    """GPU jobs whose part of the work is better done elsewhere, cold starts included."""
+    if scene.objective == "fastest" or ideal.usd >= mix.usd:
+        return []
+    dear_usd = ideal.usd / scene.view.items_left / _WORTH_MOVING
+    keys = {job.order: job.offer.key for job in scene.view.jobs}
+    kept = {keys.get(source.name) for source, _ in ideal.counts}
+    return [each.name for each in alive if keys[each.name] not in kept and each.usd_per_s / each.items_per_s > dear_usd]
+
+
+def _stops(scene: Scene, dear: Sequence[str]) -> list[str]:
+    """Of these GPU jobs, those of which enough was measured; only the smallest, if others need its place first."""
+    known = [job for job in scene.view.jobs if job.order in dear and job.items_done and _is_known(scene, job.offer)]
+    if scene.free <= 0:
+        known = sorted(known, key=lambda job: job.workers_wanted)[:1]
+    return [job.order for job in known]
 
 
 def _is_known(scene: Scene, offer: Offer) -> bool:
