@@ -43,6 +43,11 @@ class Source:
     least_billed_s: float = 0.0
     idle_s: float = 0.0
 
+    @property
+    def usd_per_item(self) -> float:
+        """While it works."""
+        return self.usd_per_s / self.items_per_s
+
     def items_by(self, finish_s: float) -> float:
         return max(0.0, self.items_per_s * (finish_s - self.ready_s) - self.tail_items)
 
@@ -192,7 +197,7 @@ def _soonest_s(sources: Sequence[Source], task: Task) -> float:
 
 def _latest_s(sources: Iterable[Source], task: Task) -> float:
     """When the GPU worker that does an item for least would be done alone; later than that saves nothing."""
-    best = min(sources, key=lambda each: each.usd_per_s / each.items_per_s)
+    best = min(sources, key=lambda each: each.usd_per_item)
     alone = best.ready_s + (task.items + best.tail_items) / best.items_per_s
     return max(alone, (1 + _PAY_BACK) * best.ready_s, best.least_billed_s)
 

@@ -124,12 +124,45 @@ def test_measured_speed_counts_more_than_the_price_list():
 
 
 def test_a_price_that_changes_moves_the_rest_of_the_work():
-    """The offers' price of today counts, not that of the order."""
-    view = a_view(jobs=[a_job()])
+    """The offers' price of today counts, not that of the order; others are ordered first, then these are stopped."""
+    view, today = a_view(jobs=[a_job()]), [replace(CHEAP, usd_per_hour=4.0), DEAR]
 
-    assert started(choose(view, [CHEAP, DEAR])).keys() == {"cheap"}
-    (stop,) = choose(view, [replace(CHEAP, usd_per_hour=4.0), DEAR]).actions
+    before = choose(view, [CHEAP, DEAR])
+    first = choose(view, today)
+    enough = a_job(DEAR, order="job-2", num_workers=18, workers_alive=18, items_done=0, is_starting=True, age_s=1.0)
+    (stop,) = choose(replace(view, jobs=[a_job(), enough]), today).actions
+
+    assert started(before).keys() == {"cheap"}
+    assert started(first).keys() == {"dear"}
     assert isinstance(stop, StopJob)
+    assert stop.order == "job-1"
+
+
+def test_where_no_other_gpu_worker_is_allowed_the_smallest_dear_gpu_job_makes_room():
+    """The others work on until its place is taken: elsewhere there may be none to be had."""
+    jobs = [a_job(order="large"), a_job(order="small", num_workers=1, workers_alive=1)]
+
+    (stop,) = choose(a_view(jobs=jobs), [replace(CHEAP, usd_per_hour=4.0), DEAR], max_workers=5).actions
+
+    assert isinstance(stop, StopJob)
+    assert stop.order == "small"
+
+
+def test_gpu_jobs_of_an_offer_that_is_needed_are_not_dear():
+    """To stop one of several and order another like it later would cost a cold start."""
+    jobs = [a_job(order=f"job-{number}", num_workers=1, workers_alive=1) for number in range(8)]
+
+    assert choose(a_view(items_left=2_000, jobs=jobs), [CHEAP, DEAR]).actions == ()
+
+
+def test_no_work_moves_to_a_place_that_has_lately_refused():
+    """Later it may."""
+    view, today = a_view(jobs=[a_job()]), [replace(CHEAP, usd_per_hour=4.0), replace(DEAR, max_workers=4)]
+    lately, before = (refused(4, NOW - timedelta(minutes=minutes), DEAR) for minutes in (14, 16))
+    moved = [choose(replace(view, ends=[end]), today, max_workers=4).actions for end in (lately, before)]
+
+    assert moved[0] == ()
+    assert isinstance(moved[1][0], StopJob)
 
 
 @pytest.mark.parametrize("gpus", [("L4",), ("nvidia l4",), ("l4", "h100")])
@@ -181,20 +214,35 @@ def test_near_the_budget_those_at_work_go_on_and_no_other_starts():
     assert "left of the budget" in decision.reason
 
 
-def test_a_canary_of_each_platform_goes_first_until_one_has_measured():
+FRESH = CampaignView(num_items=900, items_left=900, quarantined_items=0, chunks_left=90)
+HURRY = {"is_canary_first": True, "deadline": NOW + timedelta(hours=2)}
+
+
+def test_a_canary_goes_first_until_it_has_measured():
     """Then the others follow; where all is free there is none."""
-    fresh = CampaignView(num_items=900, items_left=900, quarantined_items=0, chunks_left=90)
+    canary = a_job(num_workers=1, workers_alive=1, items_done=0)
 
-    first = choose(fresh, [CHEAP, DEAR], is_canary_first=True)
-    meanwhile = choose(
-        replace(fresh, jobs=[a_job(num_workers=1, workers_alive=1, items_done=0)]), [CHEAP], is_canary_first=True
-    )
-    free = choose(fresh, [replace(CHEAP, usd_per_hour=0.0)], is_canary_first=True)
+    meanwhile = choose(replace(FRESH, jobs=[canary]), [CHEAP, DEAR], is_canary_first=True)
 
-    assert started(first) == {"cheap": 1, "dear": 1}
+    assert started(choose(FRESH, [CHEAP, DEAR], is_canary_first=True)) == {"cheap": 1}
     assert meanwhile.actions == ()
     assert "canaries measure" in meanwhile.reason
-    assert started(free) == {"cheap": 50}
+    assert started(choose(FRESH, [replace(CHEAP, usd_per_hour=0.0)], is_canary_first=True)) == {"cheap": 50}
+
+
+def test_in_a_hurry_a_second_canary_tells_sooner():
+    """Where there is a deadline, and another platform starts in half the time."""
+    slow = replace(DEAR, cold_start_p50_s=100.0)
+
+    assert started(choose(FRESH, [CHEAP, DEAR], **HURRY)) == {"cheap": 1, "dear": 1}
+    assert started(choose(FRESH, [CHEAP, slow], **HURRY)) == {"cheap": 1}
+
+
+def test_where_the_best_place_refuses_the_next_best_has_the_canary():
+    """Nobody waits for what cannot be had."""
+    found = choose(replace(FRESH, ends=[refused(1)]), [CHEAP, DEAR], is_canary_first=True)
+
+    assert started(found) == {"dear": 1}
 
 
 @pytest.mark.parametrize(
@@ -301,3 +349,14 @@ def test_a_canary_on_a_dear_platform_is_let_go_once_measured():
 
     assert isinstance(stop, StopJob)
     assert stop.order == "canary"
+
+
+def test_of_gpu_jobs_on_one_offer_none_is_dear_if_another_is_needed():
+    """Cheap ones cannot do it all in time; those that help them stay, more than are needed or not."""
+    measured = {offer.key: Evidence(items=10_000, working_s=10_000) for offer in (CHEAP, DEAR)}
+    jobs = [a_job(), *(a_job(DEAR, order=f"dear-{count}", num_workers=count, workers_alive=count) for count in (6, 4))]
+    view = a_view(jobs=jobs, evidence=measured)
+
+    decision = choose(view, [replace(CHEAP, max_alive=4), DEAR], deadline=NOW + timedelta(hours=1.2))
+
+    assert decision.actions == ()
