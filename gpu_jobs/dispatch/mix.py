@@ -148,7 +148,7 @@ def _take(order: Iterable[Source], task: Task, finish_s: float) -> Mix:
         sooner_s = finish_s + items_left / sum(count * source.items_per_s for source, count in counts)
         finish_s = max(sooner_s, *(source.pays_back_s for source, _ in counts))
     usd = sum(count * source.usd_by(finish_s) for source, count in counts)
-    return Mix(counts=tuple(counts), finish_s=finish_s, usd=usd, covers=items_left <= _ROUNDING * task.items)
+    return Mix(counts=tuple(counts), finish_s=finish_s, usd=usd, covers=items_left <= 0)
 
 
 def _counts(order: Iterable[Source], task: Task, finish_s: float) -> tuple[list[tuple[Source, int]], float]:
@@ -162,6 +162,7 @@ def _counts(order: Iterable[Source], task: Task, finish_s: float) -> tuple[list[
         if count > 0:
             counts.append((source, count))
             items -= count * each
+            items = 0.0 if abs(items) <= _ROUNDING * task.items else items
             free -= count
             left[source.platform] = left.get(source.platform, task.max_workers) - count
         if free <= 0 or (items <= 0 and not task.keeps_alive):
