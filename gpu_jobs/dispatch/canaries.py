@@ -33,7 +33,7 @@ def _canaries(scene: Scene, ranked: Sequence[Offer]) -> list[Offer]:
     wanted = able[:1]
     if able and (scene.objective != "cheapest" or scene.policy.deadline is not None):
         soon = min(able, key=lambda each: each.cold_start_p50_s)
-        if soon.cold_start_p50_s <= _MUCH_SOONER * able[0].cold_start_p50_s:
+        if soon.cold_start_p50_s < _MUCH_SOONER * able[0].cold_start_p50_s:
             wanted.append(soon)
     return [offer for offer in wanted if offer.platform not in watched]
 
