@@ -7,13 +7,16 @@ FanfoldError
 │   └── StoreUnavailableError   ... just now: call again
 ├── PlatformError           one GPU platform said no
 │   ├── NoCapacityError         nothing started: another offer may do
+│   │   └── QuotaError              ... for a limit of ours there: later, or a higher limit
 │   ├── RejectedError           our request is wrong: asking again fails alike
+│   │   └── BalanceError            ... or not paid for: the platform is used no more
 │   └── OutcomeUnknownError     the reply was lost: look it up before asking again
 ├── CampaignError           the campaign cannot go on
 │   ├── SupersededError         a newer flow run owns it: give way
 │   ├── CampaignClosedError     the journal says closed: open it again to resume
 │   └── AuditError              the ledger does not add up: nothing was published
 ├── WorkloadImportError     the image cannot run this workload: no item is to blame
+│   └── ModelTooLargeError      ... on this GPU: a larger one may do
 ├── WorkDiedError           processes that worked on an item died: of the item, or of their machine
 └── ItemError               one item cannot be used: it becomes that item's error row
     ├── DivergedError           a training's loss is no number any more: other hyperparameters
@@ -53,8 +56,16 @@ class NoCapacityError(PlatformError):
     """Nothing started for want of machines; another offer may do."""
 
 
+class QuotaError(NoCapacityError):
+    """Nothing started, since it would be more than this account may have or ask for."""
+
+
 class RejectedError(PlatformError):
     """The platform refuses the request itself; asking again fails alike."""
+
+
+class BalanceError(RejectedError):
+    """The platform wants money first."""
 
 
 class OutcomeUnknownError(PlatformError):
@@ -79,6 +90,10 @@ class AuditError(CampaignError):
 
 class WorkloadImportError(FanfoldError):
     """The workload's code cannot be loaded here: a fault of the image, never of an item."""
+
+
+class ModelTooLargeError(WorkloadImportError):
+    """The workload's model does not fit into the memory of this device."""
 
 
 class WorkDiedError(FanfoldError):

@@ -12,17 +12,21 @@ Attempts, of one GPU worker at one chunk:
 | stalled (no sign of life for `stall_s`) | maybe | yes, likewise | same |
 | image (workload does not import) | no | never | GPU worker exits before it leases |
 | model (setup failed) | no | never | GPU worker exits before it leases |
+| memory (the model does not fit) | no | never | GPU worker exits |
 
 An exception about a batch never ends an attempt: the compute process repeats it item by item, and an item that fails
 alone twice becomes an error row with its exception.
 
-GPU jobs: `TREATMENTS` says for each `Failure` how many are borne and what is done about it.
+GPU jobs: `TREATMENTS` says for each `Failure` how many are borne and what is done about it. Which it is, whoever knows
+says as a value: a GPU worker of itself, an adapter by its platform's codes. Words may be a user's, and never decide.
 """
 
-import re
+import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+
+from gpu_jobs.errors import BalanceError, NoCapacityError, QuotaError, RejectedError
 
 
 class Cause(StrEnum):
@@ -34,6 +38,7 @@ class Cause(StrEnum):
     STALLED = "stalled"
     IMAGE = "image"
     MODEL = "model"
+    MEMORY = "memory"
 
     @property
     def is_suspicious(self) -> bool:
@@ -148,24 +153,36 @@ TREATMENTS = {
 Of the memory ladder the first steps are the GPU worker's own. Once its GPU job fails of it, GPUs with no more memory
 are used no more, if there is a larger one; the budget counts only if there is none."""
 
-_WORDS = (
-    (Failure.OUT_OF_MEMORY, r"out of memory|\boom\b|cuda error: out|exit code 137"),
-    (Failure.BALANCE, r"balance|credit|payment|billing|spend limit|\b402\b"),
-    (Failure.QUOTA, r"quota|too many requests|rate limit|limit exceeded|\b429\b"),
-    (
-        Failure.NO_CAPACITY,
-        r"capacity|no longer any|not enough|unavailable|not available|(is|are) free|no more processes|_exhausted",
-    ),
-    (Failure.PREEMPTED, r"preempt|evict|reclaim|interrupted|maintenance"),
-    (Failure.TIMEOUT, r"time.?out|timed out|deadline|expired"),
-    (Failure.IMAGE, r"\bimage\b|modulenotfound|no module|importerror|pull"),
-    (Failure.MODEL_LOAD, r"\bmodel\b|weights"),
-    (Failure.LOST, r"not to be found|forgotten|\bgone\b|no sign of life|unknown"),
-    (Failure.USER_CODE, r"traceback|failed \d+ times without a commit|exit code [1-9]"),
-)
+UNFIT = {
+    Cause.IMAGE: Failure.IMAGE,
+    Cause.MODEL: Failure.MODEL_LOAD,
+    Cause.MEMORY: Failure.OUT_OF_MEMORY,
+}
+"""What a GPU worker fails of that cannot do any of the work."""
 
 
-def classify(reason: str) -> Failure:
-    """Tell from the words of a platform or a GPU worker why a GPU job failed; the first that fits counts."""
-    told = reason.lower()
-    return next((failure for failure, words in _WORDS if re.search(words, told)), Failure.UNKNOWN)
+def failure_of_refusal(error: NoCapacityError | RejectedError) -> Failure:
+    """Of a GPU job that was not started."""
+    match error:
+        case QuotaError():
+            return Failure.QUOTA
+        case BalanceError():
+            return Failure.BALANCE
+        case NoCapacityError():
+            return Failure.NO_CAPACITY
+    return Failure.REJECTED
+
+
+def failure_of_exit(code: int) -> Failure:
+    """Of a GPU worker's process that ended with a code other than 0; negative: killed by that signal."""
+    if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        return Failure.OUT_OF_MEMORY  # a GPU worker is killed for little else, but where its platform says so
+    return Failure.USER_CODE if code > 0 else Failure.UNKNOWN
+
+
+def gravest(failures: Iterable[Failure | None]) -> Failure | None:
+    """Of several GPU workers': errors before what is nobody's, and what is known before what is not."""
+    order = list(Failure)
+    return min(
+        filter(None, failures), key=lambda each: (not TREATMENTS[each].is_error, order.index(each)), default=None
+    )

@@ -1,10 +1,12 @@
 """The nouns between a campaign and a platform: policy, order, handle, observation."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
+from gpu_jobs.failures import Failure, gravest
 from gpu_jobs.offers import Offer
 
 Objective = Literal["cheapest", "balanced", "fastest"]
@@ -98,3 +100,16 @@ class Observation:
     """Why it is over, in the words of our failure causes; "" while it is not."""
     detail: str = ""
     """The platform's own message, or the end of a log in whole lines; while it runs, only if that costs nothing."""
+    failure: Failure | None = None
+    """What it failed of, if the platform's codes tell; a message only where the platform has no code."""
+
+
+def failure_of(seen: Observation, told: Iterable[Failure]) -> Failure | None:
+    """What a GPU job that is over failed of; None if it did not, or was stopped.
+
+    The first that is known: what its GPU workers say of themselves (`told`), what its platform's codes say, that the
+    platform has forgotten it. Nobody's words count.
+    """
+    if seen.phase in (Phase.SUCCEEDED, Phase.STOPPED):
+        return None
+    return gravest(told) or seen.failure or (Failure.LOST if seen.phase is Phase.GONE else Failure.UNKNOWN)

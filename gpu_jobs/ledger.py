@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from gpu_jobs import layout, rows
 from gpu_jobs.chunks import Chunk, best_cover, subtract, tiling_problem
 from gpu_jobs.errors import AuditError
-from gpu_jobs.failures import AttemptEnd
+from gpu_jobs.failures import AttemptEnd, Failure
 from gpu_jobs.store.base import Store
 
 
@@ -137,6 +137,8 @@ class Heartbeat:
     status: Literal["starting", "working", "idle", "over"]
     reason: str = ""
     """Why it is over."""
+    failure: Failure | None = None
+    """What it failed of, by its own account; None if it did not, or is not over."""
     leases: tuple[str, ...] = ()
     """Chunk ids in hand."""
     items_done: int = 0

@@ -6,6 +6,7 @@ from itertools import zip_longest
 
 from gpu_jobs.chunks import Chunk
 from gpu_jobs.dispatch import Evidence, LeaseView, OrderEnd
+from gpu_jobs.failures import Failure
 from gpu_jobs.journal import Ended, Ordered
 from gpu_jobs.ledger import Heartbeat
 from gpu_jobs.money import CLASSES, billed_s, classes_of, usd_for
@@ -46,6 +47,10 @@ class Lives:
     def why_over(self, order: str) -> str:
         """What its GPU workers say of their ends."""
         return "; ".join(sorted({beat.reason for beat in self.of(order) if beat.reason}))
+
+    def failures(self, order: str) -> list[Failure]:
+        """What its GPU workers say that they failed of."""
+        return [beat.failure for beat in self.of(order) if beat.failure]
 
     def seen_at(self, beat: Heartbeat) -> float:
         """The store's stamp of its last sign of life."""

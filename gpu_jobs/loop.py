@@ -22,8 +22,8 @@ from gpu_jobs.errors import (
     RejectedError,
     SupersededError,
 )
-from gpu_jobs.failures import Failure, classify
-from gpu_jobs.jobs import Handle, Observation, Order, Phase, Policy
+from gpu_jobs.failures import failure_of_refusal
+from gpu_jobs.jobs import Handle, Observation, Order, Phase, Policy, failure_of
 from gpu_jobs.journal import Closed, Ended, Journal, JournalEntry, JournalState, Opened, Ordered
 from gpu_jobs.ledger import Ledger, Plan
 from gpu_jobs.money import REAPER_S, worst_case_usd
@@ -178,12 +178,10 @@ class Loop:
             self._end_order(state.orders[name], observation, because)
         return bool(over)
 
-    def _end_order(
-        self, ordered: Ordered, observation: Observation, because: str = "", error: Exception | None = None
-    ) -> None:
+    def _end_order(self, ordered: Ordered, observation: Observation, because: str = "") -> None:
         name = ordered.order.name
         now = datetime.now(UTC)
-        failure = None if because else _failure(observation, error, self._observer.lives.why_over(name))
+        failure = None if because else failure_of(observation, self._observer.lives.failures(name))
         if stop := self._given_up.get(name):
             because, failure = because or f"stopped: {stop.reason}", stop.failure
         never_ran = observation.phase is Phase.GONE and not self._observer.has_lived(name)
@@ -238,8 +236,8 @@ class Loop:
             platform = self._platform(action.offer.platform)
             self._handles[order.name] = self._background.run(start_once(platform, order))
         except (NoCapacityError, RejectedError) as error:
-            gone = Observation(phase=Phase.GONE, reason=str(error))
-            self._end_order(self._journal.read().orders[order.name], gone, error=error)
+            gone = Observation(phase=Phase.GONE, reason=str(error), failure=failure_of_refusal(error))
+            self._end_order(self._journal.read().orders[order.name], gone)
         except OutcomeUnknownError:
             pass  # looked up at every turn until its platform must know
         return True
@@ -256,18 +254,6 @@ class Loop:
         if name not in self._platforms:
             self._platforms[name] = open_platform(name)
         return self._platforms[name]
-
-
-def _failure(seen: Observation, error: Exception | None, told: str) -> Failure | None:
-    """What a GPU job failed of, by the platform's words and its GPU workers' own; None if it did not fail."""
-    if seen.phase in (Phase.SUCCEEDED, Phase.STOPPED):
-        return None
-    guess = classify(f"{told} {seen.reason}")
-    if isinstance(error, NoCapacityError):
-        return guess if guess in (Failure.QUOTA, Failure.BALANCE) else Failure.NO_CAPACITY
-    if isinstance(error, RejectedError):
-        return guess if guess is Failure.BALANCE else Failure.REJECTED
-    return Failure.LOST if seen.phase is Phase.GONE and guess is Failure.UNKNOWN else guess
 
 
 def root_prefix(store_root: str) -> str:

@@ -1,5 +1,6 @@
 """The one seam between Fanfold and a GPU cloud: start GPU workers, look, stop."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,8 +28,8 @@ class Platform(Protocol):
         """Start `order.num_workers` GPU workers named after `order.name`; return once accepted.
 
         Raises:
-            NoCapacityError: nothing started; another offer may do.
-            RejectedError: our request is wrong; asking again fails alike.
+            NoCapacityError: nothing started; another offer may do. `QuotaError`: by our own limit.
+            RejectedError: our request is wrong; asking again fails alike. `BalanceError`: not paid for.
             OutcomeUnknownError: the reply was lost; a container may or may not be running.
         """
 
@@ -54,6 +55,14 @@ class Check:
     found: str
     fix: str = ""
     """What to do about it, with the command or the page, unless it is well."""
+
+
+_QUOTA = re.compile(r"(^|\s)quota([\s.,:;]|$)", re.IGNORECASE)
+
+
+def is_about_quota(told: str) -> bool:
+    """For refusals by a platform that has no code for it. The word alone: names of images and projects may hold it."""
+    return _QUOTA.search(told) is not None
 
 
 async def start_once(platform: Platform, order: Order) -> Handle:

@@ -14,7 +14,8 @@ from google.cloud.run_v2.services.jobs.transports import JobsGrpcAsyncIOTranspor
 from google.cloud.run_v2.services.tasks.transports import TasksGrpcAsyncIOTransport
 from google.longrunning import operations_pb2
 
-from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError, RefusedError, RejectedError
+from gpu_jobs.errors import BalanceError, OutcomeUnknownError, QuotaError, RefusedError, RejectedError
+from gpu_jobs.platforms.base import is_about_quota
 
 _LOGIN = "run `gcloud auth application-default login`, or give a service account"
 
@@ -81,15 +82,16 @@ def _with_class(error: Exception) -> Exception:
 def _ours(error: Exception, permission: str, place: str) -> Exception:
     text = getattr(error, "message", "") or str(error) or type(error).__name__
     match error:
-        case exceptions.ClientError() if isinstance(error, exceptions.TooManyRequests) or "quota" in text.lower():
-            return NoCapacityError(f"{place}: {text}; ask for more quota, or use another region or GPU type")
         case exceptions.Unauthorized():
             return RejectedError(f"Google refuses the credentials: {_LOGIN} ({text})")
-        case exceptions.Forbidden():
-            return RejectedError(
-                f"{place}: permission {permission} is missing, or there is no such project, or its Cloud Run API is "
-                f"off; correct FANFOLD_CLOUD_RUN_PROJECT or grant roles/run.developer ({text})"
+        case exceptions.Forbidden():  # its words may be of a "quota project"
+            kind = BalanceError if error.reason == "BILLING_DISABLED" else RejectedError
+            return kind(
+                f"{place}: permission {permission} is missing, or there is no such project, or its Cloud Run API or "
+                f"billing is off; correct FANFOLD_CLOUD_RUN_PROJECT or grant roles/run.developer ({text})"
             )
+        case exceptions.ClientError() if isinstance(error, exceptions.TooManyRequests) or is_about_quota(text):
+            return QuotaError(f"{place}: {text}; ask for more quota, or use another region or GPU type")
         case exceptions.NotFound() | exceptions.FailedPrecondition():
             return InactiveError(f"{place}: {text}")
         case exceptions.ClientError() if not isinstance(error, exceptions.Conflict | exceptions.Cancelled):

@@ -4,10 +4,12 @@ import signal
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from google.cloud import run_v2
 
 from gpu_jobs.errors import RefusedError
+from gpu_jobs.failures import Failure, failure_of_exit, gravest
 from gpu_jobs.jobs import Observation, Order, Phase
 from gpu_jobs.offers import Offer, offers_of
 from gpu_jobs.settings import Settings
@@ -100,28 +102,58 @@ def observation(execution: run_v2.Execution, tasks: Sequence[run_v2.Task]) -> Ob
         return Observation(phase=Phase.STOPPED, reason="stopped", detail=detail)
     if execution.succeeded_count == execution.task_count:
         return Observation(phase=Phase.SUCCEEDED, detail=detail)
-    return Observation(phase=Phase.FAILED, reason=_reasons(tasks) or "failed", detail=detail)
+    ends = [end for task in tasks if (end := task_end(task.last_attempt_result))]
+    return Observation(
+        phase=Phase.FAILED,
+        reason=_reasons(ends) or "failed",
+        detail=detail,
+        failure=gravest(
+            [*(end.failure for end in ends), *(_BY_CONDITION.get(each.reason) for each in execution.conditions)]
+        ),
+    )
 
 
-def _reasons(tasks: Iterable[run_v2.Task]) -> str:
-    counts = Counter(filter(None, (failure(task.last_attempt_result) for task in tasks)))
+class TaskEnd(NamedTuple):
+    """Why a task failed."""
+
+    reason: str
+    failure: Failure | None = None
+
+
+def _reasons(ends: Iterable[TaskEnd]) -> str:
+    counts = Counter(end.reason for end in ends)
     return ", ".join(f"{reason} ({count}x)" if count > 1 else reason for reason, count in counts.items())
 
 
-def failure(result: run_v2.TaskAttemptResult) -> str:
-    """Why a task failed, in our words; "" if it did not. Its exit code is 0 also after some failures."""
+def task_end(result: run_v2.TaskAttemptResult) -> TaskEnd | None:
+    """None if it did not fail. Its exit code is 0 also after some failures."""
     if result.status.code in _BY_CODE:
         return _BY_CODE[result.status.code]
-    for text, reason in _BY_MESSAGE.items():
+    for text, end in _BY_MESSAGE.items():
         if text in result.status.message.lower():
-            return reason
+            return end
     signum = result.term_signal or result.exit_code - 128
     if signum in set(signal.Signals):
-        return f"killed by {signal.Signals(signum).name}"
+        return TaskEnd(f"killed by {signal.Signals(signum).name}", failure_of_exit(-signum))
     if result.exit_code:
-        return f"exit code {result.exit_code}"
-    return f"preempted, or failed by the platform: {result.status.message}"
+        return TaskEnd(f"exit code {result.exit_code}", failure_of_exit(result.exit_code))
+    return TaskEnd(f"preempted, or failed by the platform: {result.status.message}", Failure.PREEMPTED)
 
 
-_BY_CODE = {0: "", 1: "stopped", 4: "timed out"}
-_BY_MESSAGE = {"memory limit": "out of memory", "configured timeout": "timed out"}
+_TIMED_OUT = TaskEnd("timed out", Failure.TIMEOUT)
+_BY_CODE = {0: None, 1: TaskEnd("stopped"), 4: _TIMED_OUT}
+_BY_MESSAGE = {
+    "memory limit was reached": TaskEnd("out of memory", Failure.OUT_OF_MEMORY),
+    "configured timeout was reached": _TIMED_OUT,
+}
+"""The service's whole sentences: it has no code of its own for these."""
+_CommonReason = run_v2.Condition.CommonReason
+_BY_CONDITION = dict.fromkeys(
+    (
+        _CommonReason.CONTAINER_MISSING,
+        _CommonReason.CONTAINER_PERMISSION_DENIED,
+        _CommonReason.CONTAINER_IMAGE_UNAUTHORIZED,
+        _CommonReason.CONTAINER_IMAGE_AUTHORIZATION_CHECK_FAILED,
+    ),
+    Failure.IMAGE,
+)

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from gpu_jobs.errors import NoCapacityError
+from gpu_jobs.failures import failure_of_exit, gravest
 from gpu_jobs.jobs import Handle, Observation, Order, Phase
 from gpu_jobs.offers import GRACE_S, LOCAL, Offer
 from gpu_jobs.settings import Settings
@@ -113,7 +114,8 @@ class LocalPlatform:
         ends = [
             f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}" for code in codes if code
         ]
-        return Observation(phase=Phase.FAILED, reason=", ".join(ends), detail=logs)
+        failure = gravest(failure_of_exit(code) for code in codes if code)
+        return Observation(phase=Phase.FAILED, reason=", ".join(ends), detail=logs, failure=failure)
 
     def _exit_code(self, identity: str) -> int:
         """Of a child of ours as the system tells it; of another's child only whether it is alive."""

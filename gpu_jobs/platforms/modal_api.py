@@ -9,7 +9,7 @@ import modal
 from modal import exception
 from modal.config import config
 
-from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError, PlatformError, RefusedError, RejectedError
+from gpu_jobs.errors import BalanceError, OutcomeUnknownError, PlatformError, QuotaError, RefusedError, RejectedError
 from gpu_jobs.settings import Settings
 
 _LOGIN = "run `modal token new`, or set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET"
@@ -59,17 +59,21 @@ def translate(what: str) -> Iterator[None]:
 
 def _ours(error: Exception, what: str) -> Exception:
     text = f"{what}: {str(error) or type(error).__name__}"
+    if _SPENT in str(error):
+        return BalanceError(f"Modal wants money first: raise the workspace's limit ({text})")
     for kinds, ours, words in _MEANINGS:
         if isinstance(error, kinds):
             return ours(f"{words} ({text})" if words else text)
     return RejectedError(text)
 
 
+_SPENT = "spend limit reached"
+"""Modal has no code for it: 'workspace billing cycle spend limit reached', as RESOURCE_EXHAUSTED and otherwise."""
 _MEANINGS: tuple[tuple[type | tuple[type, ...], type[PlatformError], str], ...] = (
     (exception.AuthError, RejectedError, f"Modal refuses the token: {_LOGIN}"),
     (exception.PermissionDeniedError, RejectedError, "Modal's token may not do this; ask for a role in the workspace"),
     (exception.NotFoundError, AbsentError, ""),
-    (exception.ResourceExhaustedError, NoCapacityError, ""),
+    (exception.ResourceExhaustedError, QuotaError, ""),  # a rate limit, or too many calls in the queue
     (
         (
             exception.ServiceError,

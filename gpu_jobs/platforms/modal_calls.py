@@ -8,6 +8,7 @@ from typing import Any
 
 from modal import exception
 
+from gpu_jobs.failures import Failure, failure_of_exit, gravest
 from gpu_jobs.jobs import Observation, Phase
 
 
@@ -18,6 +19,7 @@ class CallEnd:
     phase: Phase
     reason: str = ""
     detail: str = ""
+    failure: Failure | None = None
 
 
 def end_of_value(value: Any) -> CallEnd:
@@ -26,25 +28,27 @@ def end_of_value(value: Any) -> CallEnd:
     if code == 0:
         return CallEnd(phase=Phase.SUCCEEDED, detail=log)
     reason = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    return CallEnd(phase=Phase.FAILED, reason=reason, detail=log)
+    return CallEnd(phase=Phase.FAILED, reason=reason, detail=log, failure=failure_of_exit(code))
 
 
 def end_of_error(error: BaseException) -> CallEnd:
     """Of a call whose look raised one of `ENDS`, or something that is not Modal's at all."""
     detail = str(error) or type(error).__name__
-    for kind, (phase, reason) in _MEANINGS.items():
+    for kind, (phase, reason, failure) in _MEANINGS.items():
         if isinstance(error, kind):
-            return CallEnd(phase=phase, reason=reason, detail=detail)
-    return CallEnd(phase=Phase.FAILED, reason=f"the container's code failed: {type(error).__name__}", detail=detail)
+            return CallEnd(phase=phase, reason=reason, detail=detail, failure=failure)
+    reason = f"the container's code failed: {type(error).__name__}"
+    failure = Failure.IMAGE if isinstance(error, ImportError) else Failure.USER_CODE
+    return CallEnd(phase=Phase.FAILED, reason=reason, detail=detail, failure=failure)
 
 
-_MEANINGS: dict[type[Exception], tuple[Phase, str]] = {
-    exception.OutputExpiredError: (Phase.GONE, "its result has expired"),
-    exception.NotFoundError: (Phase.GONE, "not to be found on its platform"),
-    exception.FunctionTimeoutError: (Phase.FAILED, "timed out"),
-    exception.InternalFailure: (Phase.FAILED, "its containers died again and again"),
-    exception.RemoteError: (Phase.STOPPED, "stopped"),
-    exception.ExecutionError: (Phase.FAILED, "its result cannot be read"),
+_MEANINGS: dict[type[Exception], tuple[Phase, str, Failure | None]] = {
+    exception.OutputExpiredError: (Phase.GONE, "its result has expired", None),
+    exception.NotFoundError: (Phase.GONE, "not to be found on its platform", None),
+    exception.FunctionTimeoutError: (Phase.FAILED, "timed out", Failure.TIMEOUT),
+    exception.InternalFailure: (Phase.FAILED, "its containers died again and again", None),
+    exception.RemoteError: (Phase.STOPPED, "stopped", None),
+    exception.ExecutionError: (Phase.FAILED, "its result cannot be read", None),
 }
 ENDS = tuple(_MEANINGS)
 """Modal's errors that tell of a call; its others tell that Modal could not be asked."""
@@ -67,5 +71,6 @@ def observation(ends: Sequence[CallEnd | None], *, num_started: int) -> Observat
         counts = Counter(end.reason for end in over if end.phase is phase)
         if counts:
             reasons = [f"{reason} ({count}x)" if count > 1 else reason for reason, count in counts.items() if reason]
-            return Observation(phase=phase, reason=", ".join(reasons), detail=detail)
+            failure = gravest(end.failure for end in over if end.phase is phase)
+            return Observation(phase=phase, reason=", ".join(reasons), detail=detail, failure=failure)
     raise AssertionError(over)

@@ -14,7 +14,16 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError, PlatformError, RefusedError, RejectedError
+from gpu_jobs.errors import (
+    BalanceError,
+    NoCapacityError,
+    OutcomeUnknownError,
+    PlatformError,
+    QuotaError,
+    RefusedError,
+    RejectedError,
+)
+from gpu_jobs.platforms.base import is_about_quota
 from gpu_jobs.settings import Settings
 
 DEADLINE_S = 30.0
@@ -83,7 +92,7 @@ class Account:
 
     async def _send(self, method: str, url: str, body: Mapping[str, Any] | None) -> Any:
         if (left_s := self._closed_until - time.monotonic()) > 0:
-            raise NoCapacityError(f"RunPod's rate limit: no more calls for {left_s:.0f} s")
+            raise QuotaError(f"RunPod's rate limit: no more calls for {left_s:.0f} s")
         try:
             async with httpx.AsyncClient(timeout=self._deadline_s, headers=self._headers, verify=_tls()) as client:
                 reply = await client.request(method, url, json=body)
@@ -144,13 +153,14 @@ def _seconds(header: str | None) -> float:
 def _ours(reply: httpx.Response) -> PlatformError:
     """Our error for a reply that is one; RunPod's errors are RFC 9457, but a proxy's may be HTML."""
     told = _told(reply)
+    is_quota = reply.status_code == httpx.codes.TOO_MANY_REQUESTS or is_about_quota(told)
     match reply.status_code:
-        case 400 | 429:  # no capacity and bad combinations have the same status, and no code of their own
-            return NoCapacityError(f"RunPod: {told}")
+        case 400 | 429:  # of 400, no capacity, quotas and bad combinations have no code of their own
+            return (QuotaError if is_quota else NoCapacityError)(f"RunPod: {told}")
         case 401:
             return RejectedError(f"RunPod refuses the API key; make another at {_KEYS} ({told})")
         case 402:
-            return RejectedError(f"RunPod: the balance is used up; add credit, then run the campaign again ({told})")
+            return BalanceError(f"RunPod: the balance is used up; add credit, then run the campaign again ({told})")
         case 404:
             return AbsentError(f"RunPod: {told}")
         case status if status >= httpx.codes.INTERNAL_SERVER_ERROR:

@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from gpu_jobs.errors import OutcomeUnknownError, PlatformError
+from gpu_jobs.failures import Failure, gravest
 from gpu_jobs.jobs import Handle, Observation, Order, Phase
 from gpu_jobs.platforms.runpod_api import AbsentError, Account, Listing
 from gpu_jobs.platforms.runpod_names import VOLUME_PATH, Name, environment
@@ -22,9 +23,18 @@ from gpu_jobs.settings import Settings
 _MAX_RESTARTS = 3
 _CLOCKS_S = 3.0
 """Uptime is in whole seconds, and later than the question by as much as the reply took."""
+
+
+class PodEnd(NamedTuple):
+    """Why a pod is over, or must not go on."""
+
+    reason: str
+    failure: Failure | None = None
+
+
 _ENDS = {
-    "EXITED": "its GPU workers failed, or RunPod killed it: the pod was found stopped",
-    "ERROR": "killed by RunPod: the pod is in error",
+    "EXITED": PodEnd("its GPU workers failed, or RunPod killed it: the pod was found stopped"),
+    "ERROR": PodEnd("killed by RunPod: the pod is in error"),
 }
 Found = Sequence[tuple[Name, Mapping[str, Any]]]
 """Pods of ours in a listing."""
@@ -41,8 +51,8 @@ class _Watched:
     is_listed: bool = False
     has_run: bool = False
     is_stopped: bool = False
-    failures: dict[str, str] = field(default_factory=dict)
-    """Why a pod is over, by its name."""
+    ends: dict[str, PodEnd] = field(default_factory=dict)
+    """By the pod's name."""
     boots: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """When a pod's container was started, each time that it was, by our monotonic clock."""
 
@@ -50,8 +60,10 @@ class _Watched:
         """What to say when none of its pods is left."""
         if self.is_stopped:
             return Observation(phase=Phase.STOPPED, reason="stopped")
-        if self.failures:
-            return Observation(phase=Phase.FAILED, reason="; ".join(sorted(set(self.failures.values()))))
+        if self.ends:
+            reasons = sorted({end.reason for end in self.ends.values()})
+            failure = gravest(end.failure for end in self.ends.values())
+            return Observation(phase=Phase.FAILED, reason="; ".join(reasons), failure=failure)
         if self.has_run:
             return Observation(phase=Phase.SUCCEEDED, detail="its pods have ended themselves")
         return Observation(phase=Phase.GONE, reason="not to be found on RunPod")
@@ -115,8 +127,8 @@ class Pods:
         running = starting = 0
         for name, pod in await self._without_doubles(pods):
             watched.is_listed = True
-            if failure := self._failure(pod, watched, asked_at):
-                watched.failures[str(name)] = failure
+            if end := self._end_of(pod, watched, asked_at):
+                watched.ends[str(name)] = end
                 await self._end(pod["id"])
             elif pod["status"] == "RUNNING":
                 watched.has_run = True
@@ -144,21 +156,21 @@ class Pods:
                 kept[str(name)] = (name, pod)
         return list(kept.values())
 
-    def _failure(self, pod: Mapping[str, Any], watched: _Watched, asked_at: float) -> str:
-        """Why a pod must not go on; "" if it may."""
+    def _end_of(self, pod: Mapping[str, Any], watched: _Watched, asked_at: float) -> PodEnd | None:
+        """None if the pod may go on."""
         if pod["status"] in _ENDS:
             return _ENDS[pod["status"]]
         age_s = (datetime.now(UTC) - datetime.fromisoformat(pod["createdAt"])).total_seconds()
         if pod["runtime"] is None:
             minutes = self._settings.runpod_boot_minutes
             late = f"not up within {minutes:g} minutes: its image cannot be pulled, or its host is bad"
-            return late if age_s > minutes * 60 else ""
+            return PodEnd(late, Failure.IMAGE) if age_s > minutes * 60 else None
         boots = watched.boots[pod["id"]]
         booted_at = asked_at - pod["runtime"]["uptime"]
         if not boots or booted_at - boots[-1] > _CLOCKS_S:
             boots.append(booted_at)
         crashed = f"its container ended and was started again {_MAX_RESTARTS} times: the image or its command crashes"
-        return crashed if len(boots) > _MAX_RESTARTS else ""
+        return PodEnd(crashed, Failure.IMAGE) if len(boots) > _MAX_RESTARTS else None
 
     def _request(self, order: Order, name: Name) -> dict[str, Any]:
         """Body of the request for one pod."""

@@ -5,14 +5,17 @@ deleted with all that is in it when the GPU job is over or stopped; without jobs
 the GPU job's deadline by itself: `executionTimeout` and `ttl` are always given.
 """
 
+import re
+import signal
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from gpu_jobs.errors import OutcomeUnknownError, PlatformError
+from gpu_jobs.failures import Failure, failure_of_exit, gravest
 from gpu_jobs.jobs import Handle, Observation, Order, Phase
 from gpu_jobs.platforms.runpod_api import AbsentError, Account, Listing
 from gpu_jobs.platforms.runpod_names import Name, environment
@@ -107,39 +110,42 @@ class Endpoints:
     async def _end(self, handle: Handle, watched: _Watched, jobs: Mapping[str, int]) -> Observation | None:
         """Why it is over or must not go on; None if it may."""
         waited_s = time.monotonic() - watched.since
-        is_late = not watched.has_run and waited_s > self._settings.runpod_boot_minutes * 60
-        reason = ""
         if jobs["retried"] >= _MAX_RETRIES:
-            reason = f"its containers crashed {jobs['retried']} times"
-        elif jobs["inQueue"] and not jobs["inProgress"] and is_late:
-            reason = await self._why_late(handle)
-        elif jobs["inQueue"] or jobs["inProgress"]:
-            return None
-        elif jobs["failed"]:
-            reason = await self._why_failed(handle, watched)
-        elif jobs["completed"] or watched.has_run:
+            return Observation(phase=Phase.FAILED, reason=f"its containers crashed {jobs['retried']} times")
+        if jobs["inQueue"] or jobs["inProgress"]:
+            may_be_late = not watched.has_run and not jobs["inProgress"]
+            is_late = may_be_late and waited_s > self._settings.runpod_boot_minutes * 60
+            return await self._end_of_late(handle) if is_late else None
+        if jobs["failed"]:
+            return await self._end_of_failed(handle, watched)
+        if jobs["completed"] or watched.has_run:
             return Observation(phase=Phase.SUCCEEDED)
-        elif watched.jobs or waited_s <= self._find_lag_s:
+        if watched.jobs or waited_s <= self._find_lag_s:
             return None  # the counts may be late
-        else:
-            return Observation(phase=Phase.GONE, reason="made, but its jobs were never queued: the request was lost")
-        return Observation(phase=Phase.FAILED, reason=reason)
+        return Observation(phase=Phase.GONE, reason="made, but its jobs were never queued: the request was lost")
 
-    async def _why_late(self, handle: Handle) -> str:
+    async def _end_of_late(self, handle: Handle) -> Observation:
         found = await self._account.call("GET", f"/v2/serverless/{_id(handle)}/workers")
         minutes = f"nothing ran within {self._settings.runpod_boot_minutes:g} minutes"
         if found["summary"]["unhealthy"]:
-            return f"{minutes}: its workers are unhealthy, so the image is bad or cannot be pulled"
-        return f"{minutes}: no capacity in this GPU pool"
+            why, failure = "its workers are unhealthy, so the image is bad or cannot be pulled", Failure.IMAGE
+        else:
+            why, failure = "no capacity in this GPU pool", Failure.NO_CAPACITY
+        return Observation(phase=Phase.FAILED, reason=f"{minutes}: {why}", failure=failure)
 
-    async def _why_failed(self, handle: Handle, watched: _Watched) -> str:
-        """In the words of the jobs that failed, of which RunPod keeps the results for half an hour."""
-        errors = []
+    async def _end_of_failed(self, handle: Handle, watched: _Watched) -> Observation:
+        """By the jobs that failed, of which RunPod keeps the results for half an hour."""
+        ends = []
         for job in watched.jobs:
             with suppress(AbsentError):
                 status = await self._account.ask_queue("GET", f"{_id(handle)}/status/{job}")
-                errors += [str(status.get("error") or status["status"])] if status["status"] != "COMPLETED" else []
-        return "; ".join(dict.fromkeys(errors)) or "its serverless jobs failed"
+                ends += [job_end(status)] if status["status"] != "COMPLETED" else []
+        return Observation(
+            phase=Phase.FAILED,
+            reason="; ".join(dict.fromkeys(end.reason for end in ends)) or "its serverless jobs failed",
+            detail="\n".join(end.log for end in ends if end.log),
+            failure=gravest(end.failure for end in ends),
+        )
 
     async def _delete(self, handle: Handle) -> None:
         """With its workers, whatever they are at, and its queue."""
@@ -170,6 +176,28 @@ class Endpoints:
         return body
 
 
+class JobEnd(NamedTuple):
+    """How a queued job failed."""
+
+    reason: str
+    log: str
+    failure: Failure | None
+
+
+def job_end(status: Mapping[str, Any]) -> JobEnd:
+    """By RunPod's status, else the first line of our handler's error; below it is a log, with whatever users wrote."""
+    reason, _, log = str(status.get("error") or status["status"]).partition("\n")
+    if status["status"] == "TIMED_OUT":
+        return JobEnd(reason, log, Failure.TIMEOUT)
+    if found := _EXIT_CODE.fullmatch(reason):
+        return JobEnd(reason, log, failure_of_exit(int(found[1])))
+    if found := _KILLED.fullmatch(reason):
+        return JobEnd(reason, log, failure_of_exit(-signal.Signals[found[1]]))
+    return JobEnd(reason, log, None)
+
+
+_EXIT_CODE, _KILLED = re.compile(r"exit code (\d+)"), re.compile(r"killed by (SIG\w+)")
+"""What `gpu_jobs.image.runpod_serverless` tells of a GPU worker."""
 _GONE = Observation(phase=Phase.GONE, reason="not to be found on RunPod")
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError, RejectedError
+from gpu_jobs.failures import Failure
 from gpu_jobs.jobs import Handle, Observation, Order, Phase
 from gpu_jobs.offers import Offer
 from gpu_jobs.testing.factories import an_offer
@@ -27,6 +28,7 @@ class FakeJob:
     """When each GPU worker that is over ended."""
     reason: str = ""
     detail: str = ""
+    failure: Failure | None = None
     is_forgotten: bool = False
     num_stops: int = 0
     """How often a stop was asked for."""
@@ -118,9 +120,9 @@ class FakePlatform:
         """Its GPU workers exit with 0."""
         self._end(self.job(name), Phase.SUCCEEDED, "")
 
-    def fail(self, name: str, reason: str, detail: str = "") -> None:
+    def fail(self, name: str, reason: str, detail: str = "", failure: Failure | None = None) -> None:
         """The platform ends it."""
-        self._end(self.job(name), Phase.FAILED, reason, detail)
+        self._end(self.job(name), Phase.FAILED, reason, detail, failure)
 
     def kill_workers(self, name: str, count: int = 1) -> None:
         """So many of its GPU workers die; with the last one it has failed."""
@@ -154,9 +156,9 @@ class FakePlatform:
         seen_until_s = self._clock() - self.find_lag_s
         return [job for job in self.jobs if job.started_s <= seen_until_s and not job.is_forgotten]
 
-    def _end(self, job: FakeJob, phase: Phase, reason: str, detail: str = "") -> None:
+    def _end(self, job: FakeJob, phase: Phase, reason: str, detail: str = "", failure: Failure | None = None) -> None:
         if not job.phase.is_over:
-            job.phase, job.reason, job.detail = phase, reason, detail
+            job.phase, job.reason, job.detail, job.failure = phase, reason, detail, failure
             job.ended_s.extend([self._clock()] * job.workers_alive)
 
 
@@ -164,4 +166,4 @@ def _observation(job: FakeJob | None) -> Observation:
     if job is None:
         return Observation(phase=Phase.GONE)
     alive = job.workers_alive if job.phase is Phase.RUNNING else 0
-    return Observation(phase=job.phase, workers_alive=alive, reason=job.reason, detail=job.detail)
+    return Observation(phase=job.phase, workers_alive=alive, reason=job.reason, detail=job.detail, failure=job.failure)

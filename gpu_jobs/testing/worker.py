@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Literal
 
 from gpu_jobs.chunks import Chunk
-from gpu_jobs.failures import Cause
+from gpu_jobs.failures import Cause, Failure
 from gpu_jobs.jobs import Policy
 from gpu_jobs.ledger import Heartbeat, Ledger, OpenChunk, Plan
 from gpu_jobs.store.base import Store
@@ -48,7 +48,9 @@ class FakeGpuWorker:
         self._is_careful = self._is_proven = False
         self.beat()
 
-    def beat(self, status: Literal["working", "over"] = "working", reason: str = "") -> None:
+    def beat(
+        self, status: Literal["working", "over"] = "working", reason: str = "", failure: Failure | None = None
+    ) -> None:
         """Tell the store that it lives and what it holds."""
         heartbeat = Heartbeat(
             boot=self.boot,
@@ -57,6 +59,7 @@ class FakeGpuWorker:
             host="test",
             status=status,
             reason=reason,
+            failure=failure,
             leases=tuple(work.chunk.id for work in self.hands.works()),
             items_done=self.items_done,
         )

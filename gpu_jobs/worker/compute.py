@@ -19,7 +19,14 @@ import polars as pl
 
 from gpu_jobs import rows
 from gpu_jobs.chunks import Chunk
-from gpu_jobs.errors import FanfoldError, ItemError, StoreUnavailableError, WorkDiedError, WorkloadImportError
+from gpu_jobs.errors import (
+    FanfoldError,
+    ItemError,
+    ModelTooLargeError,
+    StoreUnavailableError,
+    WorkDiedError,
+    WorkloadImportError,
+)
 from gpu_jobs.failures import Cause
 from gpu_jobs.items import ItemsReader
 from gpu_jobs.learned import recall
@@ -47,10 +54,10 @@ def run(pipe: Connection, campaign_uri: str, plan: Plan, device: str, learned: M
         start_preview(workload, campaign_uri, plan, device)
         workload.setup(device)
     except WorkloadImportError as error:
-        pipe.send(Failed(Cause.IMAGE, str(error)))
+        pipe.send(_unfit(error))
         return
     except Exception as error:  # noqa: BLE001 - a user's setup may raise anything
-        pipe.send(Failed(Cause.MODEL, describe(error)))
+        pipe.send(Failed(Cause.MEMORY if is_out_of_memory(error) else Cause.MODEL, describe(error)))
         return
     _start_with_what_is_known(workload, campaign_uri, learned)
     pipe.send(Ready(time.monotonic() - began, device, isinstance(workload, LongWorkload)))
@@ -65,11 +72,15 @@ def run(pipe: Connection, campaign_uri: str, plan: Plan, device: str, learned: M
     except EOFError:
         pass
     except WorkloadImportError as error:
-        pipe.send(Failed(Cause.IMAGE, str(error)))
+        pipe.send(_unfit(error))
     except WorkDiedError as error:
         pipe.send(Failed(Cause.CRASHED, str(error)))
     except (FanfoldError, *_TRANSIENT) as error:
         pipe.send(Failed(Cause.TRANSIENT, describe(error)))
+
+
+def _unfit(error: WorkloadImportError) -> Failed:
+    return Failed(Cause.MEMORY if isinstance(error, ModelTooLargeError) else Cause.IMAGE, str(error))
 
 
 def _start_with_what_is_known(workload: BaseWorkload, campaign_uri: str, learned: Mapping[str, int]) -> None:

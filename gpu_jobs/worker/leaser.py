@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from gpu_jobs.chunks import Chunk
+from gpu_jobs.failures import Failure
 from gpu_jobs.ledger import Ledger
 from gpu_jobs.survey import Survey
 from gpu_jobs.worker.holding import Hands, Work
@@ -44,7 +45,7 @@ class Leaser:
         """Leased, and not yet assigned."""
         self.over = ""
         """Why no more will be leased; "" while there may be."""
-        self.has_failed = False
+        self.failure: Failure | None = None
 
     def start_once(self) -> None:
         if not self._thread.ident:
@@ -66,7 +67,7 @@ class Leaser:
         try:
             self._lease_on()
         except Exception as error:  # noqa: BLE001 - told to the supervisor, which ends
-            self.over, self.has_failed = f"leasing failed: {type(error).__name__}: {error}", True
+            self.over, self.failure = f"leasing failed: {type(error).__name__}: {error}", Failure.UNKNOWN
         self._wake()
 
     def _lease_on(self) -> None:

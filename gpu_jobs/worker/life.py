@@ -5,6 +5,7 @@ import socket
 import time
 from typing import Literal
 
+from gpu_jobs.failures import Failure
 from gpu_jobs.jobs import Order
 from gpu_jobs.learned import keep
 from gpu_jobs.ledger import Heartbeat
@@ -32,6 +33,7 @@ class Life:
         self._seconds = dict.fromkeys(("starting", "model_load", "working", "idle"), 0.0)
         self._status: Status = "starting"
         self._reason = ""
+        self._failure: Failure | None = None
         self._ticked_at = self._lap_at = time.monotonic()
         self._device = ""
         self._facts: dict[str, str] = {}
@@ -97,9 +99,9 @@ class Life:
         lap_s, self._lap_at = now - self._lap_at, now
         return lap_s
 
-    def over(self, reason: str) -> None:
+    def over(self, reason: str, failure: Failure | None = None) -> None:
         self.tick("over")
-        self._reason = reason
+        self._reason, self._failure = reason, failure
 
     def heartbeat(self) -> Heartbeat | None:
         """None if the supervisor has not ticked for long: a stuck supervisor must not look alive."""
@@ -112,6 +114,7 @@ class Life:
             host=self._host,
             status=self._status,
             reason=self._reason,
+            failure=self._failure,
             leases=tuple(work.chunk.id for work in self._hands.works()),
             items_done=self.items_done,
             items_failed=self.items_failed,

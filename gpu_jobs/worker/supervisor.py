@@ -8,7 +8,7 @@ import time
 from multiprocessing.connection import Connection, wait
 
 from gpu_jobs.chunks import Chunk
-from gpu_jobs.failures import MAX_FRUITLESS_FAILURES, Cause, wasted_as
+from gpu_jobs.failures import MAX_FRUITLESS_FAILURES, UNFIT, Cause, Failure, wasted_as
 from gpu_jobs.jobs import Order, Policy
 from gpu_jobs.journal import Journal
 from gpu_jobs.ledger import Ledger, Plan
@@ -60,7 +60,7 @@ class Supervisor:
         self._is_careful = False
         """Since the first death: one chunk at a time, so that a death has one suspect."""
         self._is_probing = self._is_probed = False
-        self._has_failed = False
+        self._failure: Failure | None = None
         self._fruitless = 0
         self._achieved_at_death = 0
         self._parts_due_at = 0.0
@@ -88,10 +88,10 @@ class Supervisor:
             self._loop()
         finally:
             self._close()
-        self._life.over(self._ending)
+        self._life.over(self._ending, self._failure)
         self._pulse.beat()
         self._life.keep_what_was_learned(self._ledger.store.uri)
-        return int(self._has_failed)
+        return int(self._failure is not None)
 
     def _loop(self) -> None:
         while not self._ending:
@@ -104,9 +104,9 @@ class Supervisor:
                 self._assign()
             self._write_due_parts()
             if self._settler.error:
-                self._ending, self._has_failed = f"the store cannot be written: {self._settler.error}", True
+                self._ending, self._failure = f"the store cannot be written: {self._settler.error}", Failure.UNKNOWN
             elif self._leaser.over and not self._hands.works():
-                self._ending, self._has_failed = self._leaser.over, self._leaser.has_failed
+                self._ending, self._failure = self._leaser.over, self._leaser.failure
 
     def _close(self) -> None:
         """Kill the compute process; commit what is finished and leave the rest open."""
@@ -237,8 +237,8 @@ class Supervisor:
         compute, self._compute = self._compute, None
         if compute is not None:
             compute.kill()
-        if cause in (Cause.IMAGE, Cause.MODEL):
-            self._ending, self._has_failed = f"{cause}: {detail}", True
+        if cause in UNFIT:
+            self._ending, self._failure = f"{cause}: {detail}", UNFIT[cause]
             return
         works = list(dict.fromkeys(self._assigned.values()))
         is_fruitful = self._life.achievements > self._achieved_at_death
@@ -254,7 +254,7 @@ class Supervisor:
         self._is_careful, self._is_probing = True, False
         if self._fruitless >= MAX_FRUITLESS_FAILURES:
             self._ending = f"failed {self._fruitless} times without a commit; the last: {detail}"
-            self._has_failed = True
+            self._failure = Failure.USER_CODE if cause.is_suspicious else Failure.UNKNOWN
         elif not self._ending:
             self._start_compute()
 

@@ -52,9 +52,9 @@ class BatchSize:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on a GPU or beside it; torch may or may not be loaded here."""
+    """Whether memory ran out, on a GPU or beside it; torch may not be loaded here, and may say it in words."""
     names = {kind.__name__ for kind in type(error).__mro__}
-    words = str(error).lower()
+    words = str(error).lower() if isinstance(error, RuntimeError) else ""
     return bool(names & {"MemoryError", "OutOfMemoryError"}) or "out of memory" in words or "can't allocate" in words
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from gpu_jobs.dataset import Source
-from gpu_jobs.errors import ItemError, RefusedError, WorkloadImportError
+from gpu_jobs.errors import ItemError, ModelTooLargeError, RefusedError, WorkloadImportError
 from gpu_jobs.weights import find_weights, is_code_trusted, measure_weights
 from gpu_jobs.workloads.base import Item, Params, Row, Workload
 from gpu_jobs.workloads.batches import free_memory, is_out_of_memory
@@ -98,7 +98,7 @@ class ModelWorkload(Workload):
         """The window's rows. If not even one text at a time fits, the model is loaded again with fewer bits.
 
         Raises:
-            WorkloadImportError: with the fewest bits that are allowed, not one of the first texts fits.
+            ModelTooLargeError: with the fewest bits that are allowed, not one of the first texts fits.
         """
         while True:
             try:
@@ -124,7 +124,7 @@ class ModelWorkload(Workload):
         self._num_too_big += num_inputs == 1
         if self._num_too_big >= _TOO_BIG and not self._has_answered:
             told = f"model '{self.params.model}' in {precision} runs out of memory at one text at a time"
-            raise WorkloadImportError(f"{told}; take a larger GPU")
+            raise ModelTooLargeError(f"{told}; take a larger GPU")
 
     def _lower(self, precision: Any, reason: str) -> None:
         self.close_model()

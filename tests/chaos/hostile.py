@@ -5,16 +5,28 @@ import os
 import signal
 import time
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import polars as pl
 
-from gpu_jobs.errors import ItemError, WorkloadImportError
+from gpu_jobs.errors import ItemError, ModelTooLargeError, WorkloadImportError
 from gpu_jobs.workloads.base import Item, Params, Row, Workload
 from gpu_jobs.workloads.noop import value_of
 
+WORDS = "no image found: quota of model credits exceeded, timed out, evicted"
+"""Of every exception of a setup: nobody may believe them."""
+SETUPS = {
+    "value": ValueError(WORDS),
+    "memory": MemoryError(WORDS),
+    "gpu": RuntimeError("CUDA error: out of memory"),
+    "words": ValueError(f"{WORDS}, out of memory"),
+    "large": ModelTooLargeError(WORDS),
+    "import": WorkloadImportError(WORDS),
+}
+
 
 class HostileParams(Params):
+    setup: Literal["", "exit", "value", "memory", "gpu", "words", "large", "import"] = ""
     item_s: float = 0.0
     batch: int = 1
     fits: int = 1000
@@ -22,13 +34,18 @@ class HostileParams(Params):
 
 
 class Hostile(Workload):
-    """Items named `segfault-…`, `raise-…`, `refuse-…`, `bad-row-…`, `batch-…`, `empty-…`, `hang-…` do just that."""
+    """Items named `segfault-…`, `raise-…`, `refuse-…`, `bad-row-…`, `batch-…`, `empty-…`, `hang-…`… do just that."""
 
     params_model: ClassVar[type[Params]] = HostileParams
     columns: ClassVar[dict[str, Any]] = {"value": pl.Int64}
 
     def setup(self, device: str) -> None:
         self.micro_batch = self.params.batch
+        if self.params.setup == "exit":
+            print(WORDS, flush=True)
+            os._exit(1)
+        if self.params.setup:
+            raise SETUPS[self.params.setup]
 
     def load(self, item: Item) -> str:
         name = item["item"]
@@ -53,6 +70,8 @@ class Hostile(Workload):
             time.sleep(3600)
         if name.startswith("lose-model"):
             raise WorkloadImportError("the model cannot be loaded again")
+        if name.startswith("time-out"):
+            raise TimeoutError(WORDS)
         if name.startswith("raise"):
             raise ValueError("this item makes infer raise")
         if name.startswith("empty"):

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import hostile
 import pytest
 from havoc import finish, quarantine_of, rows_of
 
 from gpu_jobs.errors import RefusedError
+from gpu_jobs.failures import Failure
 from gpu_jobs.workloads.noop import value_of
 
 BAD = {
@@ -17,6 +19,11 @@ BAD = {
 }
 ITEMS = [BAD[index][0] if index in BAD else f"ok-{index}" for index in range(40)]
 ITEMS[30] = "empty-30"
+
+
+def failures(campaign):
+    """Of GPU jobs that were not stopped with the campaign."""
+    return {end.failure for end in campaign.journal.read().ended.values() if end.failure}
 
 
 def test_each_bad_item_is_quarantined_with_its_cause_and_no_other_row_is_lost(open_hostile, policy):
@@ -93,6 +100,7 @@ def test_a_dataset_of_killers_convicts_nobody(open_hostile, policy):
 
     assert "3 GPU jobs in a row got nothing done" in last.closed
     assert "SIGSEGV" in last.closed
+    assert failures(campaign) == {Failure.USER_CODE}
     assert last.items_left == 2
 
 
@@ -107,6 +115,41 @@ def test_a_workload_that_the_image_lacks_fails_before_leasing(open_hostile, poli
     assert list(campaign.store.list("attempts/")) == []
 
 
+@pytest.mark.parametrize(
+    ("setup", "failure"),
+    [
+        ("exit", Failure.USER_CODE),
+        ("value", Failure.MODEL_LOAD),
+        ("words", Failure.MODEL_LOAD),
+        ("memory", Failure.OUT_OF_MEMORY),
+        ("gpu", Failure.OUT_OF_MEMORY),
+        ("large", Failure.OUT_OF_MEMORY),
+        ("import", Failure.IMAGE),
+    ],
+)
+def test_a_gpu_worker_knows_why_it_cannot_work_whatever_its_user_says(open_hostile, policy, setup, failure):
+    """By the kind of what was raised; its words are shown, and decide nothing."""
+    campaign = open_hostile(["ok-0"], setup=setup)
+
+    list(campaign.run(replace(policy, max_idle_jobs=1, max_workers=1), tick_s=0.1))
+
+    assert failures(campaign) == {failure}
+    ((beat, _),) = campaign.ledger.heartbeats()
+    assert beat.failure is failure
+    assert (hostile.WORDS in beat.reason) == (setup not in ("exit", "gpu"))
+
+
+def test_work_that_only_ever_times_out_is_told_by_no_words(open_hostile, policy):
+    """It may be the store's fault, the network's or the user's code's; it is nobody's quota."""
+    campaign = open_hostile(["time-out-0"])
+
+    list(campaign.run(replace(policy, max_idle_jobs=1, max_workers=1), tick_s=0.1))
+
+    assert failures(campaign) == {Failure.UNKNOWN}
+    ((beat, _),) = campaign.ledger.heartbeats()
+    assert hostile.WORDS in beat.reason
+
+
 def test_a_model_that_is_lost_at_work_convicts_no_item(open_hostile, policy):
     """Nothing can be inferred any more: the GPU worker ends and says why, and every item stays open."""
     campaign = open_hostile(["ok-0", "lose-model-1", "ok-2"], chunk_items=3, batch=3)
@@ -114,6 +157,7 @@ def test_a_model_that_is_lost_at_work_convicts_no_item(open_hostile, policy):
     last = list(campaign.run(policy, tick_s=0.1))[-1]
 
     assert "image: the model cannot be loaded again" in last.closed
+    assert failures(campaign) == {Failure.IMAGE}
     assert (last.items_left, last.quarantined_items) == (3, 0)
 
 

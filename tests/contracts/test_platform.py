@@ -14,6 +14,7 @@ from modal_bench import ModalBench
 from runpod_bench import RunPodBench, RunPodServerlessBench
 
 from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError
+from gpu_jobs.failures import Failure
 from gpu_jobs.jobs import Handle, Phase
 from gpu_jobs.platforms import local
 from gpu_jobs.platforms.base import start_once
@@ -242,7 +243,7 @@ async def test_a_lost_reply_never_starts_it_twice(bench):
 
 
 async def test_a_killed_gpu_worker_is_seen(bench):
-    """First as one fewer, then as a failed GPU job with a reason."""
+    """First as one fewer, then as a failed GPU job with a reason; no user's code is to blame."""
     handle = await start_running(bench, num_workers=2)
 
     bench.kill_worker(handle)
@@ -252,6 +253,7 @@ async def test_a_killed_gpu_worker_is_seen(bench):
 
     assert observation.phase is Phase.FAILED
     assert "killed" in observation.reason
+    assert observation.failure in (None, Failure.PREEMPTED, Failure.OUT_OF_MEMORY)
 
 
 async def test_offers_are_of_this_platform(bench):

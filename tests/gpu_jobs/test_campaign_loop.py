@@ -9,7 +9,7 @@ from gpu_jobs import layout, loop
 from gpu_jobs.errors import SupersededError
 from gpu_jobs.failures import Failure
 from gpu_jobs.journal import Ended, Journal, Opened, Ordered
-from gpu_jobs.testing import FakeClock, a_policy, an_offer
+from gpu_jobs.testing import FakeClock, FakeGpuWorker, a_policy, an_offer
 
 POLICY = a_policy(max_workers=2)
 MAX_LOOKS = 200
@@ -211,6 +211,36 @@ def test_gpu_jobs_that_get_nothing_done_close_the_campaign(new_world):
     assert "out of memory" in progress.closed
     assert not progress.is_complete
     assert [job.log for job in progress.jobs] == ["CUDA error"] * 3
+
+
+@pytest.mark.parametrize(
+    ("code", "own", "failure"),
+    [
+        (Failure.USER_CODE, None, Failure.USER_CODE),
+        (None, None, Failure.UNKNOWN),
+        (Failure.PREEMPTED, Failure.USER_CODE, Failure.USER_CODE),
+    ],
+)
+def test_no_words_of_a_users_drop_a_platform(new_world, code, own, failure):
+    """What its code says stands in reason, log and heartbeat; the platform's code and the GPU worker's own decide."""
+    world = new_world()
+    words = "no image found: quota of model credits exceeded, timed out, evicted"
+
+    def fail():
+        for job in world.platform.jobs:
+            name = job.order.name
+            if not job.phase.is_over:
+                gpu = FakeGpuWorker(
+                    world.store, world.plan, POLICY, boot=f"boot-{name}", monotonic=FakeClock(), order=name
+                )
+                gpu.beat("over", words, own)
+                world.platform.fail(name, words, words, code)
+
+    progress = world.run_to_the_end(act=fail)
+
+    ends = [entry for entry in world.entries if isinstance(entry, Ended)]
+    assert [end.failure for end in ends] == [failure] * POLICY.max_idle_jobs
+    assert progress.closed.startswith("3 GPU jobs in a row got nothing done")
 
 
 def test_work_that_gets_on_is_never_called_broken(new_world):

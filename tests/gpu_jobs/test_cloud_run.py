@@ -9,13 +9,14 @@ from google.api_core.exceptions import GoogleAPICallError
 from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import run_v2
 from google.longrunning import operations_pb2
-from google.rpc import code_pb2, status_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError, RefusedError, RejectedError
+from gpu_jobs.errors import BalanceError, OutcomeUnknownError, QuotaError, RefusedError, RejectedError
+from gpu_jobs.failures import Failure
 from gpu_jobs.jobs import Phase
 from gpu_jobs.platforms.cloud_run import CloudRunPlatform
 from gpu_jobs.platforms.cloud_run_api import open_clients, translate
-from gpu_jobs.platforms.cloud_run_jobs import CAP_S, failure, job_resource, observation, offers_in
+from gpu_jobs.platforms.cloud_run_jobs import CAP_S, TaskEnd, job_resource, observation, offers_in, task_end
 from gpu_jobs.settings import Settings
 from gpu_jobs.testing import an_order
 
@@ -28,6 +29,7 @@ SETTINGS = Settings(
     cloud_run_env={"FANFOLD_MODEL_CACHE": "/tmp"},
     cloud_run_weights_bucket="weights",
 )
+EXITED = "The container exited with an error."
 Reason, State = run_v2.Condition.ExecutionReason, run_v2.Condition.State
 
 
@@ -173,21 +175,31 @@ def test_only_tasks_that_all_succeeded_are_success(counts, conditions, phase):
 @pytest.mark.parametrize(
     ("result", "expected"),
     [
-        (a_result(code_pb2.OK), ""),
-        (a_result(code_pb2.CANCELLED, "Cancelled by user."), "stopped"),
-        (a_result(code_pb2.DEADLINE_EXCEEDED, "The configured timeout was reached."), "timed out"),
-        (a_result(code_pb2.ABORTED, "The configured timeout was reached."), "timed out"),
-        (a_result(code_pb2.ABORTED, "The configured memory limit was reached."), "out of memory"),
-        (a_result(code_pb2.ABORTED, "The container exited with an error.", exit_code=3), "exit code 3"),
-        (a_result(code_pb2.ABORTED, "The container exited with an error.", exit_code=137), "killed by SIGKILL"),
-        (a_result(code_pb2.ABORTED, "The container exited with an error.", term_signal=11), "killed by SIGSEGV"),
-        (a_result(code_pb2.ABORTED, "The container exited with an error.", exit_code=255), "exit code 255"),
-        (a_result(code_pb2.INTERNAL, "Internal error."), "preempted, or failed by the platform: Internal error."),
+        (a_result(code_pb2.OK), None),
+        (a_result(code_pb2.CANCELLED, "Cancelled by user."), TaskEnd("stopped")),
+        (
+            a_result(code_pb2.DEADLINE_EXCEEDED, "The configured timeout was reached."),
+            TaskEnd("timed out", Failure.TIMEOUT),
+        ),
+        (a_result(code_pb2.ABORTED, "The configured timeout was reached."), TaskEnd("timed out", Failure.TIMEOUT)),
+        (
+            a_result(code_pb2.ABORTED, "The configured memory limit was reached."),
+            TaskEnd("out of memory", Failure.OUT_OF_MEMORY),
+        ),
+        (a_result(code_pb2.ABORTED, EXITED, exit_code=3), TaskEnd("exit code 3", Failure.USER_CODE)),
+        (a_result(code_pb2.ABORTED, EXITED, exit_code=137), TaskEnd("killed by SIGKILL", Failure.OUT_OF_MEMORY)),
+        (a_result(code_pb2.ABORTED, EXITED, term_signal=9), TaskEnd("killed by SIGKILL", Failure.OUT_OF_MEMORY)),
+        (a_result(code_pb2.ABORTED, EXITED, term_signal=11), TaskEnd("killed by SIGSEGV", Failure.UNKNOWN)),
+        (a_result(code_pb2.ABORTED, EXITED, exit_code=255), TaskEnd("exit code 255", Failure.USER_CODE)),
+        (
+            a_result(code_pb2.INTERNAL, "Internal error."),
+            TaskEnd("preempted, or failed by the platform: Internal error.", Failure.PREEMPTED),
+        ),
     ],
 )
 def test_a_failed_task_is_told_by_its_status_not_by_its_exit_code(result, expected):
     """Timeouts and memory kills come with exit code 0."""
-    assert failure(result) == expected
+    assert task_end(result) == expected
 
 
 def test_the_reasons_of_all_tasks_are_told_once_each():
@@ -204,7 +216,19 @@ def test_the_reasons_of_all_tasks_are_told_once_each():
 
     seen = observation(an_execution(failed_count=3, succeeded_count=1), tasks)
 
-    assert seen.reason == "out of memory (2x), exit code 1"
+    assert (seen.reason, seen.failure) == ("out of memory (2x), exit code 1", Failure.OUT_OF_MEMORY)
+
+
+def test_an_image_that_cannot_be_started_is_told_by_its_condition():
+    """Then there is no task to tell, and the message is nobody's to read."""
+    missing = run_v2.Condition(
+        type_="Completed",
+        state=State.CONDITION_FAILED,
+        reason=run_v2.Condition.CommonReason.CONTAINER_MISSING,
+        message="quota/of-credits is not there",
+    )
+
+    assert observation(an_execution(conditions=[missing]), ()).failure is Failure.IMAGE
 
 
 def an_operation_error(code, message="no"):
@@ -216,8 +240,16 @@ def an_operation_error(code, message="no"):
 @pytest.mark.parametrize(
     ("error", "ours", "words"),
     [
-        (exceptions.ResourceExhausted("slow down"), NoCapacityError, "slow down"),
-        (exceptions.FailedPrecondition("You have no quota"), NoCapacityError, "ask for more quota"),
+        (exceptions.ResourceExhausted("slow down"), QuotaError, "slow down"),
+        (exceptions.FailedPrecondition("You have no quota"), QuotaError, "ask for more quota"),
+        (exceptions.InvalidArgument("Quota violated:\nMemAllocPerProjectRegion"), QuotaError, "ask for more quota"),
+        (exceptions.NotFound("image quota/balance not found"), RejectedError, "not found"),
+        (exceptions.PermissionDenied("The API requires a quota project"), RejectedError, "roles/run.developer"),
+        (
+            exceptions.PermissionDenied("no", error_info=error_details_pb2.ErrorInfo(reason="BILLING_DISABLED")),
+            BalanceError,
+            "billing is off",
+        ),
         (exceptions.PermissionDenied("denied"), RejectedError, "run.jobs.create is missing.*roles/run.developer"),
         (exceptions.Unauthenticated("who?"), RejectedError, "gcloud auth application-default login"),
         (DefaultCredentialsError("none"), RejectedError, "gcloud auth application-default login"),
@@ -229,7 +261,7 @@ def an_operation_error(code, message="no"):
         (exceptions.DeadlineExceeded("late"), OutcomeUnknownError, "late"),
         (exceptions.Cancelled("cancelled"), OutcomeUnknownError, "cancelled"),
         (TimeoutError(), OutcomeUnknownError, "TimeoutError"),
-        (an_operation_error(code_pb2.RESOURCE_EXHAUSTED), NoCapacityError, "no"),
+        (an_operation_error(code_pb2.RESOURCE_EXHAUSTED), QuotaError, "no"),
         (an_operation_error(code_pb2.INVALID_ARGUMENT), RejectedError, "no"),
         (an_operation_error(code_pb2.PERMISSION_DENIED), RejectedError, "run.jobs.create is missing"),
         (an_operation_error(code_pb2.INTERNAL), OutcomeUnknownError, "no"),
@@ -238,5 +270,6 @@ def an_operation_error(code, message="no"):
 )
 def test_every_error_of_the_clients_becomes_one_of_ours(error, ours, words):
     """With the place, the service's words and what to do; the operation's own error by its code."""
-    with pytest.raises(ours, match=words), translate("run.jobs.create", "projects/mine"):
+    with pytest.raises(ours, match=words) as raised, translate("run.jobs.create", "projects/mine"):
         raise error
+    assert isinstance(raised.value, QuotaError | BalanceError) == (ours in (QuotaError, BalanceError))

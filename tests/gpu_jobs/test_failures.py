@@ -1,8 +1,19 @@
-"""What GPU jobs fail of: each has a budget and a remedy, and is told from others by a platform's words."""
+"""What GPU jobs fail of: each has a budget and a remedy, and is told by whoever knows, never by words."""
+
+import json
+from dataclasses import replace
 
 import pytest
+from pydantic import TypeAdapter
 
-from gpu_jobs.failures import TREATMENTS, Failure, Remedy, classify
+from gpu_jobs.errors import BalanceError, NoCapacityError, QuotaError, RejectedError
+from gpu_jobs.failures import TREATMENTS, Failure, Remedy, failure_of_exit, failure_of_refusal, gravest
+from gpu_jobs.jobs import Observation, Phase, failure_of
+from gpu_jobs.ledger import Heartbeat
+from gpu_jobs.platforms.base import is_about_quota
+
+HOSTILE = "no image found: quota of model credits exceeded, timed out, evicted"
+"""What a user's exception may say."""
 
 
 def test_every_failure_has_a_treatment():
@@ -14,27 +25,83 @@ def test_every_failure_has_a_treatment():
 
 
 @pytest.mark.parametrize(
-    ("words", "failure"),
+    ("phase", "code", "told", "failure"),
     [
-        ("no l4 is free", Failure.NO_CAPACITY),
-        ("There are no longer any instances available with the requested specifications", Failure.NO_CAPACITY),
-        ("RESOURCE_EXHAUSTED: capacity", Failure.NO_CAPACITY),
-        ("Quota exceeded for nvidia_l4_gpu_allocation_no_zonal_redundancy", Failure.QUOTA),
-        ("429 too many requests", Failure.QUOTA),
-        ("your balance is too low", Failure.BALANCE),
-        ("preempted", Failure.PREEMPTED),
-        ("the spot instance was reclaimed", Failure.PREEMPTED),
-        ("image: no module named my_package", Failure.IMAGE),
-        ("model: weights not found at gs://bucket/model", Failure.MODEL_LOAD),
-        ("CUDA error: out of memory", Failure.OUT_OF_MEMORY),
-        ("killed: exit code 137", Failure.OUT_OF_MEMORY),
-        ("failed 3 times without a commit; the last: signal 11", Failure.USER_CODE),
-        ("exit code 1", Failure.USER_CODE),
-        ("task timed out", Failure.TIMEOUT),
-        ("not to be found on its platform", Failure.LOST),
-        ("", Failure.UNKNOWN),
+        (Phase.FAILED, Failure.USER_CODE, [Failure.MODEL_LOAD], Failure.MODEL_LOAD),
+        (Phase.FAILED, Failure.PREEMPTED, [Failure.UNKNOWN, Failure.IMAGE], Failure.IMAGE),
+        (Phase.FAILED, Failure.USER_CODE, [Failure.UNKNOWN], Failure.UNKNOWN),
+        (Phase.FAILED, Failure.PREEMPTED, [], Failure.PREEMPTED),
+        (Phase.FAILED, None, [], Failure.UNKNOWN),
+        (Phase.GONE, None, [], Failure.LOST),
+        (Phase.GONE, None, [Failure.IMAGE], Failure.IMAGE),
+        (Phase.GONE, Failure.QUOTA, [], Failure.QUOTA),
+        (Phase.SUCCEEDED, None, [Failure.IMAGE], None),
+        (Phase.STOPPED, None, [Failure.IMAGE], None),
     ],
 )
-def test_failures_are_told_by_words(words, failure):
-    """Of platforms, of GPU workers, of users' code."""
-    assert classify(words) is failure
+def test_who_knows_best_says_what_a_gpu_job_failed_of(phase, code, told, failure):
+    """Its GPU workers, then its platform's codes; the words beside them are a user's, and say nothing."""
+    seen = Observation(phase=phase, failure=code, reason=HOSTILE, detail=HOSTILE)
+
+    assert failure_of(seen, told) is failure
+
+
+@pytest.mark.parametrize(
+    ("code", "failure"),
+    [
+        (1, Failure.USER_CODE),
+        (3, Failure.USER_CODE),
+        (137, Failure.OUT_OF_MEMORY),
+        (-9, Failure.OUT_OF_MEMORY),
+        (-11, Failure.UNKNOWN),
+    ],
+)
+def test_a_gpu_worker_that_was_killed_ran_out_of_memory(code, failure):
+    """Whoever counts signals, a shell or Python."""
+    assert failure_of_exit(code) is failure
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (NoCapacityError, Failure.NO_CAPACITY),
+        (QuotaError, Failure.QUOTA),
+        (RejectedError, Failure.REJECTED),
+        (BalanceError, Failure.BALANCE),
+    ],
+)
+def test_a_refusal_is_told_by_its_class(error, failure):
+    """Whatever it says."""
+    assert failure_of_refusal(error(HOSTILE)) is failure
+
+
+def test_of_several_gpu_workers_an_error_counts_before_what_is_nobodys():
+    """And what is known before what is not."""
+    assert gravest([Failure.PREEMPTED, Failure.UNKNOWN, Failure.OUT_OF_MEMORY, None]) is Failure.OUT_OF_MEMORY
+    assert gravest([Failure.PREEMPTED, Failure.USER_CODE]) is Failure.USER_CODE
+    assert gravest([None]) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "is_it"),
+    [
+        ("Quota exceeded for total allowable count of GPUs per project per region.", True),
+        ("Max workers across all endpoints must not exceed your workers quota (5)", True),
+        ("Max instances must be set to 0 or fewer ... Quota violated:\nMemAllocPerProjectRegion", True),
+        ("image there/quota/worker:quota was not found", False),
+        ("projects/quota-team: no such image", False),
+    ],
+)
+def test_quota_is_told_by_the_word_alone(told, is_it):
+    """Where a platform has no code for it; names of images and projects may hold it."""
+    assert is_about_quota(told) is is_it
+
+
+def test_heartbeats_of_older_gpu_workers_are_read():
+    """They tell no failure; those of today's tell it as a value."""
+    beat = Heartbeat(boot="b", order="o", slot=0, host="h", status="over", failure=Failure.IMAGE)
+    adapter = TypeAdapter(Heartbeat)
+    written = json.loads(adapter.dump_json(beat))
+    assert written.pop("failure") == "image"
+
+    assert adapter.validate_python(written) == replace(beat, failure=None)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gpu_jobs.errors import WorkloadImportError
-from gpu_jobs.workloads.batches import BatchSize
+from gpu_jobs.errors import ModelTooLargeError, WorkloadImportError
+from gpu_jobs.workloads.batches import BatchSize, is_out_of_memory
 from gpu_jobs.workloads.engines.base import ModelSpec, Request, Result
 from gpu_jobs.workloads.precision import Choice, choose, count_params, look_at
 
@@ -35,7 +35,8 @@ class VllmEngine:
                 **how,
             )
         except (OSError, ValueError, RuntimeError) as error:
-            raise WorkloadImportError(f"vLLM cannot load model '{spec.name}': {error}") from error
+            kind = ModelTooLargeError if is_out_of_memory(error) else WorkloadImportError
+            raise kind(f"vLLM cannot load model '{spec.name}': {error}") from error
         self._sampling: Any = vllm.SamplingParams
         self._eos: int | None = self._llm.get_tokenizer().eos_token_id
         self.batch_size = BatchSize(at_once)  # vLLM itself keeps within the memory that it has taken

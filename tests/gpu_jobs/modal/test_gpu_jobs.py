@@ -5,22 +5,42 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from modal.exception import FunctionTimeoutError, InternalFailure, NotFoundError, OutputExpiredError, RemoteError
+from modal.exception import (
+    ExecutionError,
+    FunctionTimeoutError,
+    InternalFailure,
+    NotFoundError,
+    OutputExpiredError,
+    PermissionDeniedError,
+    RemoteError,
+    ResourceExhaustedError,
+    ServiceError,
+)
 from modal_bench import calls_of, running, settings_for, until, workers
 
 from gpu_jobs import layout
 from gpu_jobs.emulators.modal import Fault
-from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError, RefusedError, RejectedError
+from gpu_jobs.errors import (
+    BalanceError,
+    OutcomeUnknownError,
+    PlatformError,
+    QuotaError,
+    RefusedError,
+    RejectedError,
+)
+from gpu_jobs.failures import Failure
 from gpu_jobs.jobs import Handle, Phase
 from gpu_jobs.journal import Ended
 from gpu_jobs.platforms import modal_deploy
 from gpu_jobs.platforms.base import start_once
 from gpu_jobs.platforms.modal import ModalPlatform
+from gpu_jobs.platforms.modal_api import translate
 from gpu_jobs.platforms.modal_calls import CallEnd, end_of_error, end_of_value, observation
 from gpu_jobs.platforms.modal_offers import options
 from gpu_jobs.settings import Settings
 from gpu_jobs.testing import an_offer, an_order
 
+HOSTILE = "no image found: quota of model credits exceeded, timed out, evicted"
 MORE_TRIES = 10
 """Than any client makes for one call."""
 
@@ -42,7 +62,7 @@ async def test_a_rate_limit_at_the_second_gpu_worker_leaves_none(bench, cloud):
         Fault(method="FunctionMap", status="RESOURCE_EXHAUSTED", message="rate limit"),
     ]
 
-    with pytest.raises(NoCapacityError, match="rate limit"):
+    with pytest.raises(QuotaError, match="rate limit"):
         await bench.platform.start(order)
 
     cloud.wait(lambda: not cloud.unfinished())
@@ -235,21 +255,50 @@ def test_a_call_s_timeout_is_in_whole_hours_past_the_order_s_expiry(left, hours)
 
 
 @pytest.mark.parametrize(
-    ("error", "phase", "reason"),
+    ("error", "phase", "reason", "failure"),
     [
-        (OutputExpiredError(), Phase.GONE, "its result has expired"),
-        (NotFoundError("no such call"), Phase.GONE, "not to be found on its platform"),
-        (FunctionTimeoutError("late"), Phase.FAILED, "timed out"),
-        (InternalFailure("again"), Phase.FAILED, "its containers died again and again"),
-        (RemoteError("cancelled"), Phase.STOPPED, "stopped"),
-        (ImportError("no torch"), Phase.FAILED, "the container's code failed: ImportError"),
+        (OutputExpiredError(), Phase.GONE, "its result has expired", None),
+        (NotFoundError("no such call"), Phase.GONE, "not to be found on its platform", None),
+        (FunctionTimeoutError("late"), Phase.FAILED, "timed out", Failure.TIMEOUT),
+        (InternalFailure("again"), Phase.FAILED, "its containers died again and again", None),
+        (RemoteError("cancelled"), Phase.STOPPED, "stopped", None),
+        (ImportError("no torch"), Phase.FAILED, "the container's code failed: ImportError", Failure.IMAGE),
+        (ValueError(HOSTILE), Phase.FAILED, "the container's code failed: ValueError", Failure.USER_CODE),
     ],
 )
-def test_each_way_a_call_ends_has_a_reason_of_its_own(error, phase, reason):
+def test_each_way_a_call_ends_has_a_reason_of_its_own(error, phase, reason, failure):
     """One table, so that no two of them are mixed up."""
     end = end_of_error(error)
 
-    assert (end.phase, end.reason) == (phase, reason)
+    assert (end.phase, end.reason, end.failure) == (phase, reason, failure)
+
+
+@pytest.mark.parametrize(
+    ("error", "ours"),
+    [
+        (ResourceExhaustedError("rate limit"), QuotaError),
+        (ResourceExhaustedError("workspace billing cycle spend limit reached"), BalanceError),
+        (PermissionDeniedError("image-quota-credits: not yours"), RejectedError),
+        (ServiceError("UNAVAILABLE: quota"), OutcomeUnknownError),
+        (ExecutionError("no image, no quota, no credit"), RejectedError),
+    ],
+)
+def test_each_refusal_has_a_class_of_its_own(error, ours):
+    """By Modal's class; only for a spend limit it has none."""
+    with pytest.raises(PlatformError) as raised, translate("spawn"):
+        raise error
+
+    assert type(raised.value) is ours
+
+
+@pytest.mark.parametrize(
+    ("code", "failure"), [(1, Failure.USER_CODE), (-9, Failure.OUT_OF_MEMORY), (-15, Failure.UNKNOWN), (0, None)]
+)
+def test_a_gpu_worker_is_told_by_its_exit_code_not_by_its_log(code, failure):
+    """The log holds whatever its user's code has printed."""
+    end = end_of_value({"exit_code": code, "log": HOSTILE})
+
+    assert observation([end], num_started=1).failure is failure
 
 
 def test_a_gpu_job_is_what_its_calls_are():

@@ -7,10 +7,11 @@ import pytest
 from runpod_bench import script, seen, until
 
 from gpu_jobs.emulators.runpod import Fault
-from gpu_jobs.errors import NoCapacityError
-from gpu_jobs.failures import Failure, classify
+from gpu_jobs.errors import NoCapacityError, QuotaError
+from gpu_jobs.failures import Failure
 from gpu_jobs.jobs import Phase
 from gpu_jobs.platforms.base import start_once
+from gpu_jobs.platforms.runpod_serverless import job_end
 from gpu_jobs.testing import an_order
 
 
@@ -70,7 +71,7 @@ async def test_the_account_s_worker_quota_is_no_capacity(serverless, small_order
     """Five, over all endpoints."""
     await serverless.start(replace(small_order, num_workers=4))
 
-    with pytest.raises(NoCapacityError, match="workers quota"):
+    with pytest.raises(QuotaError, match="workers quota"):
         await serverless.start(replace(small_order, name="ff-other"))
 
 
@@ -83,6 +84,30 @@ async def test_an_endpoint_whose_workers_never_work_is_deleted(open_platform, sm
     handle = await patient.start(small_order)
     observation = await until(impatient, handle, lambda now: now.phase.is_over)
 
-    assert (observation.phase, classify(observation.reason)) == (Phase.FAILED, Failure.IMAGE)
+    assert (observation.phase, observation.failure) == (Phase.FAILED, Failure.IMAGE)
     assert "workers are unhealthy, so the image is bad or cannot be pulled" in observation.reason
     assert runpod.world.endpoints == {}
+
+
+HOSTILE = "no image found: quota of model credits exceeded, timed out, evicted\nexit code 137"
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "failure"),
+    [
+        ("FAILED", f"exit code 1\n{HOSTILE}", Failure.USER_CODE),
+        ("FAILED", f"exit code 137\n{HOSTILE}", Failure.OUT_OF_MEMORY),
+        ("FAILED", f"killed by SIGKILL\n{HOSTILE}", Failure.OUT_OF_MEMORY),
+        ("FAILED", f"killed by SIGTERM\n{HOSTILE}", Failure.UNKNOWN),
+        ("FAILED", '{"error_type": "ValueError", "error_message": "no image found: exit code 137"}', None),
+        ("TIMED_OUT", None, Failure.TIMEOUT),
+        ("CANCELLED", None, None),
+    ],
+)
+def test_a_failed_job_is_told_by_its_status_and_its_exit_code_not_by_its_log(status, error, failure):
+    """Below the first line is what the user's code has printed; it is shown, and decides nothing."""
+    end = job_end({"status": status, "error": error})
+
+    assert end.failure is failure
+    assert "\n" not in end.reason
+    assert end.log == ("" if "\n" not in (error or "") else HOSTILE)

@@ -1,0 +1,39 @@
+"""What the platform `local` tells of processes that failed."""
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+
+from gpu_jobs.failures import Failure
+from gpu_jobs.jobs import Phase
+from gpu_jobs.offers import LOCAL
+from gpu_jobs.platforms.local import LocalPlatform
+from gpu_jobs.testing import an_order
+
+
+@pytest.mark.parametrize(
+    ("signum", "reason", "failure"),
+    [
+        (None, "exit code 3", Failure.USER_CODE),
+        (signal.SIGKILL, "killed by SIGKILL", Failure.OUT_OF_MEMORY),
+        (signal.SIGUSR1, "killed by SIGUSR1", Failure.UNKNOWN),
+    ],
+)
+async def test_a_process_is_told_by_its_exit_code(tmp_path, signum, reason, failure):
+    """Nobody reads its log, where the missing campaign is called what it likes."""
+    platform = LocalPlatform(log_dir=tmp_path)
+    campaign = tmp_path / "image quota of model credits"
+    handle = await platform.start(an_order(campaign_uri=str(campaign), offer=LOCAL))
+    if signum is not None:
+        os.kill(int(handle.id.partition("@")[0]), signum)
+
+    give_up_at = time.monotonic() + 60
+    while not (seen := (await platform.observe([handle]))[handle]).phase.is_over:
+        assert time.monotonic() < give_up_at
+        await asyncio.sleep(0.05)
+
+    assert (seen.phase, seen.reason, seen.failure) == (Phase.FAILED, reason, failure)
+    assert ("image quota of model credits" in seen.detail) == (signum is None)
