@@ -3,7 +3,7 @@
 import io
 import time
 import uuid
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import polars as pl
@@ -11,7 +11,7 @@ import polars as pl
 from gpu_jobs import layout
 from gpu_jobs.background import Background
 from gpu_jobs.collect import Manifest, newest_manifest
-from gpu_jobs.dispatch import Decision, Evidence
+from gpu_jobs.dispatch import Decision, Evidence, allowed
 from gpu_jobs.errors import CampaignError, RefusedError, SupersededError
 from gpu_jobs.jobs import Policy
 from gpu_jobs.journal import Journal
@@ -19,22 +19,31 @@ from gpu_jobs.ledger import Ledger, Plan
 from gpu_jobs.loop import Loop
 from gpu_jobs.money import by_class
 from gpu_jobs.observe import COST_COLUMNS, Observer, Progress
-from gpu_jobs.offers import OfferKey
+from gpu_jobs.offers import OfferKey, load_offers
 from gpu_jobs.platforms import ADAPTERS, open_platform
 from gpu_jobs.platforms.base import Platform
-from gpu_jobs.split import CampaignSpec, split
+from gpu_jobs.split import CampaignSpec, Fleet, split
 from gpu_jobs.store import Store, is_local, open_store
 from gpu_jobs.store.scan import scan_parquet
+from gpu_jobs.workloads.base import BaseWorkload
 
 
-def open_campaign(spec: CampaignSpec, policy: Policy) -> "Campaign":
+def open_campaign(
+    spec: CampaignSpec, policy: Policy, pace: Callable[[BaseWorkload], float | None] = lambda _: None
+) -> "Campaign":
     """Check a request, then find its campaign or create it; nothing is started yet.
+
+    Args:
+        spec: what is to be done.
+        policy: what may be used for it.
+        pace: weight a second that a GPU worker of speed 1 did in earlier campaigns, if that is known.
 
     Raises:
         RefusedError: what is wrong with which field.
     """
     check(spec, policy, datetime.now(UTC))
-    store, plan = split(spec, policy.max_workers)
+    offers = allowed([offer for offer in load_offers() if offer.platform in policy.platforms], policy)
+    store, plan = split(spec, Fleet(max_workers=policy.max_workers, offers=offers, pace=pace))
     return Campaign(store, plan)
 
 

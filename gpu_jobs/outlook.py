@@ -1,9 +1,10 @@
 """The outlook of a campaign: what its store and its neighbours know, made into a forecast, kept, scored at the end."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -97,19 +98,36 @@ def forecast_text(uri: str, policy: Policy, offers: Sequence[Offer]) -> str:
 def earlier_samples(campaign: Campaign) -> dict[OfferKey, Samples]:
     """What the newest campaigns of the same workload and parameters under the same root have measured."""
     root, _, own = campaign.store.uri.rpartition("/")
-    found: list[dict[OfferKey, Samples]] = []
+    return _added([samples_of(other) for other in _like(root, campaign.plan.workload, campaign.plan.params, own)])
+
+
+def earlier_pace(store_root: str, workload: str, params: Mapping[str, Any]) -> float | None:
+    """Weight a second of a GPU worker of speed 1, by the same campaigns; None: nothing was measured."""
+    paces = []
+    for other in _like(store_root.rstrip("/"), workload, params):
+        speeds = {
+            entry.order.offer.key: entry.order.offer.worker_speed for entry in other.journal.read().orders.values()
+        }
+        weight = other.plan.total_weight / other.plan.num_items
+        paces += [weight * each / speeds[key] for key, found in samples_of(other).items() for each in found.items_per_s]
+    return sum(paces) / len(paces) if paces else None
+
+
+def _like(root: str, workload: str, params: Mapping[str, Any], but: str = "") -> Iterator[Campaign]:
+    """The newest campaigns under a root that did the same with other items."""
     if root.startswith("memory:"):
-        return {}
+        return
+    found = 0
     for name in sorted(campaign_names(open_store(root)), reverse=True):
-        if name == own or len(found) == _MAX_EARLIER:
+        if name == but or found == _MAX_EARLIER:
             continue
         try:
             other = Campaign.open(f"{root}/{name}")
         except FanfoldError:
             continue  # another's folder, or half a campaign
-        if (other.plan.workload, other.plan.params) == (campaign.plan.workload, campaign.plan.params):
-            found.append(samples_of(other))
-    return _added(found)
+        if (other.plan.workload, other.plan.params) == (workload, params):
+            found += 1
+            yield other
 
 
 def samples_of(campaign: Campaign) -> dict[OfferKey, Samples]:

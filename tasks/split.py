@@ -1,5 +1,7 @@
 """From a request to a campaign in the store."""
 
+from functools import partial
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
@@ -8,7 +10,9 @@ from prefect.states import Completed, Failed
 from gpu_jobs.campaign import Campaign, open_campaign
 from gpu_jobs.errors import NothingNewError, RefusedError
 from gpu_jobs.jobs import Policy
+from gpu_jobs.outlook import earlier_pace
 from gpu_jobs.split import CampaignSpec
+from gpu_jobs.workloads.base import BaseWorkload
 from tasks.outcome import end_in
 
 
@@ -20,7 +24,7 @@ def split(spec: CampaignSpec, policy: Policy) -> Campaign | None:
         RefusedError: what is wrong with which field; nothing was started.
     """
     try:
-        campaign = open_campaign(spec, policy)
+        campaign = open_campaign(spec, policy, partial(_pace, spec))
     except RefusedError as error:
         return end_in(Failed(message=f"refused: {error}", data=error))
     except NothingNewError as error:
@@ -28,3 +32,7 @@ def split(spec: CampaignSpec, policy: Policy) -> Campaign | None:
     plan = campaign.plan
     get_run_logger().info("%s: %d items; %s", campaign.store.uri, plan.num_items, plan.cut_reason)
     return campaign
+
+
+def _pace(spec: CampaignSpec, workload: BaseWorkload) -> float | None:
+    return earlier_pace(spec.store_root, spec.workload, workload.params.model_dump(mode="json"))

@@ -5,10 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gpu_jobs.campaign import Campaign
+from gpu_jobs.campaign import Campaign, open_campaign
 from gpu_jobs.forecast import MIX, Samples, forecast, quantile_range, score, table
-from gpu_jobs.outlook import forecast_text, kept_outlook, look_ahead, samples_of, scored
+from gpu_jobs.jobs import Order
+from gpu_jobs.journal import Opened, Ordered
+from gpu_jobs.ledger import Heartbeat
+from gpu_jobs.outlook import earlier_pace, forecast_text, kept_outlook, look_ahead, samples_of, scored
 from gpu_jobs.simulate import START, Work
+from gpu_jobs.split import CampaignSpec
 from gpu_jobs.testing import a_policy, an_offer
 
 CHEAP = an_offer(platform="cheap", usd_per_hour=0.4, cold_start_p50_s=120.0, cold_start_p90_s=300.0)
@@ -124,3 +128,28 @@ def test_the_outlook_of_a_campaign_that_is_not_planned_is_refused(tmp_path):
     """With one clear message."""
     with pytest.raises(Exception, match="there is no campaign at"):
         forecast_text(str(tmp_path / "nothing"), POLICY, [CHEAP])
+
+
+def test_earlier_campaigns_tell_what_weight_a_gpu_worker_does_in_a_second(tmp_path):
+    """Of the same workload and parameters only, in units of a GPU worker of speed 1."""
+    offer, now = replace(CHEAP, speed=4.0), datetime.now(UTC)
+    table = tmp_path / "items.csv"
+    table.write_text("id\na\nb\n")
+    spec = CampaignSpec(store_root=str(tmp_path / "store"), dataset=str(table), workload="noop")
+    campaign = open_campaign(spec, replace(POLICY, platforms=("local",)))
+    params = campaign.plan.params
+    order = Order(name="order", campaign_uri="", offer=offer, num_workers=1, expires_at=now, reserved_usd=0.0)
+    before = earlier_pace(spec.store_root, "noop", params)
+    for entry in (
+        Opened(opener="me", policy=POLICY, at=now),
+        Ordered(order=order, opener="me", reason="for a test", at=now),
+    ):
+        campaign.journal.append(entry, upon=campaign.journal.read())
+    seconds = {"starting": 1.0, "working": 30.0}
+    campaign.ledger.beat(
+        Heartbeat(boot="boot", order="order", slot=0, host="here", status="over", seconds=seconds, items_done=60)
+    )
+
+    assert before is None
+    assert earlier_pace(spec.store_root, "noop", params) == pytest.approx(2.0 / 4.0)
+    assert earlier_pace(spec.store_root, "noop", {**params, "other": 1}) is None

@@ -12,7 +12,8 @@ from gpu_jobs.items import ItemsReader
 from gpu_jobs.jobs import Policy
 from gpu_jobs.ledger import Attempt, Settlement
 from gpu_jobs.rows import ERROR, encode, failed_items, item_rows, schema
-from gpu_jobs.split import CampaignSpec
+from gpu_jobs.split import CampaignSpec, Fleet, split
+from gpu_jobs.testing import an_offer
 from gpu_jobs.workloads.noop import value_of
 
 POLICY = Policy()
@@ -116,3 +117,26 @@ def test_the_cut_is_explained(tmp_path):
     assert asked.cut_reason == "3 chunks of about 2 weight each: 2 was asked for"
     assert chosen.cut_reason.startswith("16 chunks of about 4 weight each: 8 for each of 2 GPU workers")
     assert "fewer than 8 for each of 2 GPU workers" in few.cut_reason
+
+
+SOON = an_offer(platform="soon", cold_start_p50_s=20.0)
+CAPPED = an_offer(platform="capped", cold_start_p50_s=120.0, cold_start_p90_s=300.0, max_hours=1.0, speed=0.5)
+
+
+@pytest.mark.parametrize(
+    ("pace", "num_chunks", "why"),
+    [
+        (None, 80, "8 for each of 10 GPU workers, so that they end together"),
+        (1.0, 80, "8 for each of 10 GPU workers, so that they end together"),
+        (50.0, 16, "20 s of work, so that each is worth the shortest cold start"),
+        (0.02, 970, "14 min of work, a quarter of a GPU worker's longest life"),
+    ],
+)
+def test_chunks_are_worth_a_cold_start_and_end_before_their_gpu_worker_has_to(tmp_path, pace, num_chunks, why):
+    """By the pace of earlier campaigns, on the slowest GPU workers that may be had."""
+    fleet = Fleet(max_workers=10, offers=[SOON, CAPPED], pace=lambda _: pace)
+
+    _, plan = split(spec_of(tmp_path, list(map(str, range(8000)))), fleet)
+
+    assert plan.cut_reason.endswith(f" weight each: {why}")
+    assert len(plan.cuts) - 1 == pytest.approx(num_chunks, rel=0.01)
