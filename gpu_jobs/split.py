@@ -122,7 +122,7 @@ def _create(
     if isinstance(workload, LongWorkload):
         cuts, cut_reason = list(range(len(written.weights) + 1)), "each item is a chunk, since it takes long"
     else:
-        cuts, cut_reason = _cut(written.weights, spec.chunk_weight, fleet, fleet.pace(workload))
+        cuts, cut_reason = first_cut(written.weights, spec.chunk_weight, fleet, fleet.pace(workload))
     plan = Plan(
         workload=spec.workload,
         params=workload.params.model_dump(mode="json"),
@@ -143,8 +143,15 @@ def _create(
     return created  # another flow run's, if it was faster
 
 
-def _cut(weights: Sequence[float], asked: float | None, fleet: Fleet, pace: float | None) -> tuple[list[int], str]:
-    """The first cut, and why in words."""
+def first_cut(weights: Sequence[float], asked: float | None, fleet: Fleet, pace: float | None) -> tuple[list[int], str]:
+    """Where chunks begin and end, and why in words.
+
+    Args:
+        weights: of the items, in order.
+        asked: weight of a chunk; None: chosen.
+        fleet: what they are cut for.
+        pace: as `Fleet.pace` tells it.
+    """
     wanted = _CHUNKS_PER_WORKER * fleet.max_workers
     target, why = asked or sum(weights) / wanted, f"{asked:g} was asked for" if asked else ""
     if not asked and pace:

@@ -57,7 +57,8 @@ class Fleet:
         work, rng = self.work, self._rng
         is_poisoned = work.poison_share > 0 and rng.random() < work.poison_share
         extra_s = _RESTART_S * (2 + math.log2(work.items_per_chunk)) if is_poisoned else 0.0
-        return Chunk(work.items_per_chunk, work.item_s * work.weight(rng), extra_s)
+        item_s = work.item_s * work.weight(rng) + work.chunk_s / work.items_per_chunk
+        return Chunk(work.items_per_chunk, item_s, extra_s)
 
     def until(self, at: float) -> None:
         while self._events and self._events[0][0] <= at:

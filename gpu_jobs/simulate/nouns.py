@@ -49,6 +49,8 @@ class Work:
     """Mean, on a GPU worker of speed 1."""
     weight: Draw = lambda _: 1.0
     """Of one chunk's items against the mean."""
+    chunk_s: float = 0.0
+    """To lease and to settle a chunk, on any GPU worker."""
     poison_share: float = 0.0
     """Of chunks that hold an item that kills GPU workers."""
 

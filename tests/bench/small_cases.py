@@ -83,13 +83,13 @@ def compare(case: SmallCase) -> Compared | None:
     found = []
     for counts in product(*(range(each + 1) for each in most)):
         if 0 < sum(counts) <= case.policy.max_workers:
-            outcomes = _run(case, static(dict(zip(platforms, counts, strict=True))))
+            outcomes = run(case, static(dict(zip(platforms, counts, strict=True))))
             if all(each.is_complete for each in outcomes):
                 found.append(_usd(outcomes))
     if not found:
         return None
-    known = _run(case, decide, earlier(case.truths, case.work))
-    unknown = _run(replace(case, policy=replace(case.policy, is_canary_first=True)), decide)
+    known = run(case, decide, earlier(case.truths, case.work))
+    unknown = run(replace(case, policy=replace(case.policy, is_canary_first=True)), decide)
     return Compared(
         best_usd=min(found),
         known_usd=_usd(known),
@@ -113,7 +113,7 @@ def earlier(truths: Iterable[Truth], work: Work) -> dict[OfferKey, Evidence]:
     return found
 
 
-def _run(case: SmallCase, way: Decide, evidence: Mapping[OfferKey, Evidence] | None = None) -> list[Outcome]:
+def run(case: SmallCase, way: Decide, evidence: Mapping[OfferKey, Evidence] | None = None) -> list[Outcome]:
     return [
         simulate(case.work, case.truths, case.policy, seed, evidence=evidence, decide=way, tick_s=_TICK_S)
         for seed in case.seeds

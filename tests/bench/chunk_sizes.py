@@ -1,0 +1,53 @@
+"""The first cut against other sizes of chunks, on small cases in the simulator: what the choice costs.
+
+Each case is one of `small_cases`, with its speeds known from earlier campaigns and a second to lease and settle a chunk.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from statistics import mean
+
+from gpu_jobs.dispatch import decide
+from gpu_jobs.simulate import Work
+from gpu_jobs.split import Fleet, first_cut
+from tests.bench.small_cases import SmallCase, earlier, run
+
+CHUNK_S = 1.0
+PER_WORKER = (1, 2, 4, 8, 16, 32, 64)
+_FINER = 50
+_SEEDS = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """Of one case, dollars with the chosen number of chunks and with the best of `PER_WORKER` for each GPU worker."""
+
+    num_chunks: int
+    chosen_usd: float
+    best_usd: float
+
+
+def compare_cuts(case: SmallCase) -> Cut:
+    """All in hindsight, on the case's seeds."""
+    case = replace(case, work=_finer(case.work), seeds=tuple(range(case.seeds[0], case.seeds[0] + _SEEDS)))
+    offers = [truth.offer for truth in case.truths]
+    fleet = Fleet(max_workers=case.policy.max_workers, offers=offers)
+    cuts, _ = first_cut([1.0] * case.work.num_items, None, fleet, pace=1 / case.work.item_s)
+    counts = {each * case.policy.max_workers for each in PER_WORKER} | {len(cuts) - 1}
+    usd = {count: _usd(case, count) for count in sorted(counts)}
+    return Cut(num_chunks=len(cuts) - 1, chosen_usd=usd[len(cuts) - 1], best_usd=min(usd.values()))
+
+
+def _finer(work: Work) -> Work:
+    """The same work in so many and equal items that every number of chunks has the same of it."""
+    return replace(
+        work, items_per_chunk=_FINER * work.items_per_chunk, item_s=work.item_s / _FINER, weight=lambda _: 1.0
+    )
+
+
+def _usd(case: SmallCase, num_chunks: int) -> float:
+    """Mean dollars; infinite if a campaign misses its deadline."""
+    per_chunk = round(case.work.num_items / num_chunks)
+    work = replace(case.work, num_chunks=num_chunks, items_per_chunk=per_chunk, chunk_s=CHUNK_S)
+    outcomes = run(replace(case, work=work), decide, earlier(case.truths, work))
+    return mean(each.usd if each.is_complete else math.inf for each in outcomes)
