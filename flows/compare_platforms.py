@@ -5,6 +5,7 @@ python -m flows.compare_platforms --workload noop --dataset texts.parquet --plat
 """
 
 import sys
+from dataclasses import replace
 from typing import Literal
 
 from prefect import flow
@@ -13,11 +14,14 @@ from prefect.states import Failed
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import CliApp
 
-from gpu_jobs.campaign import open_campaign
-from gpu_jobs.compare import PUBLISHED, Figures, Volume, choose_when, from_campaign, from_published, table
+from gpu_jobs.campaign import Campaign, new_opener, open_campaign
+from gpu_jobs.compare import NOTES, PUBLISHED, Figures, Volume, choose_when, from_published, table
 from gpu_jobs.errors import FanfoldError, RefusedError
 from gpu_jobs.jobs import Policy
+from gpu_jobs.measured import from_campaign, has_warm_start
+from gpu_jobs.observe import Progress
 from gpu_jobs.offers import offers_of
+from gpu_jobs.platforms import open_platform
 from gpu_jobs.report.comparison import chart_uri, page
 from gpu_jobs.split import CampaignSpec
 from gpu_jobs.store import open_store
@@ -25,6 +29,8 @@ from tasks.artifacts import show_summary, show_table
 from tasks.outcome import end_in
 
 _PAGE = "comparison.html"
+_MEASURED = "Measured by this flow."
+_PUBLISHED = "From published figures, in a simulated month; their items/s are taken as one GPU worker's."
 
 
 class ComparePlatforms(BaseModel):
@@ -63,13 +69,14 @@ def compare_platforms(compare: ComparePlatforms) -> str:
         return end_in(Failed(message=f"refused: {error}", data=error))
     if not figures:
         return end_in(Failed(message="no platform has finished an item: there is nothing to compare"))
-    source = "Measured by this flow." if compare.dataset else "From published figures, in a simulated month."
+    source = _MEASURED if compare.dataset else _PUBLISHED
     store = open_store(compare.store_root)
     store.put(_PAGE, page(figures, compare.volume, source).encode())
     where = f"{store.uri}/{_PAGE}"
     show_table(f"{compare.name}-platforms", table(figures), source)
     said = "\n".join(f"- {sentence}" for sentence in choose_when(figures))
-    show_summary(compare.name, f"![dollars a month]({chart_uri(figures)})\n\n{said}\n\nPage: `{where}`")
+    words = "\n".join(f"- **{name}**: {meaning}" for name, meaning in NOTES)
+    show_summary(compare.name, f"![dollars a month]({chart_uri(figures)})\n\n{said}\n\nPage: `{where}`\n\n{words}")
     get_run_logger().info("%s; page: %s", " ".join(choose_when(figures)), where)
     return where
 
@@ -86,22 +93,39 @@ def _measured(compare: ComparePlatforms) -> list[Figures]:
     """One campaign after another, so that none takes another's share of this machine or of a quota."""
     found = []
     for platform in compare.platforms:
-        spec = CampaignSpec(
-            store_root=compare.store_root,
-            dataset=compare.dataset,
-            workload=compare.workload,
-            params=compare.params,
-            name=f"{compare.name}-{platform.replace('_', '-')}",
-        )
         policy = Policy(platforms=(platform,), max_workers=compare.max_workers, budget_usd=compare.budget_usd)
-        campaign = open_campaign(spec, policy)
-        for progress in campaign.run(policy):
-            closed = progress.closed
-        get_run_logger().info("%s: %s", platform, closed)
-        figures = from_campaign(campaign, platform, compare.volume, offers_of(platform))
+        offers = open_platform(platform).offers()
+        keeps_warm = any(offer.idle_s for offer in offers)
+        campaign = open_campaign(_spec(compare, platform), policy)
+        warm = open_campaign(_spec(compare, f"{platform}-warm"), policy) if keeps_warm else None  # splitting takes time
+        last = _run(campaign, policy)
+        if warm is not None and last.jobs and not has_warm_start(warm, platform):
+            left_usd = None if policy.budget_usd is None else max(0.0, policy.budget_usd - last.spent_usd)
+            _run(warm, replace(policy, budget_usd=left_usd), must_only_start=True)
+        figures = from_campaign(campaign, platform, compare.volume, offers, warm=warm)
         if figures is not None:
             found.append(figures)
     return found
+
+
+def _spec(compare: ComparePlatforms, name: str) -> CampaignSpec:
+    return CampaignSpec(
+        store_root=compare.store_root,
+        dataset=compare.dataset,
+        workload=compare.workload,
+        params=compare.params,
+        name=f"{compare.name}-{name.replace('_', '-')}",
+    )
+
+
+def _run(campaign: Campaign, policy: Policy, *, must_only_start: bool = False) -> Progress:
+    """To its end, or until the first GPU worker is at work: its start is measured, and more would only cost."""
+    opener = new_opener()
+    for progress in campaign.run(policy, opener=opener):
+        if must_only_start and any(job.seconds.get("working") for job in progress.jobs):
+            campaign.stop("a start was measured", opener=opener)
+    get_run_logger().info("%s: %s", campaign.store.uri, progress.closed)
+    return progress
 
 
 def main() -> int:

@@ -64,6 +64,17 @@ class Lives:
         """By the store's clock."""
         return self._seen_at[beat.boot] - sum(beat.seconds.get(name, 0.0) for name in _LIFE)
 
+    def ready_at(self, beat: Heartbeat) -> float:
+        """When it could work, by the store's clock."""
+        return self.began_at(beat) + beat.seconds.get("starting", 0.0) + beat.seconds.get("model_load", 0.0)
+
+    def start_s(self, ordered: Ordered, beat: Heartbeat) -> float:
+        """Until it was ready to work: from the order, or of a restarted one from the end of its life before."""
+        began_at = self.began_at(beat)
+        lives = (each for each in self.of(beat.order) if each.slot == beat.slot)
+        before = [self.seen_at(each) for each in lives if self.began_at(each) < began_at]
+        return max(0.0, self.ready_at(beat) - max([ordered.at.timestamp(), *before]))
+
     def usd(self, ordered: Ordered, until: datetime) -> float:
         """What a GPU job has cost up to `until`, by its offer's rules; never more than is reserved for it."""
         offer = ordered.order.offer
@@ -81,20 +92,21 @@ class Lives:
         return total
 
     def evidence(self, orders: Mapping[str, Ordered], earlier: Mapping[OfferKey, Evidence]) -> dict[OfferKey, Evidence]:
-        """What was measured on each offer, here and earlier; a GPU worker counts from its first item on."""
+        """What was measured on each offer, here and earlier; a GPU worker counts from its first item on.
+
+        Warm starts count as well: where containers stay, the next GPU worker may find one too.
+        """
         found = dict(earlier)
         for name, ordered in orders.items():
             for beat in self.of(name):
                 if not beat.items_done:
                     continue
                 known = found.get(ordered.order.offer.key, Evidence())
-                ready_s = beat.seconds.get("starting", 0.0) + beat.seconds.get("model_load", 0.0)
-                start_s = self.began_at(beat) + ready_s - ordered.at.timestamp()
                 found[ordered.order.offer.key] = Evidence(
                     items=known.items + beat.items_done,
                     working_s=known.working_s + beat.seconds.get("working", 0.0),
                     starts=known.starts + 1,
-                    start_s=known.start_s + max(0.0, start_s),
+                    start_s=known.start_s + self.start_s(ordered, beat),
                 )
         return found
 

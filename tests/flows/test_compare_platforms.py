@@ -6,7 +6,12 @@ import polars as pl
 import pytest
 
 from flows.compare_platforms import ComparePlatforms, compare_platforms
+from gpu_jobs.campaign import Campaign
+from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.errors import RefusedError
+from gpu_jobs.store import open_store
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
 def test_published_figures_are_compared_without_renting_anything(tmp_path):
@@ -29,6 +34,51 @@ def test_a_workload_is_measured_on_this_machine(tmp_path, monkeypatch):
     page = Path(where).read_text()
     assert ">local<" in page
     assert "Measured by this flow." in page
+    assert "none: each GPU job starts cold" in page
+    assert "100% of 1 GPU job" in page
+    assert not (tmp_path / "store" / "comparison-local-warm").exists()
+
+
+@pytest.fixture
+def modal_app(modal_cloud, monkeypatch):
+    """An app of our own, so that all its containers are, and a bucket that they reach."""
+    with GcsEmulator() as gcs:
+        gcs.make_bucket("campaigns")
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
+        monkeypatch.setenv("FANFOLD_MODAL_APP", "compared")
+        monkeypatch.setenv("FANFOLD_MODAL_SCALEDOWN_S", "600")  # however slow this machine is
+        yield modal_cloud
+
+
+@pytest.mark.slow
+def test_where_containers_stay_a_second_campaign_measures_a_warm_start(tmp_path, modal_app):
+    """It is stopped when that is known, within what the budget has left, and not repeated by the next flow run."""
+    table = tmp_path / "items.parquet"
+    pl.DataFrame({"id": [f"item-{number}" for number in range(100)]}).write_parquet(table)
+    open_store("gs://campaigns/data").upload("items.parquet", table)
+    asked = ComparePlatforms(
+        store_root="gs://campaigns/runs",
+        dataset="gs://campaigns/data/items.parquet",
+        params={"sleep_s": 0.2},
+        platforms=["modal"],
+        budget_usd=5.0,
+    )
+    before = len(modal_app.bill.lines)
+
+    compare_platforms(asked)
+    compare_platforms(asked)
+
+    campaign, warm = (Campaign.open(f"gs://campaigns/runs/comparison-modal{name}") for name in ("", "-warm"))
+    assert len(modal_app.bill.lines) - before == 2
+    assert [beat.is_warm for beat, _ in campaign.ledger.heartbeats()] == [False, False]
+    assert True in [beat.is_warm for beat, _ in warm.ledger.heartbeats()]
+    state = warm.journal.read()
+    assert state.closed.reason == "a start was measured"
+    assert not warm.status().is_complete
+    spent_usd = campaign.status().spent_usd
+    assert [entry.policy.budget_usd for entry in state.entries if entry.kind == "opened"] == [5.0 - spent_usd]
+    page = open_store("gs://campaigns/runs").get("comparison.html").decode()
+    assert "none seen" not in page
 
 
 def test_a_platform_that_cannot_be_used_is_refused(tmp_path):
