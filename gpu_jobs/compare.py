@@ -1,5 +1,6 @@
 """Platforms beside one another, as people ask for it: starts, pace, dollars per million, and what a month costs."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,8 @@ from gpu_jobs.simulate import Truth, Work, simulate
 _CHUNKS = 200
 _LOOKS = 1000
 """At a long simulated campaign."""
+_CLEARLY = 0.05
+"""By so much a platform must be better than the next to be called the best."""
 _UNKNOWN = "unknown"
 
 
@@ -160,19 +163,23 @@ def choose_when(figures: Sequence[Figures]) -> list[str]:
 
 
 def _choose(one: Figures, all_of_them: Sequence[Figures]) -> str:
-    def is_least(of: Callable[[Figures], float | None]) -> bool:
-        values = [value for each in all_of_them if (value := of(each)) is not None]
-        return bool(values) and of(one) == min(values) < max(values)
+    def is_least(of: Callable[[Figures], float]) -> bool:
+        best, second = sorted(map(of, all_of_them))[:2]
+        return of(one) == best and second > best + _CLEARLY * abs(best)
 
-    reasons = (
+    reasons: tuple[tuple[Callable[[Figures], float], str], ...] = (
         (lambda each: each.usd_per_month_with_starts, "a month's bill matters most"),
-        (lambda each: each.cold_start_s, "campaigns are short or frequent, so that cold starts count"),
-        (lambda each: each.warm_start_s, "one campaign follows another at once, so that warm starts count"),
+        (_start_s, "campaigns are short or frequent, so that cold starts count"),
+        (lambda each: each.warm_start_s or _start_s(each), "one campaign follows another at once"),
         (lambda each: -each.items_per_s, "one GPU worker must do as much as possible"),
-        (lambda each: -(each.availability or 0.0) if each.num_orders else None, "GPU workers must be had at once"),
+        (lambda each: -(each.availability or 0.0), "GPU workers must be had when they are asked for"),
     )
     best = [reason for of, reason in reasons if is_least(of)]
     return f"Choose {one.platform} when {', or '.join(best)}." if best else f"{one.platform} is best at none of these."
+
+
+def _start_s(each: Figures) -> float:
+    return math.inf if each.cold_start_s is None else each.cold_start_s
 
 
 def table(figures: Sequence[Figures]) -> list[dict[str, str]]:

@@ -37,7 +37,7 @@ def page(figures: Sequence[Figures], volume: Volume, source: str) -> Html:
     columns = [Column(title="") if name == "figure" else Column(title=name, style="platform") for name in rows[0]]
     body = [
         section("Figures", markup.table(columns, [list(row.values()) for row in rows]), markup.terms(NOTES)),
-        section("A month in dollars", chart(figures)),
+        section("A month in dollars", fill('<div class="scroll">{chart}</div>', chart=chart(figures))),
         section("Choose", join(fill("<p>{said}</p>", said=said) for said in choose_when(figures))),
     ]
     about = (

@@ -28,9 +28,8 @@ def test_the_public_comparison_is_reproduced(figures):
 
 
 def test_cold_starts_add_to_a_month(figures):
-    """Most where they are longest or an idle window is billed; never less than the work alone."""
-    for each in figures:
-        assert each.usd_per_month < each.usd_per_month_with_starts < 1.2 * each.usd_per_month
+    """As `docs/dispatch.md` says, to a hundredth: most where they are longest or an idle window is billed."""
+    assert [each.usd_per_month_with_starts for each in figures] == pytest.approx([131, 97, 71], rel=0.01)
 
 
 def test_more_campaigns_a_month_cost_more(figures):
@@ -46,7 +45,7 @@ def test_each_platform_that_is_best_at_something_has_a_sentence(figures):
     said = choose_when(figures)
 
     quick = "campaigns are short or frequent, so that cold starts count"
-    again = "one campaign follows another at once, so that warm starts count"
+    again = "one campaign follows another at once"
     assert said == [
         f"Choose modal when {quick}, or {again}, or one GPU worker must do as much as possible.",
         "Choose runpod when a month's bill matters most.",
@@ -55,13 +54,27 @@ def test_each_platform_that_is_best_at_something_has_a_sentence(figures):
 
 
 def test_one_platform_is_no_choice(figures):
-    """And equal ones are best at nothing."""
+    """Nothing to choose from."""
     assert choose_when(figures[:1]) == ["Only cloud_run has figures: there is nothing to choose from."]
-    same = replace(figures[0], platform="modal")
-    assert choose_when([figures[0], same]) == [
-        "cloud_run is best at none of these.",
-        "modal is best at none of these.",
-    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "modal is best at none of these."),
+        ({"items_per_s": 88.0}, "modal is best at none of these."),
+        ({"items_per_s": 95.0}, "Choose modal when one GPU worker must do as much as possible."),
+        ({"warm_start_s": 1.0}, "Choose modal when one campaign follows another at once."),
+        ({"warm_start_s": None}, "modal is best at none of these."),
+        ({"cold_start_s": None}, "modal is best at none of these."),
+        ({"availability": 0.9, "num_orders": 9}, "Choose modal when GPU workers must be had when they are asked for."),
+    ],
+)
+def test_the_best_is_clearly_so(figures, changes, told):
+    """By a twentieth; what is not known is best at nothing."""
+    known = replace(figures[0], availability=0.5)
+
+    assert told in choose_when([known, replace(known, platform="modal", **changes)])
 
 
 @pytest.mark.parametrize(
