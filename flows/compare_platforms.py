@@ -5,8 +5,10 @@ python -m flows.compare_platforms --workload noop --dataset texts.parquet --plat
 """
 
 import sys
+import time
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from prefect import flow
 from prefect.logging import get_run_logger
@@ -19,8 +21,7 @@ from gpu_jobs.compare import NOTES, PUBLISHED, Figures, Volume, choose_when, fro
 from gpu_jobs.errors import FanfoldError, RefusedError
 from gpu_jobs.jobs import Policy
 from gpu_jobs.measured import from_campaign, has_warm_start
-from gpu_jobs.observe import Progress
-from gpu_jobs.offers import offers_of
+from gpu_jobs.offers import Offer, offers_of
 from gpu_jobs.platforms import open_platform
 from gpu_jobs.report.comparison import chart_uri, page
 from gpu_jobs.split import CampaignSpec
@@ -89,43 +90,67 @@ def _published(compare: ComparePlatforms) -> list[Figures]:
     ]
 
 
+class _Planned(NamedTuple):
+    """What will be run on one platform."""
+
+    policy: Policy
+    offers: Sequence[Offer]
+    campaign: Campaign
+    warm: Campaign | None
+    """For warm starts, where containers stay; planned beforehand, since they do not stay for long."""
+
+
 def _measured(compare: ComparePlatforms) -> list[Figures]:
     """One campaign after another, so that none takes another's share of this machine or of a quota."""
     found = []
-    for platform in compare.platforms:
-        policy = Policy(platforms=(platform,), max_workers=compare.max_workers, budget_usd=compare.budget_usd)
-        offers = open_platform(platform).offers()
-        keeps_warm = any(offer.idle_s for offer in offers)
-        campaign = open_campaign(_spec(compare, platform), policy)
-        warm = open_campaign(_spec(compare, f"{platform}-warm"), policy) if keeps_warm else None  # splitting takes time
-        last = _run(campaign, policy)
+    for platform, planned in [(platform, _plan(compare, platform)) for platform in compare.platforms]:
+        for progress in planned.campaign.run(planned.policy):
+            last = progress
+        get_run_logger().info("%s: %s", platform, last.closed)
+        warm = planned.warm
         if warm is not None and last.jobs and not has_warm_start(warm, platform):
-            left_usd = None if policy.budget_usd is None else max(0.0, policy.budget_usd - last.spent_usd)
-            _run(warm, replace(policy, budget_usd=left_usd), must_only_start=True)
-        figures = from_campaign(campaign, platform, compare.volume, offers, warm=warm)
+            left_usd = None if compare.budget_usd is None else max(0.0, compare.budget_usd - last.spent_usd)
+            idle_s = max(offer.idle_s for offer in planned.offers)
+            closed = measure_start(warm, replace(planned.policy, budget_usd=left_usd), within_s=idle_s)
+            get_run_logger().info("%s, warm: %s", platform, closed)
+        figures = from_campaign(planned.campaign, platform, compare.volume, planned.offers, warm=warm)
         if figures is not None:
             found.append(figures)
     return found
 
 
-def _spec(compare: ComparePlatforms, name: str) -> CampaignSpec:
-    return CampaignSpec(
-        store_root=compare.store_root,
-        dataset=compare.dataset,
-        workload=compare.workload,
-        params=compare.params,
-        name=f"{compare.name}-{name.replace('_', '-')}",
-    )
+def _plan(compare: ComparePlatforms, platform: str) -> _Planned:
+    def opened(name: str) -> Campaign:
+        spec = CampaignSpec(
+            store_root=compare.store_root,
+            dataset=compare.dataset,
+            workload=compare.workload,
+            params=compare.params,
+            name=f"{compare.name}-{platform.replace('_', '-')}{name}",
+        )
+        return open_campaign(spec, policy)
+
+    policy = Policy(platforms=(platform,), max_workers=compare.max_workers, budget_usd=compare.budget_usd)
+    offers = open_platform(platform).offers()
+    warm = opened("-warm") if any(offer.idle_s for offer in offers) else None
+    return _Planned(policy, offers, opened(""), warm)
 
 
-def _run(campaign: Campaign, policy: Policy, *, must_only_start: bool = False) -> Progress:
-    """To its end, or until the first GPU worker is at work: its start is measured, and more would only cost."""
-    opener = new_opener()
+def measure_start(campaign: Campaign, policy: Policy, *, within_s: float) -> str:
+    """Run a campaign until a GPU worker is at work: more would only cost. Returns why it was closed.
+
+    Args:
+        campaign: that was not run yet.
+        policy: for it.
+        within_s: without any GPU worker's sign of life in this time, it is given up.
+    """
+    opener, begun = new_opener(), time.monotonic()
     for progress in campaign.run(policy, opener=opener):
-        if must_only_start and any(job.seconds.get("working") for job in progress.jobs):
+        if any(job.seconds.get("working") for job in progress.jobs):
             campaign.stop("a start was measured", opener=opener)
-    get_run_logger().info("%s: %s", campaign.store.uri, progress.closed)
-    return progress
+        elif time.monotonic() - begun > within_s and not any(job.seconds for job in progress.jobs):
+            campaign.stop("no GPU worker has started in time", opener=opener)
+    return progress.closed
 
 
 def main() -> int:

@@ -5,10 +5,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from flows.compare_platforms import ComparePlatforms, compare_platforms
-from gpu_jobs.campaign import Campaign
+from flows.compare_platforms import ComparePlatforms, compare_platforms, measure_start
+from gpu_jobs.campaign import Campaign, open_campaign
 from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.errors import RefusedError
+from gpu_jobs.jobs import Policy
+from gpu_jobs.split import CampaignSpec
 from gpu_jobs.store import open_store
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -37,6 +39,17 @@ def test_a_workload_is_measured_on_this_machine(tmp_path, monkeypatch):
     assert "none: each GPU job starts cold" in page
     assert "100% of 1 GPU job" in page
     assert not (tmp_path / "store" / "comparison-local-warm").exists()
+
+
+def test_a_start_that_does_not_come_is_not_waited_for(tmp_path, monkeypatch):
+    """A platform may have nothing for hours."""
+    monkeypatch.setenv("FANFOLD_LOG_DIR", str(tmp_path / "logs"))
+    pl.DataFrame({"id": ["item"]}).write_parquet(tmp_path / "items.parquet")
+    spec = CampaignSpec(store_root=str(tmp_path), dataset=str(tmp_path / "items.parquet"), workload="noop", name="warm")
+    campaign = open_campaign(spec, Policy())
+
+    assert measure_start(campaign, Policy(), within_s=0.0) == "no GPU worker has started in time"
+    assert not campaign.status().is_complete
 
 
 @pytest.fixture
@@ -83,7 +96,10 @@ def test_where_containers_stay_a_second_campaign_measures_a_warm_start(tmp_path,
 
 def test_a_platform_that_cannot_be_used_is_refused(tmp_path):
     """Before anything starts, with the field's name."""
-    asked = ComparePlatforms(store_root=str(tmp_path), dataset="gs://bucket/texts.parquet", platforms=["modal"])
+    table = tmp_path / "items.parquet"
+    pl.DataFrame({"id": ["item"]}).write_parquet(table)
+    asked = ComparePlatforms(store_root=str(tmp_path / "store"), dataset=str(table), platforms=["local", "modal"])
 
     with pytest.raises(RefusedError, match="store_root"):
         compare_platforms(asked)
+    assert Campaign.open(f"{tmp_path}/store/comparison-local").journal.read().orders == {}

@@ -1,11 +1,14 @@
 """What a GPU worker tells of itself."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
+from pydantic import TypeAdapter
 
 from gpu_jobs.chunks import Chunk
 from gpu_jobs.latencies import step_of
+from gpu_jobs.ledger import Heartbeat
 from gpu_jobs.worker.gpu import NoGpu, NvmlSampler, open_sampler
 from gpu_jobs.worker.holding import Hands
 from gpu_jobs.worker.life import Life
@@ -97,3 +100,13 @@ def test_items_and_failures_are_counted(life):
     heartbeat = life.heartbeat()
     assert (heartbeat.items_done, heartbeat.items_failed, heartbeat.seconds["infer"]) == (6, 2, 0.5)
     assert heartbeat.latencies == {step_of(0.5): 5, step_of(2.0): 1}
+
+
+def test_heartbeats_of_earlier_versions_are_read(life):
+    """Those that did not say whether their container was warm were taken for cold."""
+    told = json.loads(TypeAdapter(Heartbeat).dump_json(life.heartbeat()))
+    del told["is_warm"], told["latencies"]
+
+    read = TypeAdapter(Heartbeat).validate_json(json.dumps(told))
+
+    assert (read.is_warm, read.latencies) == (False, {})
