@@ -5,7 +5,10 @@ python -m flows.compare_platforms --workload noop --dataset texts.parquet --plat
 """
 
 import sys
-from typing import Literal
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal, NamedTuple
 
 from prefect import flow
 from prefect.logging import get_run_logger
@@ -13,11 +16,13 @@ from prefect.states import Failed
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import CliApp
 
-from gpu_jobs.campaign import open_campaign
-from gpu_jobs.compare import PUBLISHED, Figures, Volume, choose_when, from_campaign, from_published, table
+from gpu_jobs.campaign import Campaign, new_opener, open_campaign
+from gpu_jobs.compare import NOTES, PUBLISHED, Figures, Volume, choose_when, from_published, table
 from gpu_jobs.errors import FanfoldError, RefusedError
 from gpu_jobs.jobs import Policy
-from gpu_jobs.offers import offers_of
+from gpu_jobs.measured import from_campaign, has_warm_start
+from gpu_jobs.offers import Offer, offers_of
+from gpu_jobs.platforms import open_platform
 from gpu_jobs.report.comparison import chart_uri, page
 from gpu_jobs.split import CampaignSpec
 from gpu_jobs.store import open_store
@@ -25,6 +30,8 @@ from tasks.artifacts import show_summary, show_table
 from tasks.outcome import end_in
 
 _PAGE = "comparison.html"
+_MEASURED = "Measured by this flow."
+_PUBLISHED = "From published figures, in a simulated month; their items/s are taken as one GPU worker's."
 
 
 class ComparePlatforms(BaseModel):
@@ -63,13 +70,14 @@ def compare_platforms(compare: ComparePlatforms) -> str:
         return end_in(Failed(message=f"refused: {error}", data=error))
     if not figures:
         return end_in(Failed(message="no platform has finished an item: there is nothing to compare"))
-    source = "Measured by this flow." if compare.dataset else "From published figures, in a simulated month."
+    source = _MEASURED if compare.dataset else _PUBLISHED
     store = open_store(compare.store_root)
     store.put(_PAGE, page(figures, compare.volume, source).encode())
     where = f"{store.uri}/{_PAGE}"
     show_table(f"{compare.name}-platforms", table(figures), source)
     said = "\n".join(f"- {sentence}" for sentence in choose_when(figures))
-    show_summary(compare.name, f"![dollars a month]({chart_uri(figures)})\n\n{said}\n\nPage: `{where}`")
+    words = "\n".join(f"- **{name}**: {meaning}" for name, meaning in NOTES)
+    show_summary(compare.name, f"![dollars a month]({chart_uri(figures)})\n\n{said}\n\nPage: `{where}`\n\n{words}")
     get_run_logger().info("%s; page: %s", " ".join(choose_when(figures)), where)
     return where
 
@@ -82,26 +90,67 @@ def _published(compare: ComparePlatforms) -> list[Figures]:
     ]
 
 
+class _Planned(NamedTuple):
+    """What will be run on one platform."""
+
+    policy: Policy
+    offers: Sequence[Offer]
+    campaign: Campaign
+    warm: Campaign | None
+    """For warm starts, where containers stay; planned beforehand, since they do not stay for long."""
+
+
 def _measured(compare: ComparePlatforms) -> list[Figures]:
     """One campaign after another, so that none takes another's share of this machine or of a quota."""
     found = []
-    for platform in compare.platforms:
+    for platform, planned in [(platform, _plan(compare, platform)) for platform in compare.platforms]:
+        for progress in planned.campaign.run(planned.policy):
+            last = progress
+        get_run_logger().info("%s: %s", platform, last.closed)
+        warm = planned.warm
+        if warm is not None and last.jobs and not has_warm_start(warm, platform):
+            left_usd = None if compare.budget_usd is None else max(0.0, compare.budget_usd - last.spent_usd)
+            idle_s = max(offer.idle_s for offer in planned.offers)
+            closed = measure_start(warm, replace(planned.policy, budget_usd=left_usd), within_s=idle_s)
+            get_run_logger().info("%s, warm: %s", platform, closed)
+        figures = from_campaign(planned.campaign, platform, compare.volume, planned.offers, warm=warm)
+        if figures is not None:
+            found.append(figures)
+    return found
+
+
+def _plan(compare: ComparePlatforms, platform: str) -> _Planned:
+    def opened(name: str) -> Campaign:
         spec = CampaignSpec(
             store_root=compare.store_root,
             dataset=compare.dataset,
             workload=compare.workload,
             params=compare.params,
-            name=f"{compare.name}-{platform.replace('_', '-')}",
+            name=f"{compare.name}-{platform.replace('_', '-')}{name}",
         )
-        policy = Policy(platforms=(platform,), max_workers=compare.max_workers, budget_usd=compare.budget_usd)
-        campaign = open_campaign(spec, policy)
-        for progress in campaign.run(policy):
-            closed = progress.closed
-        get_run_logger().info("%s: %s", platform, closed)
-        figures = from_campaign(campaign, platform, compare.volume, offers_of(platform))
-        if figures is not None:
-            found.append(figures)
-    return found
+        return open_campaign(spec, policy)
+
+    policy = Policy(platforms=(platform,), max_workers=compare.max_workers, budget_usd=compare.budget_usd)
+    offers = open_platform(platform).offers()
+    warm = opened("-warm") if any(offer.idle_s for offer in offers) else None
+    return _Planned(policy, offers, opened(""), warm)
+
+
+def measure_start(campaign: Campaign, policy: Policy, *, within_s: float) -> str:
+    """Run a campaign until a GPU worker is at work: more would only cost. Returns why it was closed.
+
+    Args:
+        campaign: that was not run yet.
+        policy: for it.
+        within_s: without any GPU worker's sign of life in this time, it is given up.
+    """
+    opener, begun = new_opener(), time.monotonic()
+    for progress in campaign.run(policy, opener=opener):
+        if any(job.seconds.get("working") for job in progress.jobs):
+            campaign.stop("a start was measured", opener=opener)
+        elif time.monotonic() - begun > within_s and not any(job.seconds for job in progress.jobs):
+            campaign.stop("no GPU worker has started in time", opener=opener)
+    return progress.closed
 
 
 def main() -> int:

@@ -33,7 +33,8 @@ class Samples:
     """What was measured of one offer."""
 
     starts_s: tuple[float, ...] = ()
-    """Cold starts, order to first item."""
+    """Cold starts, order to first item. Only these are forecast with: nobody promises a warm one."""
+    warm_starts_s: tuple[float, ...] = ()
     items_per_s: tuple[float, ...] = ()
     """Of GPU workers at work, one value each."""
     orders: int = 0

@@ -158,6 +158,10 @@ class Heartbeat:
     """How far it is with a long item, in words."""
     checkpoints: int = 0
     """Of long items that it has put into the store."""
+    is_warm: bool = False
+    """Its container has served another GPU worker before."""
+    latencies: dict[int, int] = field(default_factory=dict)
+    """Items by how long the micro-batch that each was in took; see `gpu_jobs.latencies`."""
     version: int = 1
 
 

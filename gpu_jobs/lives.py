@@ -3,6 +3,7 @@
 from collections.abc import Container, Iterable, Mapping
 from datetime import datetime
 from itertools import zip_longest
+from typing import NamedTuple
 
 from gpu_jobs.chunks import Chunk
 from gpu_jobs.dispatch import Evidence, LeaseView, OrderEnd
@@ -14,6 +15,14 @@ from gpu_jobs.offers import OfferKey
 from gpu_jobs.survey import Lease
 
 _LIFE = ("starting", "model_load", "working", "idle")
+
+
+class _BilledLife(NamedTuple):
+    beat: Heartbeat | None
+    """None: it never gave a sign of life."""
+    before_s: float
+    """Of what it lived, before its first sign of life."""
+    lived_s: float
 
 
 class Lives:
@@ -60,38 +69,49 @@ class Lives:
         """By the store's clock."""
         return self._seen_at[beat.boot] - sum(beat.seconds.get(name, 0.0) for name in _LIFE)
 
+    def ready_at(self, beat: Heartbeat) -> float:
+        """When it could work, by the store's clock."""
+        return self.began_at(beat) + beat.seconds.get("starting", 0.0) + beat.seconds.get("model_load", 0.0)
+
+    def start_s(self, ordered: Ordered, beat: Heartbeat) -> float:
+        """Until it was ready to work: from the order, or of a restarted one from the end of its life before."""
+        began_at = self.began_at(beat)
+        lives = (each for each in self.of(beat.order) if each.slot == beat.slot)
+        before = [self.seen_at(each) for each in lives if self.began_at(each) < began_at]
+        return max(0.0, self.ready_at(beat) - max([ordered.at.timestamp(), *before]))
+
     def usd(self, ordered: Ordered, until: datetime) -> float:
         """What a GPU job has cost up to `until`, by its offer's rules; never more than is reserved for it."""
         offer = ordered.order.offer
-        billed = sum(billed_s(offer, lived_s) for _, lived_s in self._lives_s(ordered, until))
+        billed = sum(billed_s(offer, life.lived_s) for life in self._lives(ordered, until))
         return min(ordered.order.reserved_usd, usd_for(offer, billed))
 
     def classes(self, ordered: Ordered, until: datetime, *, is_over: bool) -> dict[str, float]:
         """Every second that is billed for a GPU job, by class of the waste ledger."""
         total = dict.fromkeys(CLASSES, 0.0)
-        for beat, lived_s in self._lives_s(ordered, until):
-            billed = billed_s(ordered.order.offer, lived_s)
-            before_s = self.began_at(beat) - ordered.at.timestamp() if beat else 0.0
+        for life in self._lives(ordered, until):
+            beat, billed = life.beat, billed_s(ordered.order.offer, life.lived_s)
             is_well = beat is not None and (beat.status == "over" or not is_over)
-            for name, value in classes_of(billed, _account(beat), before_s, is_over=is_well).items():
+            for name, value in classes_of(billed, _account(beat), life.before_s, is_over=is_well).items():
                 total[name] += value
         return total
 
     def evidence(self, orders: Mapping[str, Ordered], earlier: Mapping[OfferKey, Evidence]) -> dict[OfferKey, Evidence]:
-        """What was measured on each offer, here and earlier; a GPU worker counts from its first item on."""
+        """What was measured on each offer, here and earlier; a GPU worker counts from its first item on.
+
+        Warm starts count as well: where containers stay, the next GPU worker may find one too.
+        """
         found = dict(earlier)
         for name, ordered in orders.items():
             for beat in self.of(name):
                 if not beat.items_done:
                     continue
                 known = found.get(ordered.order.offer.key, Evidence())
-                ready_s = beat.seconds.get("starting", 0.0) + beat.seconds.get("model_load", 0.0)
-                start_s = self.began_at(beat) + ready_s - ordered.at.timestamp()
                 found[ordered.order.offer.key] = Evidence(
                     items=known.items + beat.items_done,
                     working_s=known.working_s + beat.seconds.get("working", 0.0),
                     starts=known.starts + 1,
-                    start_s=known.start_s + max(0.0, start_s),
+                    start_s=known.start_s + self.start_s(ordered, beat),
                 )
         return found
 
@@ -103,9 +123,10 @@ class Lives:
             for beat in self.of(name)
         )
 
-    def _lives_s(self, ordered: Ordered, until: datetime) -> list[tuple[Heartbeat | None, float]]:
-        """Each GPU worker of a GPU job and how long it lived; a container that was restarted is several of them."""
-        lives: list[tuple[Heartbeat | None, float]] = []
+    def _lives(self, ordered: Ordered, until: datetime) -> list[_BilledLife]:
+        """Of each GPU worker of a GPU job; a container that was restarted has several."""
+        lives: list[_BilledLife] = []
+        is_start_billed = ordered.order.offer.is_start_billed
         for slot in range(ordered.order.num_workers):
             beats = sorted((beat for beat in self.of(ordered.order.name) if beat.slot == slot), key=self.began_at)
             since = ordered.at.timestamp()
@@ -115,10 +136,13 @@ class Lives:
                     ended = min(ended, self._seen_at[beat.boot])
                 elif follower is not None:
                     ended = min(ended, self.began_at(follower))
-                lives.append((beat, max(0.0, ended - since)))
+                before_s = max(0.0, self.began_at(beat) - since)
+                if not is_start_billed:
+                    since, before_s = since + before_s, 0.0
+                lives.append(_BilledLife(beat, before_s, max(0.0, ended - since)))
                 since = max(since, ended)
-            if not beats:
-                lives.append((None, max(0.0, until.timestamp() - since)))
+            if not beats and is_start_billed:
+                lives.append(_BilledLife(None, 0.0, max(0.0, until.timestamp() - since)))
         return lives
 
 

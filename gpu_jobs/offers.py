@@ -67,7 +67,7 @@ class Offer:
     idle_s: float = 0.0
     """Billed after its last work."""
     is_start_billed: bool = True
-    """Its cold start is billed."""
+    """False: billed from a GPU worker's first sign of life on, else from the order."""
     preemptions_per_hour: float = 0.0
     """Of one GPU worker; a prior."""
     grace_s: float = GRACE_S

@@ -22,7 +22,7 @@ from gpu_jobs.store import campaign_names, open_store
 
 _MAX_EARLIER = 5
 """Campaigns of the same workload that are looked at, the newest by name."""
-_ONE_AT_LEAST_S = 1.0
+ONE_AT_LEAST_S = 1.0
 """A GPU worker that has worked for less tells nothing of its speed."""
 
 
@@ -138,6 +138,7 @@ def samples_of(campaign: Campaign) -> dict[OfferKey, Samples]:
 def samples_from(state: JournalState, lives: Lives) -> dict[OfferKey, Samples]:
     """As `samples_of`. Pure."""
     starts: dict[OfferKey, list[float]] = defaultdict(list)
+    warm_starts: dict[OfferKey, list[float]] = defaultdict(list)
     paces: dict[OfferKey, list[float]] = defaultdict(list)
     hours: dict[OfferKey, float] = defaultdict(float)
     orders: dict[OfferKey, list[Failure | None]] = defaultdict(list)
@@ -150,13 +151,14 @@ def samples_from(state: JournalState, lives: Lives) -> dict[OfferKey, Samples]:
             hours[key] += (
                 sum(beat.seconds.get(each, 0.0) for each in ("starting", "model_load", "working", "idle")) / 3600
             )
-            if beat.items_done and working_s >= _ONE_AT_LEAST_S:
-                ready_s = beat.seconds.get("starting", 0.0) + beat.seconds.get("model_load", 0.0)
-                starts[key].append(max(0.0, lives.began_at(beat) + ready_s - ordered.at.timestamp()))
+            if working_s:
+                (warm_starts if beat.is_warm else starts)[key].append(lives.start_s(ordered, beat))
+            if beat.items_done and working_s >= ONE_AT_LEAST_S:
                 paces[key].append(beat.items_done / working_s)
     return {
         key: Samples(
             starts_s=tuple(starts[key]),
+            warm_starts_s=tuple(warm_starts[key]),
             items_per_s=tuple(paces[key]),
             orders=len(orders[key]),
             failed_orders=sum(failure is not None and TREATMENTS[failure].is_error for failure in orders[key]),
@@ -181,6 +183,7 @@ def _added(many: Sequence[Mapping[OfferKey, Samples]]) -> dict[OfferKey, Samples
             known = total.get(key, Samples())
             total[key] = Samples(
                 starts_s=known.starts_s + found.starts_s,
+                warm_starts_s=known.warm_starts_s + found.warm_starts_s,
                 items_per_s=known.items_per_s + found.items_per_s,
                 orders=known.orders + found.orders,
                 failed_orders=known.failed_orders + found.failed_orders,

@@ -42,6 +42,7 @@ class Source:
     """Of that, what is not paid for, since it leaves when it has waited for a cold start's time."""
     least_billed_s: float = 0.0
     idle_s: float = 0.0
+    is_start_billed: bool = True
 
     @property
     def usd_per_item(self) -> float:
@@ -52,8 +53,10 @@ class Source:
         return max(0.0, self.items_per_s * (finish_s - self.ready_s) - self.tail_items)
 
     def usd_by(self, finish_s: float) -> float:
-        lives_s = max(finish_s - self.unbilled_s, self.ready_s, self.least_billed_s)
-        return self.usd_per_s * (lives_s + self.idle_s)
+        lives_s = max(finish_s - self.unbilled_s, self.ready_s)
+        if not self.is_start_billed:
+            lives_s -= self.ready_s
+        return self.usd_per_s * (max(lives_s, self.least_billed_s) + self.idle_s)
 
     @property
     def pays_back_s(self) -> float:

@@ -48,6 +48,7 @@ def alive_sources(scene: Scene) -> list[Source]:
                 tail_items=tail_items,
                 unbilled_s=unbilled_s,
                 idle_s=job.offer.idle_s,
+                is_start_billed=job.offer.is_start_billed,
             )
         )
     return sources
@@ -68,6 +69,7 @@ def new_source(scene: Scene, offer: Offer, most: int) -> Source:
         unbilled_s=unbilled_s,
         least_billed_s=offer.min_billed_s,
         idle_s=offer.idle_s,
+        is_start_billed=offer.is_start_billed,
     )
 
 

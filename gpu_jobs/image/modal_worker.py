@@ -26,6 +26,8 @@ REGISTER = "fanfold-gpu-jobs"
 _SETTLE_S = 25.0
 """Modal kills a container about 30 s after it has asked it to end."""
 _TAIL_LINES, _TAIL_CHARS = 40, 2000
+_HAS_SERVED = threading.Event()
+"""This container has had a GPU worker before."""
 
 
 class Entry(TypedDict):
@@ -55,7 +57,9 @@ def gpu_worker(campaign_uri: str, worker_id: str) -> Envelope:
     call_id = modal.current_function_call_id() or ""
     _register(worker_id, call_id)
     command = [sys.executable, "-m", "gpu_jobs.worker", campaign_uri, "--order", order, "--slot", slot]
-    worker = _Worker([*command, "--handle", call_id])
+    warm = ["--warm"] if _HAS_SERVED.is_set() else []
+    _HAS_SERVED.set()
+    worker = _Worker([*command, "--handle", call_id, *warm])
     try:
         worker.start()
         worker.is_over.wait()  # not `join`: interrupted, Python 3.11 takes the thread for ended

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections import deque
 from contextlib import suppress
 from typing import Any
@@ -19,6 +20,8 @@ from gpu_jobs.image.google_account import with_google_account
 _STOP_S = 10.0
 """Between SIGTERM and SIGKILL of a GPU worker whose job was cancelled or timed out."""
 _TAIL_LINES, _TAIL_CHARS = 40, 2000
+_HAS_SERVED = threading.Event()
+"""This worker has had a job before."""
 
 
 async def handler(job: dict[str, Any]) -> dict[str, Any]:
@@ -31,10 +34,12 @@ async def handler(job: dict[str, Any]) -> dict[str, Any]:
         `{"log": …}`, the end of its log, or `{"error": …}`, which makes the job FAILED.
     """
     asked = job["input"]
+    warm = ["--warm"] if _HAS_SERVED.is_set() else []
+    _HAS_SERVED.set()
     with tempfile.TemporaryFile() as log:
         worker = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "gpu_jobs.worker", asked["campaign"],
-            "--order", asked["order"], "--slot", str(asked["slot"]), "--handle", job["id"],
+            "--order", asked["order"], "--slot", str(asked["slot"]), "--handle", job["id"], *warm,
             stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=with_google_account(os.environ),
         )  # fmt: skip
         _pass_on_sigterm(worker)

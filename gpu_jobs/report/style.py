@@ -115,6 +115,7 @@ td.mono, code { font-size: 12.5px; }
 td.mono { padding-top: 7px; }
 td.mono, td.whole, th.mono { white-space: nowrap; }
 td.wide { min-width: 170px; overflow-wrap: anywhere; }
+th.platform { width: 24%; }
 dl { margin: 0; }
 section > dl { display: grid; grid-template-columns: minmax(110px, max-content) 1fr; gap: 5px 24px; font-size: 13.5px; }
 section > dl dt { color: var(--soft); }

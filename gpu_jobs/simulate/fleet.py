@@ -256,10 +256,10 @@ class Fleet:
     def _bill(self, worker: Worker) -> None:
         job = worker.job
         offer = self.truths[job.truth.offer.key].at(self.now).offer
-        lived_s = self.now - job.at
-        billed = billed_s(offer, lived_s)
+        start_s = min(worker.ready_s, self.now) - job.at
+        starting_s = start_s if offer.is_start_billed else 0.0  # here the first sign of life is the first item
+        billed = billed_s(offer, self.now - job.at - start_s + starting_s)
         usd = usd_for(offer, billed)
-        starting_s = min(worker.ready_s, self.now) - job.at
         self.seconds["starting"] += starting_s
         self.seconds["useful"] += worker.working_s - worker.wasted_s
         self.seconds["idle"] += billed - starting_s - worker.working_s

@@ -1,4 +1,4 @@
-"""Run one GPU worker: `python -m gpu_jobs.worker <campaign-uri> [--order NAME --slot N --handle ID]`.
+"""Run one GPU worker: `python -m gpu_jobs.worker <campaign-uri> [--order NAME --slot N --handle ID --warm]`.
 
 Exits 0 when nothing is left to lease, its campaign is closed, or it is stopped; 1 when this container cannot do the
 work (the last heartbeat and the last line of the log say why); 3 when it may not work here: its order is unknown or
@@ -42,7 +42,8 @@ def main() -> int:
     if reason := _reason_not_to_begin(store, journal, order, arguments):
         log.error("not starting: %s", reason)
         return 0 if journal.read().closed else _MAY_NOT_WORK
-    supervisor = Supervisor(ledger, journal, plan, state.opened.policy, boot=boot, order=order, slot=arguments.slot)
+    policy, slot, is_warm = state.opened.policy, arguments.slot, arguments.warm
+    supervisor = Supervisor(ledger, journal, plan, policy, boot=boot, order=order, slot=slot, is_warm=is_warm)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda number, _: supervisor.end(f"stopped by {signal.Signals(number).name}"))
     log.info("GPU worker %s begins on %s", boot, store.uri)
@@ -57,6 +58,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--order", help="name of the GPU job that this GPU worker belongs to")
     parser.add_argument("--slot", type=int, default=0, help="its number within the GPU job, from 0")
     parser.add_argument("--handle", default="", help="what the platform calls it; binds the slot to it")
+    parser.add_argument("--warm", action="store_true", help="this container has served another GPU worker before")
     return parser.parse_args()
 
 

@@ -168,7 +168,7 @@ class _Pipeline:
             frame = pl.concat([frame for _, (frame, _) in found]) if len(found) > 1 else found[0][1][0]
             num_failed = sum(failed for _, (_, failed) in found)
             share = busy_s * len(found) / len(batch)
-            self._pipe.send(Done(token, Chunk(first, last + 1), rows.encode(frame), num_failed, share))
+            self._pipe.send(Done(token, Chunk(first, last + 1), rows.encode(frame), num_failed, share, busy_s))
 
     def _next_window(self) -> list[_Pending]:
         window: list[_Pending] = []

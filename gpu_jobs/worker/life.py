@@ -7,6 +7,7 @@ from typing import Literal
 
 from gpu_jobs.failures import Failure
 from gpu_jobs.jobs import Order
+from gpu_jobs.latencies import added, step_of
 from gpu_jobs.learned import keep
 from gpu_jobs.ledger import Heartbeat
 from gpu_jobs.money import LOST
@@ -22,13 +23,16 @@ _STUCK_S = 60.0
 class Life:
     """Counts items and seconds. The supervisor's thread writes; `heartbeat` reads from another."""
 
-    def __init__(self, boot: str, order: Order | None, slot: int, hands: Hands, sampler: Sampler) -> None:
+    def __init__(
+        self, boot: str, order: Order | None, slot: int, hands: Hands, sampler: Sampler, *, is_warm: bool = False
+    ) -> None:
         self._boot = boot
         self._order = order.name if order else ""
         self._slot = slot
         self._host = f"{socket.gethostname()}:{os.getpid()}"
         self._hands = hands
         self._sampler = sampler
+        self._is_warm = is_warm
         self._rate = Rate()
         self._seconds = dict.fromkeys(("starting", "model_load", "working", "idle"), 0.0)
         self._status: Status = "starting"
@@ -40,6 +44,7 @@ class Life:
         self._batch_size = 0
         self._worked_s = 0.0
         self._lost = dict.fromkeys(LOST, 0.0)
+        self._latencies: dict[int, int] = {}
         self.items_done = 0
         self.items_failed = 0
         self.infer_s = 0.0
@@ -68,6 +73,7 @@ class Life:
         self.items_done += done.range.num_items
         self.items_failed += done.num_failed
         self.infer_s += done.busy_s
+        self._latencies = added([self._latencies, {step_of(done.latency_s): done.range.num_items}])
         self.doing = ""
 
     @property
@@ -125,6 +131,8 @@ class Life:
             batch_size=self._batch_size,
             doing=self.doing if self._status == "working" else "",
             checkpoints=self.checkpoints,
+            is_warm=self._is_warm,
+            latencies=self._latencies,
         )
 
     def _all_seconds(self) -> dict[str, float]:

@@ -61,7 +61,8 @@ class LongItems:
                 return
             frame, is_failed = item_frame(self._schema, index, item["item"], outcome)
             busy_s = time.monotonic() - began
-            self._pipe.send(Done(assign.token, Chunk(index, index + 1), rows.encode(frame), int(is_failed), busy_s))
+            body = rows.encode(frame)
+            self._pipe.send(Done(assign.token, Chunk(index, index + 1), body, int(is_failed), busy_s, busy_s))
 
     def _outcome(self, item: Item, session: "_Session") -> Sequence[Row] | ItemError | None:
         try:

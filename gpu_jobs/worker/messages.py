@@ -52,6 +52,8 @@ class Done(NamedTuple):
     num_failed: int
     busy_s: float
     """Time inside `infer`."""
+    latency_s: float = 0.0
+    """Of the whole micro-batch that they were in."""
 
 
 class Learned(NamedTuple):

@@ -35,7 +35,16 @@ class Supervisor:
     """One GPU worker, from its first heartbeat to its last."""
 
     def __init__(
-        self, ledger: Ledger, journal: Journal, plan: Plan, policy: Policy, *, boot: str, order: Order | None, slot: int
+        self,
+        ledger: Ledger,
+        journal: Journal,
+        plan: Plan,
+        policy: Policy,
+        *,
+        boot: str,
+        order: Order | None,
+        slot: int,
+        is_warm: bool = False,
     ) -> None:
         self._ledger = ledger
         self._plan = plan
@@ -45,7 +54,7 @@ class Supervisor:
         self._sampler = open_sampler()
         self._wake = Wake()
         self._hands = Hands()
-        self._life = Life(boot, order, slot, self._hands, self._sampler)
+        self._life = Life(boot, order, slot, self._hands, self._sampler, is_warm=is_warm)
         self._settler = Settler(ledger, boot, self._hands)
         self._pulse = Pulse(
             ledger, journal, policy, snapshot=self._life.heartbeat, end=self.end, wanted=self._note_wanted, order=order

@@ -1,13 +1,22 @@
 """How GPU workers learn on each platform which they are and where their Google account is."""
 
+import asyncio
+import signal
 import stat
+import threading
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from bench import CampaignBench
 
+from gpu_jobs.image import runpod_serverless
 from gpu_jobs.image.cloud_run_task import place
 from gpu_jobs.image.google_account import with_google_account
 from gpu_jobs.image.modal_worker import _environment
+from gpu_jobs.ledger import Ledger
+from gpu_jobs.testing import an_offer
 
 
 def test_the_key_of_a_service_account_becomes_a_file_that_nobody_else_reads(tmp_path, monkeypatch):
@@ -41,3 +50,34 @@ def test_a_cloud_run_task_is_the_gpu_worker_of_its_number():
     assert place(environ) == ["--slot", "2", "--handle", "ff-1-abc/2"]
     with pytest.raises(KeyError, match="CLOUD_RUN_TASK_INDEX"):
         place({})
+
+
+class Bench(CampaignBench):
+    platform = SimpleNamespace(offers=lambda: [an_offer()])
+
+
+@pytest.fixture
+def a_new_serverless_worker(monkeypatch):
+    monkeypatch.setattr(runpod_serverless, "_HAS_SERVED", threading.Event())
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("a_new_serverless_worker")
+async def test_from_its_second_job_on_a_serverless_worker_of_runpod_is_warm(tmp_path):
+    """Its GPU workers say so in their heartbeats."""
+    bench = Bench(tmp_path)
+    order = bench.order(num_workers=2)
+
+    for slot in (0, 1):
+        asked = {"campaign": bench.store.uri, "order": order.name, "slot": slot}
+        job = asyncio.create_task(runpod_serverless.handler({"id": f"job-{slot}", "input": asked}))
+        while slot not in (told := {beat.slot: beat.is_warm for beat, _ in Ledger(bench.store).heartbeats()}):
+            assert not job.done(), job.result()
+            await asyncio.sleep(0.05)
+        job.cancel()
+        with suppress(asyncio.CancelledError):
+            await job
+
+    assert told == {0: False, 1: True}

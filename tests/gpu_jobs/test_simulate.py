@@ -67,6 +67,20 @@ def test_without_chance_it_takes_what_it_must():
     assert outcome.seconds["starting"] == pytest.approx(20.0)
 
 
+def test_an_unbilled_start_costs_nothing():
+    """It takes its time all the same."""
+    offer = replace(DEAR, is_start_billed=False)
+    work = Work(num_chunks=10, items_per_chunk=10, item_s=4.0)
+
+    outcome = simulate(
+        work, [Truth(offer=offer, start_s=lambda _: 20.0, speed=lambda _: 2.0)], a_policy(max_workers=1), 0
+    )
+
+    assert outcome.finish_s == pytest.approx(220.0)
+    assert outcome.usd == pytest.approx(200 / 3600)
+    assert (outcome.seconds["starting"], sum(outcome.seconds.values())) == pytest.approx((0.0, 200.0))
+
+
 def test_idle_gpu_workers_share_what_one_has_in_hand():
     """One chunk of an hour on two GPU workers ends long before an hour."""
     truth = Truth(offer=DEAR, start_s=lambda _: 200.0, speed=lambda _: 1.0)

@@ -1,10 +1,14 @@
 """What a GPU worker tells of itself."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
+from pydantic import TypeAdapter
 
 from gpu_jobs.chunks import Chunk
+from gpu_jobs.latencies import step_of
+from gpu_jobs.ledger import Heartbeat
 from gpu_jobs.worker.gpu import NoGpu, NvmlSampler, open_sampler
 from gpu_jobs.worker.holding import Hands
 from gpu_jobs.worker.life import Life
@@ -89,7 +93,20 @@ def test_a_stuck_supervisor_gives_no_sign_of_life(life, monkeypatch):
 
 def test_items_and_failures_are_counted(life):
     """Error rows are items done, too."""
-    life.did(Done(token=1, range=Chunk(0, 5), body=b"", num_failed=2, busy_s=0.5))
+    life.did(Done(token=1, range=Chunk(0, 5), body=b"", num_failed=2, busy_s=0.5, latency_s=0.5))
+
+    life.did(Done(token=1, range=Chunk(5, 6), body=b"", num_failed=0, busy_s=0.0, latency_s=2.0))
 
     heartbeat = life.heartbeat()
-    assert (heartbeat.items_done, heartbeat.items_failed, heartbeat.seconds["infer"]) == (5, 2, 0.5)
+    assert (heartbeat.items_done, heartbeat.items_failed, heartbeat.seconds["infer"]) == (6, 2, 0.5)
+    assert heartbeat.latencies == {step_of(0.5): 5, step_of(2.0): 1}
+
+
+def test_heartbeats_of_earlier_versions_are_read(life):
+    """Those that did not say whether their container was warm were taken for cold."""
+    told = json.loads(TypeAdapter(Heartbeat).dump_json(life.heartbeat()))
+    del told["is_warm"], told["latencies"]
+
+    read = TypeAdapter(Heartbeat).validate_json(json.dumps(told))
+
+    assert (read.is_warm, read.latencies) == (False, {})

@@ -165,6 +165,16 @@ def test_no_work_moves_to_a_place_that_has_lately_refused():
     assert isinstance(moved[1][0], StopJob)
 
 
+@pytest.mark.parametrize(("is_start_billed", "best"), [(True, "cheap"), (False, "free-start")])
+def test_a_start_that_is_not_billed_makes_a_dearer_hour_cheaper(is_start_billed, best):
+    """Five minutes' work after two minutes' start, a tenth dearer by the hour."""
+    other = replace(CHEAP, platform="free-start", usd_per_hour=0.44, is_start_billed=is_start_billed)
+    known = Evidence(items=10_000, working_s=10_000, starts=9, start_s=9 * 120.0)
+    view = a_view(items_left=300, chunks_left=30, evidence={CHEAP.key: known, other.key: known})
+
+    assert set(started(choose(view, [CHEAP, other], max_workers=1))) == {best}
+
+
 @pytest.mark.parametrize("gpus", [("L4",), ("nvidia l4",), ("l4", "h100")])
 def test_only_allowed_gpu_types_are_used(gpus):
     """By the words of their names; an L40S is no L4."""

@@ -31,6 +31,7 @@ from gpu_jobs.errors import (
 from gpu_jobs.failures import Failure
 from gpu_jobs.jobs import Handle, Phase
 from gpu_jobs.journal import Ended
+from gpu_jobs.ledger import Ledger
 from gpu_jobs.platforms import modal_deploy
 from gpu_jobs.platforms.base import start_once
 from gpu_jobs.platforms.modal import ModalPlatform
@@ -196,7 +197,7 @@ async def test_a_service_that_is_down_is_no_news(bench, cloud):
 
 
 async def test_a_second_gpu_job_within_the_idle_window_pays_no_cold_start(bench, cloud):
-    """Also another order, for another time, on the same GPU."""
+    """Also another order, for another time, on the same GPU; its GPU worker says that it is warm."""
     handle = await running(bench)
     (call,) = await calls_of(bench, handle)
     container = cloud.container_of(call)
@@ -208,6 +209,8 @@ async def test_a_second_gpu_job_within_the_idle_window_pays_no_cold_start(bench,
 
     assert cloud.container_of(*await calls_of(bench, again)) is container
     assert len(cloud.bill.lines) == before
+    cloud.wait(lambda: bench.is_working(again))
+    assert {beat.is_warm for beat, _ in Ledger(bench.store).heartbeats() if beat.order == again.order} == {True}
 
 
 async def test_a_wrong_token_is_rejected_with_what_to_do(modal_cloud, monkeypatch):
