@@ -24,7 +24,8 @@ from gpu_jobs.store import Store, campaign_names, open_store
 from gpu_jobs.workloads import load_workload
 from gpu_jobs.workloads.base import BaseWorkload, LongWorkload
 
-_CHUNKS_PER_WORKER = 8
+_CHUNKS_PER_WORKER, _MEASURED_CHUNKS_PER_WORKER = 8, 16
+"""Smaller ones make better plans, by `tests/bench/chunk_sizes.py`; while the pace is unknown, they could be too small."""
 _LIFE_SHARE = 0.25
 """Of the longest life that a platform allows a GPU worker, what one chunk may take of it."""
 _MAX_NAMED = 3
@@ -152,16 +153,17 @@ def first_cut(weights: Sequence[float], asked: float | None, fleet: Fleet, pace:
         fleet: what they are cut for.
         pace: as `Fleet.pace` tells it.
     """
-    wanted = _CHUNKS_PER_WORKER * fleet.max_workers
+    each = _MEASURED_CHUNKS_PER_WORKER if pace else _CHUNKS_PER_WORKER
+    wanted = each * fleet.max_workers
     target, why = asked or sum(weights) / wanted, f"{asked:g} was asked for" if asked else ""
     if not asked and pace:
         target, why = _within_limits(target, fleet.offers, pace)
     cuts = cut_by_weight(weights, target)
     num_chunks = len(cuts) - 1
     if not why and num_chunks < wanted:
-        why = f"fewer than {_CHUNKS_PER_WORKER} for each of {fleet.max_workers} GPU workers, since items are not cut"
+        why = f"fewer than {each} for each of {fleet.max_workers} GPU workers, since items are not cut"
     elif not why:
-        why = f"{_CHUNKS_PER_WORKER} for each of {fleet.max_workers} GPU workers, so that they end together"
+        why = f"{each} for each of {fleet.max_workers} GPU workers, so that they end together"
     return cuts, f"{num_chunks} chunks of about {sum(weights) / num_chunks:.4g} weight each: {why}"
 
 

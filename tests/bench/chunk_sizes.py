@@ -1,6 +1,6 @@
 """The first cut against other sizes of chunks, on small cases in the simulator: what the choice costs.
 
-Each case is one of `small_cases`, with its speeds known from earlier campaigns and a second to lease and settle a chunk.
+Each case is one of `small_cases`, with speeds known from earlier campaigns and a second to lease and settle a chunk.
 """
 
 import math

@@ -16,13 +16,14 @@ from gpu_jobs.failures import Failure
 from gpu_jobs.jobs import Policy
 from gpu_jobs.offers import Offer, load_offers
 from gpu_jobs.simulate import START, Decide, Outcome, Truth, Work, as_offered, lognormal, simulate
+from tests.bench.chunk_sizes import PER_WORKER, compare_cuts
 from tests.bench.policies import fixed_order, hedging_everything, round_robin
 from tests.bench.rows import report
 from tests.bench.scenarios import OUTAGES, RUNPOD_FLEX_USD_PER_HOUR, THREE_CLOUDS, Cloud, ThreeClouds
 from tests.bench.small_cases import Compared, SmallCase, compare, draw
 
 CHEAPER_TARGET = 0.8
-SMALL_CASES = range(500, 524)
+SMALL_CASES, CHUNK_CASES = range(500, 524), range(500, 508)
 """Tuning used others, below 100."""
 
 
@@ -142,6 +143,16 @@ def _told(title: str, cases: Sequence[Compared]) -> None:
         report("routing", f"{row}, worst", max(ratios), "ratio", anchor=anchor, ratio=max(ratios))
 
 
+def chunk_sizes(scene: Scene) -> None:
+    """What the best of seven sizes of chunks costs, in hindsight, against the size that is chosen."""
+    found = [compare_cuts(draw(scene.truths, number)) for number in CHUNK_CASES]
+    ratios = [each.best_usd / each.chosen_usd for each in found]
+    row = f"the best of {len(PER_WORKER)} sizes of chunks, {len(found)} small cases: dollars"
+    anchor = "the size that is chosen"
+    report("routing", f"{row}, mean", mean(ratios), "ratio", anchor=anchor, ratio=mean(ratios), target=0.95)
+    report("routing", f"{row}, worst", min(ratios), "ratio", anchor=anchor, ratio=min(ratios))
+
+
 def outages(scene: Scene) -> None:
     """One outage each, of the cheapest platform."""
     start, end = 0.1 * scene.deadline_s, (0.1 + 1 / 3) * scene.deadline_s
@@ -206,6 +217,7 @@ def main() -> None:
     against_single_platforms("three clouds", scene, CHEAPER_TARGET)
     against_single_platforms("three clouds, RunPod flex price", Scene(THREE_CLOUDS, RUNPOD_FLEX_USD_PER_HOUR), None)
     against_brute_force(scene)
+    chunk_sizes(scene)
     outages(scene)
     tails(scene)
 

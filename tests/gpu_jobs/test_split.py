@@ -127,7 +127,7 @@ CAPPED = an_offer(platform="capped", cold_start_p50_s=120.0, cold_start_p90_s=30
     ("pace", "num_chunks", "why"),
     [
         (None, 80, "8 for each of 10 GPU workers, so that they end together"),
-        (1.0, 80, "8 for each of 10 GPU workers, so that they end together"),
+        (1.0, 160, "16 for each of 10 GPU workers, so that they end together"),
         (50.0, 16, "20 s of work, so that each is worth the shortest cold start"),
         (0.02, 970, "14 min of work, a quarter of a GPU worker's longest life"),
     ],
