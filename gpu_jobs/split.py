@@ -25,7 +25,7 @@ from gpu_jobs.workloads import load_workload
 from gpu_jobs.workloads.base import BaseWorkload, LongWorkload
 
 _CHUNKS_PER_WORKER, _MEASURED_CHUNKS_PER_WORKER = 8, 16
-"""Smaller ones make better plans, by `tests/bench/chunk_sizes.py`; while the pace is unknown, they could be too small."""
+"""Smaller ones make better plans (`tests/bench/chunk_sizes.py`); while the pace is unknown, they could be too small."""
 _LIFE_SHARE = 0.25
 """Of the longest life that a platform allows a GPU worker, what one chunk may take of it."""
 _MAX_NAMED = 3
