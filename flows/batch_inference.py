@@ -38,7 +38,11 @@ TaskParams = Annotated[
     | Annotated[EmbedParams, Tag("embed")]
     | Annotated[ClassifyParams, Tag("classify")]
     | Annotated[OpenAIBatchParams, Tag("openai-batch")],
-    Discriminator(_task),
+    Discriminator(
+        _task,
+        custom_error_type="task",
+        custom_error_message="the task is one of generate, embed, classify, openai-batch",
+    ),
 ]
 
 

@@ -12,7 +12,7 @@ from gpu_jobs.errors import ItemError
 from gpu_jobs.workloads.base import Item, Params, Row
 from gpu_jobs.workloads.engines import open_engine
 from gpu_jobs.workloads.engines.base import Engine, ModelSpec, Request, Result
-from gpu_jobs.workloads.texts import MODEL, TextParams, TextWorkload
+from gpu_jobs.workloads.texts import MODEL, ModelName, TextParams, TextWorkload
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 _WINDOW = {"cpu": (128, 8_192), "cuda": (4_096, 262_144)}
@@ -29,7 +29,7 @@ class GenerateParams(TextParams):
     """Answers of a language model."""
 
     task: Literal["generate"] = Field(default="generate", title="Task", description="A text is answered")
-    model: str = Field(default=DEFAULT_MODEL, title="Model", description=MODEL)
+    model: ModelName = Field(default=DEFAULT_MODEL, title="Model", description=MODEL)
     system: str = Field(
         default="", title="System prompt", description="Goes before each text, if the model has a chat template"
     )

@@ -14,7 +14,7 @@ from tiny_models import CONTEXT
 from gpu_jobs.campaign import open_campaign
 from gpu_jobs.collect import collect
 from gpu_jobs.dataset import read_sources
-from gpu_jobs.errors import ItemError
+from gpu_jobs.errors import ItemError, RefusedError
 from gpu_jobs.jobs import Policy
 from gpu_jobs.split import CampaignSpec
 from gpu_jobs.workloads import load_workload
@@ -93,6 +93,33 @@ def test_a_bad_line_has_its_code(ask, llama, name):
     assert first["choices"]
     kind = "line" if name in BAD else "request"
     assert found.startswith(f"{kind}:{code}: ")
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [("table.csv", "'row-1' is a row of a table"), (["a.jsonl", "gone.jsonl"], r"'.*gone\.jsonl' does not exist")],
+)
+def test_what_is_no_file_of_lines_is_refused(tmp_path, names, problem):
+    (tmp_path / "table.csv").write_text("id,text\nrow-1,hello\n")
+    (tmp_path / "a.jsonl").write_text(a_line("a", chat("hello")) + "\n")
+    dataset = str(tmp_path / names) if isinstance(names, str) else [str(tmp_path / name) for name in names]
+    workload = load_workload("openai-batch", {})
+
+    with pytest.raises(RefusedError, match=f"dataset: {problem}"):
+        list(workload.items(read_sources(dataset, suffixes=workload.suffixes)))
+
+
+def test_several_files_are_one_batch(tmp_path):
+    """With CRLF, empty lines and a byte order mark; an id that another file has is a duplicate."""
+    (tmp_path / "a.jsonl").write_bytes(f"{a_line('a', chat('x'))}\r\n\r\n{a_line('b', chat('x'))}".encode("utf-8-sig"))
+    (tmp_path / "b.jsonl").write_text(a_line("a", chat("x")))
+    (tmp_path / "readme.txt").write_text("not of the batch")
+    workload = load_workload("openai-batch", {})
+
+    items = list(workload.items(read_sources(str(tmp_path), suffixes=workload.suffixes)))
+
+    assert [item["item"].rpartition("/")[2] for item in items] == ["a.jsonl#1", "a.jsonl#3", "b.jsonl#1"]
+    assert [item["problem"].partition(": ")[0] for item in items] == ["", "", "line:duplicate_custom_id"]
 
 
 def test_chat_is_answered_as_openais_types_read(ask, llama):

@@ -44,6 +44,30 @@ def test_a_row_becomes_a_text_by_the_template():
     assert item["text"] == 'Why? Answer as {"a": 1}. '
 
 
+def test_a_column_may_have_any_name():
+    (item,) = load_workload("embed", {"text": "{Question Text}: {naïve-id}"}).items(
+        [source(**{"Question Text": "Why?", "naïve-id": 7})]
+    )
+
+    assert item["text"] == "Why?: 7"
+
+
+@pytest.mark.parametrize("template", ["", "Say hello", "$text", "{ text }"])
+def test_a_template_that_shows_no_column_is_refused(template):
+    """It would ask the same for every row."""
+    with pytest.raises(
+        RefusedError, match=r"params\.text: .* would be the same for every row: name a column, as {text}"
+    ):
+        list(load_workload("generate", {"text": template}).items([source(id="row-1", text="a")]))
+
+
+@pytest.mark.parametrize("name", ["generate", "embed", "classify", "openai-batch", "prepare"])
+def test_a_model_without_a_name_is_refused(name):
+    """An empty path would be the folder where the GPU worker runs."""
+    with pytest.raises(RefusedError, match=r"params\.model"):
+        load_workload(name, {"model": ""})
+
+
 def test_another_text_is_another_fingerprint_and_a_longer_one_weighs_more():
     workload = load_workload("embed", {})
 
