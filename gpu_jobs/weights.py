@@ -157,7 +157,8 @@ def _from_hub(model: str) -> Path:
             snapshot_download(name, revision=revision or None, cache_dir=_cache() / "hub", allow_patterns=wanted)
         )
     except (OSError, ValueError) as error:  # what huggingface_hub raises, for any reason
-        raise WorkloadImportError(f"model '{model}' cannot be loaded: {error}") from error
+        told = f"model '{model}' is no folder here, not in FANFOLD_MODEL_DIRS, and not to be had from the hub"
+        raise WorkloadImportError(f"{told}: {error}") from error
 
 
 def _digest(folder: Path) -> str:
