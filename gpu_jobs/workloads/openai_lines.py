@@ -112,9 +112,10 @@ def answered(item: str, custom_id: str, body: Mapping[str, Any]) -> str:
 
 
 def unanswered(item: str, custom_id: str, problem: Problem) -> str:
-    """A line of the error file."""
+    """A line of the error file. `item`: ends in `#` and the number of its line in its file."""
     if not problem.is_refused:
-        return _line(item, custom_id, None, {"code": problem.code, "message": problem.message})
+        line = int(item.rpartition("#")[2])  # all there is to tell one without a `custom_id` by
+        return _line(item, custom_id, None, {"code": problem.code, "message": problem.message, "line": line})
     error = {"message": problem.message, "type": "invalid_request_error", "param": None, "code": problem.code}
     response = {"status_code": 400, "request_id": short_id("req", item), "body": {"error": error}}
     return _line(item, custom_id, response, None)

@@ -260,6 +260,7 @@ def test_a_batch_that_expires_keeps_what_was_answered(opened):
     assert (output, batch.status, batch.request_counts.failed) == ([], "expired", 4)
     assert [code_of(line) for line in errors] == ["batch_expired"] * 3 + ["invalid_json_line"]
     assert [line["custom_id"] for line in errors] == ["good-0", "good-1", "good-2", None]
+    assert BatchError.model_validate(errors[3]["error"]).line == 4
 
 
 def test_a_cancelled_batch_keeps_what_was_answered(opened):
