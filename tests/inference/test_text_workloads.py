@@ -1,11 +1,14 @@
 """The workloads on texts, run without a GPU worker."""
 
+import shutil
+
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 from tiny_models import CONTEXT
 
 from gpu_jobs.dataset import Source
-from gpu_jobs.errors import ItemError, RefusedError
+from gpu_jobs.errors import ItemError, RefusedError, WorkloadImportError
 from gpu_jobs.workloads import load_workload
 
 TEXTS = ["a", "the quick brown fox", "jumps", "over the lazy dog, again and again and again", "x y z"]
@@ -180,6 +183,27 @@ def test_classes_are_named_and_best_first(classifier):
         assert len(scores) == 2
         assert (row["label"], row["score"]) == (row["labels"][0]["label"], scores[0])
         assert row["label"] in {"good", "bad", "ugly"}
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "weight"), [("classify", "bert", "classifier.bias"), ("generate", "bert", "cls.predictions")]
+)
+def test_a_model_for_another_task_is_refused(request, name, model, weight):
+    """transformers would fill in what is missing by chance, and its rows would look like any others."""
+    with pytest.raises(WorkloadImportError, match=rf"cannot do this task: it has no weights for {weight}"):
+        ready(name, model=request.getfixturevalue(model))
+
+
+def test_an_encoder_needs_no_pooler(bert, tmp_path):
+    """Many come without; the vectors are the same."""
+    folder = tmp_path / "bare"
+    shutil.copytree(bert, folder)
+    weights = load_file(folder / "model.safetensors")
+    bare = {name: value for name, value in weights.items() if "pooler" not in name}
+    assert len(bare) < len(weights)
+    save_file(bare, folder / "model.safetensors", metadata={"format": "pt"})
+
+    assert rows_of(ready("embed", model=str(folder)), TEXTS) == rows_of(ready("embed", model=bert), TEXTS)
 
 
 def test_code_of_a_model_is_trusted_only_by_the_machines_operator(llama, monkeypatch):
