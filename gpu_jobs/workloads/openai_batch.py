@@ -112,7 +112,7 @@ class OpenAIBatch(ModelWorkload):
             return _Loaded(item["item"], item["custom_id"], self._tokens(self._encoder, body))
         assert self._engine is not None
         asked, stops = openai_requests.read_generation(
-            item["item"],
+            item["custom_id"],
             body,
             self.params.endpoint,
             self._tokenizer,

@@ -35,7 +35,7 @@ def weigh(body: str, endpoint: str) -> float:
 
 
 def read_generation(
-    item: str, body: Mapping[str, Any], endpoint: str, tokenizer: Any, *, context_tokens: int, seed: int
+    custom_id: str, body: Mapping[str, Any], endpoint: str, tokenizer: Any, *, context_tokens: int, seed: int
 ) -> tuple[Request, tuple[str, ...]]:
     """A request for tokens, and the strings that end an answer. Raises `ItemError` with OpenAI's code."""
     check_supported(body)
@@ -59,7 +59,7 @@ def read_generation(
         max_new_tokens=min(wanted, room),
         temperature=0.0 if temperature is None else temperature,
         top_p=1.0 if top_p is None else max(top_p, 1e-6),
-        seed=item_seed(own_seed if isinstance(own_seed, int) else seed, item),
+        seed=item_seed(own_seed if isinstance(own_seed, int) else seed, custom_id),
     )
     return request, _stops(body)
 
