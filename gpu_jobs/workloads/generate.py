@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import polars as pl
 from pydantic import Field
 
-from gpu_jobs.errors import ItemError
+from gpu_jobs.errors import ItemError, WorkloadImportError
 from gpu_jobs.workloads.base import Item, Params, Row
 from gpu_jobs.workloads.engines import open_engine
 from gpu_jobs.workloads.engines.base import Engine, ModelSpec, Request, Result
@@ -90,6 +90,11 @@ class Generate(TextWorkload):
 
     def open_model(self, spec: ModelSpec) -> None:
         self._engine: Engine = open_engine(self.params.engine, spec)
+        if self.params.max_new_tokens >= self._engine.context_tokens:
+            raise WorkloadImportError(
+                f"params.max_new_tokens: an answer of {self.params.max_new_tokens} leaves no room for a prompt in "
+                f"the context of {self._engine.context_tokens} tokens that model '{spec.name}' has"
+            )
         self.facts.update(self._engine.facts)
         self.batch_size = self._engine.batch_size
         self.micro_batch, self.window_weight = window(spec.device)

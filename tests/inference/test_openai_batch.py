@@ -1,6 +1,7 @@
 """OpenAI Batch files: every good line answered, every bad one in the error file with its code."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -265,7 +266,8 @@ def test_a_batch_that_expires_keeps_what_was_answered(opened):
     assert BatchError.model_validate(errors[3]["error"]).line == 4
 
 
-def test_a_cancelled_batch_keeps_what_was_answered(opened):
+@pytest.mark.parametrize("how", ["cancelled", "expired"])
+def test_a_batch_that_ends_early_keeps_what_was_answered(opened, how):
     """One chunk was settled when the flow run was stopped: its lines are answered, all others are in the error file."""
     lines = [a_line(f"good-{n}", chat(f"hello {n}", max_tokens=90)) for n in range(600)]
     policy = Policy(max_workers=1, heartbeat_s=0.3)
@@ -275,12 +277,14 @@ def test_a_cancelled_batch_keeps_what_was_answered(opened):
         if progress.items_left < len(lines):
             break
     turns.close()
+    if how == "expired":
+        list(campaign.run(replace(policy, deadline=datetime.now(UTC) - timedelta(seconds=1)), tick_s=0.05))
 
     output, errors, batch = read_files(campaign, collect(campaign.store, campaign.plan))
 
-    assert batch.status == "cancelled"
+    assert batch.status == how
     assert 0 < len(output) < len(lines)
     for line in output:
         ChatCompletion.model_validate(line["response"]["body"])
-    assert {code_of(line) for line in errors} == {"batch_cancelled"}
+    assert {code_of(line) for line in errors} == {f"batch_{how}"}
     assert sorted(line["custom_id"] for line in [*output, *errors]) == sorted(f"good-{n}" for n in range(len(lines)))

@@ -5,11 +5,12 @@ import shutil
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
-from tiny_models import CONTEXT
+from tiny_models import CONTEXT, write_llama
 
 from gpu_jobs.dataset import Source
 from gpu_jobs.errors import ItemError, RefusedError, WorkloadImportError
 from gpu_jobs.workloads import load_workload
+from gpu_jobs.workloads.generate import window
 
 TEXTS = ["a", "the quick brown fox", "jumps", "over the lazy dog, again and again and again", "x y z"]
 
@@ -97,13 +98,12 @@ def test_an_answer_does_not_depend_on_its_window(llama, temperature):
 
 
 @pytest.mark.parametrize(("max_new_tokens", "size"), [(1, 128), (48, 128), (128, 62), (512, 15), (32_768, 3)])
-def test_a_window_of_long_answers_has_fewer(llama, max_new_tokens, size):
+def test_a_window_of_long_answers_has_fewer(max_new_tokens, size):
     """So that it does not last longer on a slow machine than a stall may, and a stopped GPU worker loses little."""
-    workload = ready("generate", model=llama, max_new_tokens=max_new_tokens)
+    items = load_workload("generate", {"max_new_tokens": max_new_tokens}).items([source(text="x" * 100)])
 
-    items = workload.items([source(text="x" * 100)])
-
-    assert min(workload.micro_batch, workload.window_weight // next(items)["weight"]) == size
+    most, most_weight = window("cpu")
+    assert min(most, most_weight // next(items)["weight"]) == size
 
 
 def test_continuous_batching_gives_the_answers_of_static_batches(llama):
@@ -146,6 +146,20 @@ def test_what_cannot_be_answered_says_why(llama):
     assert outcomes[0] == "the text is empty"
     assert "the prompt has 142 tokens; with an answer of 8 the model's context of 128 holds 120" in outcomes[1]
     assert outcomes[2]["completion_tokens"] <= 8
+
+
+def test_an_answer_as_long_as_the_context_is_no_items_fault(llama):
+    """No prompt at all would fit: the GPU worker says so instead of a quarantine full of items."""
+    with pytest.raises(WorkloadImportError, match=rf"params\.max_new_tokens: an answer of {CONTEXT} leaves no room"):
+        ready("generate", model=llama, max_new_tokens=CONTEXT)
+
+
+def test_a_model_without_a_chat_template_goes_on_from_the_text(tmp_path):
+    plain = write_llama(tmp_path / "plain", chat=False)
+
+    (row,) = rows_of(ready("generate", model=plain, max_new_tokens=4), ["hello"])
+
+    assert row["prompt_tokens"] == len("hello")
 
 
 def test_vectors_come_in_item_order_whatever_the_batches(bert):
@@ -218,7 +232,7 @@ def test_code_of_a_model_is_trusted_only_by_the_machines_operator(llama, monkeyp
 
 def test_facts_tell_what_rows_depend_on(llama):
     """For the manifest: which weights, which engine, how many bits and why."""
-    facts = ready("generate", model=llama).facts
+    facts = ready("generate", model=llama, max_new_tokens=8).facts
 
     assert set(facts) == {"device", "model", "engine", "precision"}
     assert facts["precision"].startswith("fp32: the fastest here")
