@@ -34,6 +34,9 @@ def chat(text, **fields):
 BAD = {
     "no json": ("{broken", "invalid_json_line"),
     "no object": ("[1, 2]", "invalid_json_line"),
+    "too deep": ("[" * 100_000, "invalid_json_line"),
+    "no character": (a_line("\ud800", chat("x")), "invalid_json_line"),
+    "no character inside": (a_line("r", chat("x\udfff")), "invalid_json_line"),
     "no id": (a_line(None, chat("x")), "missing_required_parameter"),
     "odd id": (a_line(7, chat("x")), "invalid_type"),
     "repeated id": (a_line("first", chat("x")), "duplicate_custom_id"),
@@ -54,6 +57,8 @@ REFUSED = {
     "too hot": (a_line("m", chat("x", temperature=3)), "invalid_value"),
     "a huge number": (a_line("p", chat("x", max_tokens=float("inf"))), "invalid_value"),
     "no number": (a_line("q", chat("x", temperature=float("nan"))), "invalid_value"),
+    "odd stop": (a_line("s", chat("x", stop=5)), "invalid_type"),
+    "odd content": (a_line("t", chat({"text": "x"})), "invalid_type"),
     "tools": (a_line("n", chat("x", tools=[{"type": "function"}])), "unsupported_parameter"),
     "a picture": (
         a_line("o", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}),
@@ -173,6 +178,17 @@ def test_completions_and_embeddings_are_answered_as_openais_types_read(ask, llam
     assert [each.index for each in second.data] == [0, 1]
     assert first.data[0].embedding == pytest.approx(second.data[0].embedding, abs=1e-5)
     assert (empty.split(": ")[0], long.split(": ")[0]) == ("request:empty_string", "request:context_length_exceeded")
+
+
+@pytest.mark.parametrize(
+    ("body", "url"),
+    [({"prompt": [9, 258]}, COMPLETIONS), ({"prompt": [-1]}, COMPLETIONS), ({"input": [258]}, EMBEDDINGS)],
+)
+def test_a_token_that_the_model_does_not_know_is_refused(ask, llama, bert, body, url):
+    """Before it comes near the model: on a GPU it would take all others of its window with it."""
+    (found,) = ask([a_line("a", body, url)], bert if url == EMBEDDINGS else llama, url)
+
+    assert found.startswith("request:invalid_value: Token ")
 
 
 def test_a_line_draws_by_its_own_seed(ask, llama):
