@@ -71,7 +71,7 @@ def kill_all(campaign):
 
 @pytest.mark.slow
 def test_what_was_killed_on_a_cloud_goes_on_elsewhere(bucket, cloud):
-    """Its GPU workers die in the middle and the flow run with them; this machine resumes. Each text is its item's own."""
+    """Its GPU workers and the flow run die in the middle; this machine resumes. Each text is its item's own."""
     whole, policy = opened(bucket, "whole", "local", 1, new_tokens=100)
     expected = rows_of(whole, finish(whole, policy))
     campaign, policy = opened(bucket, "killed", cloud, 20, new_tokens=100)
