@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from gpu_jobs.errors import ItemError
 from gpu_jobs.workloads.engines.base import Request, Result
@@ -172,7 +172,7 @@ def _prompt(body: Mapping[str, Any], tokenizer: Any) -> list[int]:
     return list(tokenizer(prompt)["input_ids"])
 
 
-def _are_tokens(found: Any) -> bool:
+def _are_tokens(found: Any) -> TypeGuard[list[int]]:
     return isinstance(found, list) and bool(found) and all(type(each) is int for each in found)
 
 
