@@ -1,5 +1,6 @@
 """Load a model by transformers in the precision that was asked for, or the best that fits."""
 
+import logging
 import re
 from collections.abc import Collection
 from typing import Any
@@ -21,10 +22,11 @@ def load_model(spec: ModelSpec, auto: Any) -> tuple[Any, Choice]:
     Raises:
         WorkloadImportError: it cannot be loaded: not a model of that kind, damaged, or a library is missing.
     """
-    from transformers import logging
+    import transformers
 
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns in every layer of every call
     choice = choose(spec.precision, count_params(spec.folder), look_at(spec.device, spec.num_gpus))
     while True:
         arguments = load_arguments(choice.precision, spec.device, spec.num_gpus)
