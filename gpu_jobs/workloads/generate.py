@@ -10,7 +10,7 @@ from pydantic import Field
 
 from gpu_jobs.errors import ItemError, WorkloadImportError
 from gpu_jobs.workloads.base import Item, Params, Row
-from gpu_jobs.workloads.engines import open_engine
+from gpu_jobs.workloads.engines import choose_engine, open_engine
 from gpu_jobs.workloads.engines.base import Engine, ModelSpec, Request, Result
 from gpu_jobs.workloads.texts import MODEL, ModelName, TextParams, TextWorkload
 
@@ -72,7 +72,11 @@ class Generate(TextWorkload):
         self.num_previewed = _NUM_PREVIEWED if params.draft_model else 0
 
     def preview(self, items: Sequence[Item], device: str) -> Sequence[Row]:
-        """Answers of the draft model; items that cannot be answered are left out."""
+        """Answers of the draft model; items that cannot be answered are left out.
+
+        On the CPU beside vLLM, which wants nearly all of a GPU's memory free when it begins.
+        """
+        device = "cpu" if choose_engine(self.params.engine, device) == "vllm" else device
         asked = {"model": self.params.draft_model, "draft_model": "", "engine": "transformers", "precision": "auto"}
         draft = Generate(self.params.model_copy(update=asked))
         draft.setup(device)

@@ -162,6 +162,15 @@ def test_a_model_without_a_chat_template_goes_on_from_the_text(tmp_path):
     assert row["prompt_tokens"] == len("hello")
 
 
+def test_a_draft_beside_vllm_stays_off_the_gpu(llama):
+    """vLLM does not begin on a GPU whose memory another has; there is none here, so only a CPU can answer."""
+    workload = load_workload("generate", {"model": "x", "draft_model": llama, "max_new_tokens": 4, "engine": "vllm"})
+
+    (row,) = workload.preview([{"item": "a", "text": "hello"}], "cuda:0")
+
+    assert row["item"] == "a"
+
+
 def test_vectors_come_in_item_order_whatever_the_batches(bert):
     """Sorted by length inside, in order outside: each is what the text alone gives, and of length 1."""
     workload = ready("embed", model=bert)
