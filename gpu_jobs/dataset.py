@@ -46,7 +46,7 @@ def read_sources(
 
     A name is a folder (searched to any depth), a glob, a file, a `gs://` prefix or object, an `https://` file, or a
     table: .parquet, .csv, .jsonl. Folders, globs and prefixes give the files that end in one of `suffixes`, sorted;
-    a table gives its rows in their order. A row names its file in column `uri`, `path` or `video` (a relative path
+    a table, or each of a glob's, gives its rows in their order. A row names its file in column `uri`, `path` or `video` (a relative path
     counts from the table's folder) and its id in `id_column`; one of the two is enough. A file named in a table or
     in a list that is not there is still a source, with fingerprint "missing".
 
@@ -79,7 +79,7 @@ def _expand(name: str, endings: tuple[str, ...], id_column: str, *, is_listed: b
     """Sources of one name; `is_listed`: the caller named several, so a missing file is that file's own trouble."""
     name = name.removeprefix("file://")
     if name.lower().endswith(_TABLES) and not name.lower().endswith(endings or ("\0",)):
-        return _table(name, id_column)
+        return chain.from_iterable(_table(each, id_column) for each in _tables(name))
     if is_remote(name):
         return _remote(name, endings, is_listed=is_listed)
     path = os.path.abspath(os.path.expanduser(name))
@@ -118,6 +118,16 @@ def _remote(name: str, endings: tuple[str, ...], *, is_listed: bool) -> Iterator
     if not found and not name.startswith("gs://"):
         raise RefusedError("dataset", f"'{name}' does not exist")
     return (_file(uri, mark) for uri, mark in found)
+
+
+def _tables(name: str) -> list[str]:
+    """The files that a glob means, sorted; anything else is one table."""
+    if is_remote(name) or not glob.has_magic(name) or os.path.exists(name):
+        return [name]
+    found = sorted(glob.iglob(os.path.expanduser(name), recursive=True))
+    if not found:
+        raise RefusedError("dataset", f"'{name}' matches no file")
+    return found
 
 
 def _table(name: str, id_column: str) -> Iterator[Source]:

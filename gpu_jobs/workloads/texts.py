@@ -180,8 +180,12 @@ def fill(template: str, source: Source, field: str) -> str:
     """The template with a row's values; an empty value is an empty string. Braces around anything else stay.
 
     Raises:
-        RefusedError: of `field`: no column is named, or one that the row has not.
+        RefusedError: of `field`: no column is named, or one that the row has not. Of "dataset": it is no table.
     """
+    if source.columns.keys() == {"uri"}:
+        raise RefusedError(
+            "dataset", f"'{source.id}' is no table: name .parquet, .csv or .jsonl files, or a glob of them"
+        )
     named = _IN_BRACES.findall(template)
     missing = [name for name in named if name not in source.columns and _LOOKS_LIKE_A_COLUMN.fullmatch(name)]
     known = [*source.columns]

@@ -176,6 +176,16 @@ def test_a_column_may_change_its_type_far_down(tmp_path):
     assert last.columns == {"id": "x", "text": "y", "more": 1}
 
 
+def test_tables_may_be_named_by_a_glob(tmp_path):
+    """One after the other by name; an id must be unique in all."""
+    for name, ids in (("b", ["3"]), ("a", ["1", "2"])):
+        pl.DataFrame({"id": ids}).write_parquet(tmp_path / f"{name}.parquet")
+
+    assert [source.id for source in read_sources(f"{tmp_path}/*.parquet")] == ["1", "2", "3"]
+    with pytest.raises(RefusedError, match=r"'.*\*\.csv' matches no file"):
+        list(read_sources(f"{tmp_path}/*.csv"))
+
+
 def test_a_table_without_rows_has_no_inputs(tmp_path):
     for name, body in (("t.jsonl", ""), ("t.csv", "id,text\n")):
         (tmp_path / name).write_text(body)

@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 from tiny_models import CONTEXT, write_llama
 
-from gpu_jobs.dataset import Source
+from gpu_jobs.dataset import Source, read_sources
 from gpu_jobs.errors import ItemError, RefusedError, WorkloadImportError
 from gpu_jobs.workloads import load_workload
 from gpu_jobs.workloads.generate import window
@@ -63,6 +63,13 @@ def test_a_template_that_shows_no_column_is_refused(template):
         RefusedError, match=r"params\.text: .* would be the same for every row: name a column, as {text}"
     ):
         list(load_workload("generate", {"text": template}).items([source(id="row-1", text="a")]))
+
+
+def test_what_is_no_table_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+
+    with pytest.raises(RefusedError, match=r"dataset: '.*notes\.txt' is no table"):
+        list(load_workload("generate", {}).items(read_sources(str(tmp_path))))
 
 
 @pytest.mark.parametrize("name", ["generate", "embed", "classify", "openai-batch", "prepare"])
