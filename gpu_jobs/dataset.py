@@ -46,9 +46,9 @@ def read_sources(
 
     A name is a folder (searched to any depth), a glob, a file, a `gs://` prefix or object, an `https://` file, or a
     table: .parquet, .csv, .jsonl. Folders, globs and prefixes give the files that end in one of `suffixes`, sorted;
-    a table, or each of a glob's, gives its rows in their order. A row names its file in column `uri`, `path` or `video` (a relative path
-    counts from the table's folder) and its id in `id_column`; one of the two is enough. A file named in a table or
-    in a list that is not there is still a source, with fingerprint "missing".
+    a table, or each of a glob's, gives its rows in their order. A row names its file in column `uri`, `path` or
+    `video` (a relative path counts from the table's folder) and its id in `id_column`; one of the two is enough. A
+    file named in a table or in a list that is not there is still a source, with fingerprint "missing".
 
     Raises:
         RefusedError: (while iterating) nothing there, no input found, an id occurs twice, or a table that cannot be
