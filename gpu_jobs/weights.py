@@ -51,6 +51,25 @@ def find_weights(model: str) -> Weights:
     return Weights(folder, _digest(folder))
 
 
+def check_weights(model: str) -> None:
+    """Raise `WorkloadImportError` if it is certain, without asking anybody, that this machine cannot get `model`."""
+    if model in PACKAGED or model.startswith("gs://") or _here(model):
+        return
+    if model.startswith((".", "/", "~")):
+        raise WorkloadImportError(f"model '{model}' is no folder of this machine")
+    try:
+        from huggingface_hub import constants
+        from huggingface_hub.utils._validators import validate_repo_id
+    except ImportError:
+        return
+    if constants.HF_HUB_OFFLINE:
+        _from_hub(model)
+    try:
+        validate_repo_id(model.partition("@")[0])
+    except ValueError as error:
+        raise WorkloadImportError(f"model '{model}' is no folder here, and no id of the hub: {error}") from error
+
+
 def measure_weights(model: str) -> tuple[int, Mapping[str, Any]]:
     """Bytes of a model's safetensors files and its `config.json`, without fetching the model.
 
