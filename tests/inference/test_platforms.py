@@ -74,7 +74,7 @@ def test_what_was_killed_on_a_cloud_goes_on_elsewhere(bucket, cloud):
     """Its GPU workers and the flow run die in the middle; this machine resumes. Each text is its item's own."""
     whole, policy = opened(bucket, "whole", "local", 1, new_tokens=100)
     expected = rows_of(whole, finish(whole, policy))
-    campaign, policy = opened(bucket, "killed", cloud, 20, new_tokens=100)
+    campaign, policy = opened(bucket, "killed", cloud, NUM_TEXTS, new_tokens=100)
     turns = campaign.run(policy, tick_s=0.1)
     for progress in turns:
         if progress.items_left < NUM_TEXTS:
