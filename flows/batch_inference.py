@@ -17,7 +17,9 @@ from pydantic.config import JsonDict
 from flows.campaign import CampaignParameters, CampaignSummary, run_campaign
 from flows.command_line import main
 from flows.stopping import campaign_flow
+from gpu_jobs.errors import RefusedError, WorkloadImportError
 from gpu_jobs.split import CampaignSpec
+from gpu_jobs.weights import check_weights
 from gpu_jobs.workloads.demo_texts import DOCSTRINGS, QUESTIONS, REQUESTS, make_demo_texts
 from gpu_jobs.workloads.encode import ClassifyParams, EmbedParams
 from gpu_jobs.workloads.generate import GenerateParams
@@ -38,7 +40,11 @@ TaskParams = Annotated[
     | Annotated[EmbedParams, Tag("embed")]
     | Annotated[ClassifyParams, Tag("classify")]
     | Annotated[OpenAIBatchParams, Tag("openai-batch")],
-    Discriminator(_task),
+    Discriminator(
+        _task,
+        custom_error_type="task",
+        custom_error_message="the task is one of generate, embed, classify, openai-batch",
+    ),
 ]
 
 
@@ -56,11 +62,22 @@ class BatchInference(CampaignParameters):
     def spec(self, scheduled_for: datetime) -> CampaignSpec:
         """As for any campaign; the task names the workload, and the demo's texts are written if they are asked for."""
         spec = replace(super().spec(scheduled_for), workload=self.params.task)
+        if self.where.platforms == ["local"]:
+            self._refuse_unknown_models()
         if self.dataset != DEMO:
             return spec
         make_demo_texts(_DEMO_TEXTS)
         name = {"generate": QUESTIONS, "openai-batch": REQUESTS}.get(self.params.task, DOCSTRINGS)
         return replace(spec, dataset=str((_DEMO_TEXTS / name).absolute()))
+
+    def _refuse_unknown_models(self) -> None:
+        """At once, where GPU workers will look for models on this machine too."""
+        for name in ("model", "draft_model"):
+            try:
+                if model := getattr(self.params, name, ""):
+                    check_weights(model)
+            except WorkloadImportError as error:
+                raise RefusedError(f"params.{name}", str(error)) from error
 
 
 @campaign_flow("batch-inference")

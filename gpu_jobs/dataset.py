@@ -1,12 +1,15 @@
 """From what the caller names to inputs that can be opened: folders, prefixes, files, tables."""
 
+import csv
 import glob
+import io
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import polars as pl
 
@@ -19,6 +22,7 @@ __all__ = ["Source", "fingerprint", "input_cache", "local_copy", "read_sources"]
 URI_COLUMNS = ("uri", "path", "video")
 _TABLES = (".parquet", ".csv", ".jsonl", ".ndjson")
 _ROWS_AT_ONCE = 10_000
+_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +46,9 @@ def read_sources(
 
     A name is a folder (searched to any depth), a glob, a file, a `gs://` prefix or object, an `https://` file, or a
     table: .parquet, .csv, .jsonl. Folders, globs and prefixes give the files that end in one of `suffixes`, sorted;
-    a table gives its rows in their order. A row names its file in column `uri`, `path` or `video` (a relative path
-    counts from the table's folder) and its id in `id_column`; one of the two is enough. A file named in a table or
-    in a list that is not there is still a source, with fingerprint "missing".
+    a table, or each of a glob's, gives its rows in their order. A row names its file in column `uri`, `path` or
+    `video` (a relative path counts from the table's folder) and its id in `id_column`; one of the two is enough. A
+    file named in a table or in a list that is not there is still a source, with fingerprint "missing".
 
     Raises:
         RefusedError: (while iterating) nothing there, no input found, an id occurs twice, or a table that cannot be
@@ -75,7 +79,7 @@ def _expand(name: str, endings: tuple[str, ...], id_column: str, *, is_listed: b
     """Sources of one name; `is_listed`: the caller named several, so a missing file is that file's own trouble."""
     name = name.removeprefix("file://")
     if name.lower().endswith(_TABLES) and not name.lower().endswith(endings or ("\0",)):
-        return _table(name, id_column)
+        return chain.from_iterable(_table(each, id_column) for each in _tables(name))
     if is_remote(name):
         return _remote(name, endings, is_listed=is_listed)
     path = os.path.abspath(os.path.expanduser(name))
@@ -116,6 +120,16 @@ def _remote(name: str, endings: tuple[str, ...], *, is_listed: bool) -> Iterator
     return (_file(uri, mark) for uri, mark in found)
 
 
+def _tables(name: str) -> list[str]:
+    """The files that a glob means, sorted; anything else is one table."""
+    if is_remote(name) or not glob.has_magic(name) or os.path.exists(name):
+        return [name]
+    found = sorted(glob.iglob(os.path.expanduser(name), recursive=True))
+    if not found:
+        raise RefusedError("dataset", f"'{name}' matches no file")
+    return found
+
+
 def _table(name: str, id_column: str) -> Iterator[Source]:
     if is_remote(name):
         if (mark := fingerprint(name)) == "missing":
@@ -129,7 +143,8 @@ def _table(name: str, id_column: str) -> Iterator[Source]:
     try:
         yield from _rows(name, path, base, id_column)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise RefusedError("dataset", f"the table '{name}' cannot be read: {error}") from error
+        why = _damage(path) or str(error).partition("\n")[0]
+        raise RefusedError("dataset", f"the table '{name}' cannot be read: {why}") from error
 
 
 def _rows(name: str, path: Path, base: str, id_column: str) -> Iterator[Source]:
@@ -138,7 +153,9 @@ def _rows(name: str, path: Path, base: str, id_column: str) -> Iterator[Source]:
     uri_column = next((column for column in URI_COLUMNS if column in columns), None)
     if uri_column is None and id_column not in columns:
         raise RefusedError(
-            "dataset", f"the table '{name}' has neither a column '{id_column}' nor {URI_COLUMNS}, but {columns}"
+            "dataset",
+            f"the table '{name}' has neither a column '{id_column}' nor {URI_COLUMNS}, but {columns}; "
+            "id_column may name another column that is unique",
         )
     row_number = 0
     for batch in frame.collect_batches(chunk_size=_ROWS_AT_ONCE, maintain_order=True):
@@ -156,10 +173,57 @@ def _scan(path: Path, id_column: str) -> pl.LazyFrame:
     if suffix == ".parquet":
         return pl.scan_parquet(path)
     if suffix == ".csv":
-        names = pl.scan_csv(path).collect_schema().names()
-        texts = {name: pl.String for name in names if name in {id_column, *URI_COLUMNS}}  # "007" is an id, not a 7
-        return pl.scan_csv(path, schema_overrides=texts, infer_schema_length=_ROWS_AT_ONCE)
-    return pl.scan_ndjson(path, infer_schema_length=_ROWS_AT_ONCE)
+        return pl.scan_csv(path, infer_schema=False)  # "007" is no 7, and "1.50" no 1.5
+    if not path.stat().st_size:
+        return pl.LazyFrame(schema={id_column: pl.String})
+    return pl.scan_ndjson(_without_bom(path), schema_overrides={id_column: pl.String}, infer_schema_length=None)
+
+
+def _without_bom(path: Path) -> Path | IO[bytes]:
+    """What some editors put before the first line, polars takes for a part of it."""
+    with path.open("rb") as file:
+        return io.BytesIO(file.read()) if file.read(len(_BOM)) == _BOM else path
+
+
+def _damage(path: Path) -> str:
+    """Which line of a table is wrong, and how, since polars does not tell; "" if it is something else."""
+    check = {".csv": _check_csv, ".jsonl": _check_json, ".ndjson": _check_json}.get(path.suffix.lower())
+    try:
+        if check is not None:
+            check(_lines(path))
+    except csv.Error:  # a limit of that library only
+        return ""
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield line.decode("utf-8-sig")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"line {number} is not UTF-8; save the table as UTF-8") from error
+
+
+def _check_csv(lines: Iterator[str]) -> None:
+    rows = csv.reader(lines)
+    width = len(next(rows, ()))
+    for row in rows:
+        if len(row) > width:
+            told = f"line {rows.line_num} has {len(row)} values for {width} columns"
+            raise ValueError(f"{told}; a value with a comma in it needs quotes")
+
+
+def _check_json(lines: Iterator[str]) -> None:
+    for number, line in enumerate(lines, 1):
+        try:
+            is_object = not line.strip() or isinstance(json.loads(line), dict)
+        except ValueError:
+            is_object = False
+        if not is_object:
+            raise ValueError(f"line {number} is no JSON object")
 
 
 def _resolve(uri: Any, base: str) -> str:

@@ -51,6 +51,25 @@ def find_weights(model: str) -> Weights:
     return Weights(folder, _digest(folder))
 
 
+def check_weights(model: str) -> None:
+    """Raise `WorkloadImportError` if it is certain, without asking anybody, that this machine cannot get `model`."""
+    if model in PACKAGED or model.startswith("gs://") or _here(model):
+        return
+    if model.startswith((".", "/", "~")):
+        raise WorkloadImportError(f"model '{model}' is no folder of this machine")
+    try:
+        from huggingface_hub import constants
+        from huggingface_hub.utils._validators import validate_repo_id
+    except ImportError:
+        return
+    if constants.HF_HUB_OFFLINE:
+        _from_hub(model)
+    try:
+        validate_repo_id(model.partition("@")[0])
+    except ValueError as error:
+        raise WorkloadImportError(f"model '{model}' is no folder here, and no id of the hub: {error}") from error
+
+
 def measure_weights(model: str) -> tuple[int, Mapping[str, Any]]:
     """Bytes of a model's safetensors files and its `config.json`, without fetching the model.
 
@@ -157,7 +176,8 @@ def _from_hub(model: str) -> Path:
             snapshot_download(name, revision=revision or None, cache_dir=_cache() / "hub", allow_patterns=wanted)
         )
     except (OSError, ValueError) as error:  # what huggingface_hub raises, for any reason
-        raise WorkloadImportError(f"model '{model}' cannot be loaded: {error}") from error
+        told = f"model '{model}' is no folder here, not in FANFOLD_MODEL_DIRS, and not to be had from the hub"
+        raise WorkloadImportError(f"{told}: {error}") from error
 
 
 def _digest(folder: Path) -> str:

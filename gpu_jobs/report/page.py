@@ -243,6 +243,7 @@ def _origin(facts: Facts) -> Html:
         ("Planned", f"{wording.moment(plan.created_at)}: {wording.count(plan.num_items, 'item')}"),
         ("First cut", plan.cut_reason),
         ("Versions", ", ".join(f"{name} {version}" for name, version in sorted(plan.versions.items()))),
+        *((name.capitalize(), wording.several(values)) for name, values in manifest.facts.items()),
         ("Outputs", fill("{files} in <code>{folder}/</code>", files=files, folder=first)),
         ("Manifest", fill("<code>manifests/{digest}.json</code>", digest=manifest.digest)),
         ("Published", wording.moment(manifest.created_at)),

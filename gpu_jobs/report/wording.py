@@ -1,8 +1,10 @@
 """Numbers and times in words, for people."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
+_MAX_LISTED = 3
 _UNITS = (("B", 1), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12))
 
 
@@ -10,6 +12,12 @@ def count(number: int, noun: str = "") -> str:
     """`1,204 items`; the noun without its s for one."""
     text = f"{number:,}"
     return f"{text} {noun if number == 1 else noun + 's'}" if noun else text
+
+
+def several(values: Sequence[str]) -> str:
+    """The first few, and how many there are beside."""
+    rest = len(values) - _MAX_LISTED
+    return "; ".join(values[:_MAX_LISTED]) + (f"; and {rest:,} more" if rest > 0 else "")
 
 
 def rate(per_s: float) -> str:

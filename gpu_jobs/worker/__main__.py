@@ -27,6 +27,7 @@ _MAY_NOT_WORK = 3
 
 def main() -> int:
     arguments = _parse()
+    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' progress bars, which are no lines of a log
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     store = open_store(arguments.campaign)
     ledger, journal = Ledger(store), Journal(store)

@@ -212,6 +212,7 @@ class _Pipeline:
         except (WorkloadImportError, *_TRANSIENT):
             raise
         except Exception as error:  # noqa: BLE001 - a user's infer may raise anything
+            _give_up_if_broken(error)
             if len(inputs) > 1:
                 if is_out_of_memory(error):
                     self._micro_batch = max(1, len(inputs) // 2)
@@ -226,4 +227,11 @@ class _Pipeline:
         except (WorkloadImportError, *_TRANSIENT):
             raise
         except Exception as error:  # noqa: BLE001 - as above
+            _give_up_if_broken(error)
             return ItemError(describe(error))
+
+
+def _give_up_if_broken(error: Exception) -> None:
+    """After an error of CUDA itself every call of this process fails: that is a crash, and no fault of other items."""
+    if "CUDA error" in str(error) and not is_out_of_memory(error):
+        raise WorkDiedError(f"the GPU does not answer this process any more: {describe(error)}") from error

@@ -6,6 +6,7 @@ In a process of its own: two loads in one process would disturb each other. The 
 import io
 import multiprocessing
 import os
+import sys
 import threading
 
 import polars as pl
@@ -15,6 +16,7 @@ from gpu_jobs.chunks import Chunk
 from gpu_jobs.items import ItemsReader
 from gpu_jobs.ledger import Plan
 from gpu_jobs.store import open_store
+from gpu_jobs.worker.outcomes import describe
 from gpu_jobs.workloads import load_workload
 from gpu_jobs.workloads.base import BaseWorkload
 
@@ -30,6 +32,13 @@ def start_preview(workload: BaseWorkload, campaign_uri: str, plan: Plan, device:
 def run(campaign_uri: str, plan: Plan, device: str) -> None:
     """Entry point of the process."""
     threading.Thread(target=die_with_parent, daemon=True).start()
+    try:
+        _make(campaign_uri, plan, device)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the work goes on without
+        sys.stdout.write(f"no preview: {describe(error)}\n")
+
+
+def _make(campaign_uri: str, plan: Plan, device: str) -> None:
     workload, store = load_workload(plan.workload, plan.params), open_store(campaign_uri)
     items = list(ItemsReader(store, plan).read(Chunk(0, min(workload.num_previewed, plan.num_items))))
     rows = workload.preview(items, device)

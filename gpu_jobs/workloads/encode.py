@@ -11,7 +11,7 @@ from gpu_jobs.errors import ItemError
 from gpu_jobs.workloads.base import Item, Params, Row
 from gpu_jobs.workloads.engines.base import ModelSpec
 from gpu_jobs.workloads.engines.encoder import ClassEncoder, Encoder, Tokens, VectorEncoder
-from gpu_jobs.workloads.texts import MODEL, TextParams, TextWorkload
+from gpu_jobs.workloads.texts import MODEL, ModelName, TextParams, TextWorkload
 
 DEFAULT_MODEL = "all-minilm-l6-v2"
 _WINDOW = {"cpu": 512, "cuda": 16384}
@@ -21,7 +21,7 @@ class EmbedParams(TextParams):
     """A vector for each text."""
 
     task: Literal["embed"] = Field(default="embed", title="Task", description="A text becomes a vector")
-    model: str = Field(default=DEFAULT_MODEL, title="Model", description=MODEL)
+    model: ModelName = Field(default=DEFAULT_MODEL, title="Model", description=MODEL)
     pooling: Literal["auto", "mean", "first", "last"] = Field(
         default="auto",
         title="Pooling",

@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Literal
 import polars as pl
 from pydantic import Field
 
-from gpu_jobs.errors import ItemError
+from gpu_jobs.errors import ItemError, WorkloadImportError
 from gpu_jobs.workloads.base import Item, Params, Row
-from gpu_jobs.workloads.engines import open_engine
+from gpu_jobs.workloads.engines import choose_engine, open_engine
 from gpu_jobs.workloads.engines.base import Engine, ModelSpec, Request, Result
-from gpu_jobs.workloads.texts import MODEL, TextParams, TextWorkload
+from gpu_jobs.workloads.texts import MODEL, ModelName, TextParams, TextWorkload
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 _WINDOW = {"cpu": (128, 8_192), "cuda": (4_096, 262_144)}
@@ -29,7 +29,7 @@ class GenerateParams(TextParams):
     """Answers of a language model."""
 
     task: Literal["generate"] = Field(default="generate", title="Task", description="A text is answered")
-    model: str = Field(default=DEFAULT_MODEL, title="Model", description=MODEL)
+    model: ModelName = Field(default=DEFAULT_MODEL, title="Model", description=MODEL)
     system: str = Field(
         default="", title="System prompt", description="Goes before each text, if the model has a chat template"
     )
@@ -72,7 +72,11 @@ class Generate(TextWorkload):
         self.num_previewed = _NUM_PREVIEWED if params.draft_model else 0
 
     def preview(self, items: Sequence[Item], device: str) -> Sequence[Row]:
-        """Answers of the draft model; items that cannot be answered are left out."""
+        """Answers of the draft model; items that cannot be answered are left out.
+
+        On the CPU beside vLLM, which wants nearly all of a GPU's memory free when it begins.
+        """
+        device = "cpu" if choose_engine(self.params.engine, device) == "vllm" else device
         asked = {"model": self.params.draft_model, "draft_model": "", "engine": "transformers", "precision": "auto"}
         draft = Generate(self.params.model_copy(update=asked))
         draft.setup(device)
@@ -90,6 +94,11 @@ class Generate(TextWorkload):
 
     def open_model(self, spec: ModelSpec) -> None:
         self._engine: Engine = open_engine(self.params.engine, spec)
+        if self.params.max_new_tokens >= self._engine.context_tokens:
+            raise WorkloadImportError(
+                f"params.max_new_tokens: an answer of {self.params.max_new_tokens} leaves no room for a prompt in "
+                f"the context of {self._engine.context_tokens} tokens that model '{spec.name}' has"
+            )
         self.facts.update(self._engine.facts)
         self.batch_size = self._engine.batch_size
         self.micro_batch, self.window_weight = window(spec.device)

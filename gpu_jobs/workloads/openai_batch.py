@@ -10,7 +10,7 @@ import polars as pl
 from pydantic import Field
 
 from gpu_jobs.dataset import Source, input_cache, local_copy
-from gpu_jobs.errors import ItemError
+from gpu_jobs.errors import ItemError, RefusedError
 from gpu_jobs.workloads import openai_lines, openai_requests
 from gpu_jobs.workloads.base import Item, Params, Results, Row
 from gpu_jobs.workloads.engines import open_engine
@@ -18,7 +18,7 @@ from gpu_jobs.workloads.engines.base import Engine, ModelSpec, Request
 from gpu_jobs.workloads.engines.encoder import Tokens, VectorEncoder
 from gpu_jobs.workloads.generate import window
 from gpu_jobs.workloads.openai_lines import Problem
-from gpu_jobs.workloads.texts import MODEL, ModelParams, ModelWorkload, digest
+from gpu_jobs.workloads.texts import MODEL, ModelName, ModelParams, ModelWorkload, digest
 
 OUTPUT, ERRORS, BATCH = "output.jsonl", "error.jsonl", "batch.json"
 _EXPIRED = Problem(
@@ -37,7 +37,7 @@ class OpenAIBatchParams(ModelParams):
     task: Literal["openai-batch"] = Field(
         default="openai-batch", title="Task", description="Files in the OpenAI Batch format are answered in that format"
     )
-    model: str = Field(
+    model: ModelName = Field(
         default="smollm2-135m-instruct", title="Model", description=f"{MODEL}. The lines' own is ignored"
     )
     endpoint: Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings"] = Field(
@@ -74,8 +74,7 @@ class OpenAIBatch(ModelWorkload):
         """One per line, bad ones too: those say why when they are loaded."""
         seen = set[str]()
         for source in sources:
-            path = local_copy(source.uri, input_cache(), expected=source.fingerprint)
-            with path.open("rb") as file:
+            with _local(source).open("rb") as file:
                 for line in openai_lines.read_lines(file, self.params.endpoint, seen):
                     yield {
                         "item": f"{source.id}#{line.number}",
@@ -113,7 +112,7 @@ class OpenAIBatch(ModelWorkload):
             return _Loaded(item["item"], item["custom_id"], self._tokens(self._encoder, body))
         assert self._engine is not None
         asked, stops = openai_requests.read_generation(
-            item["item"],
+            item["custom_id"],
             body,
             self.params.endpoint,
             self._tokenizer,
@@ -198,3 +197,15 @@ class OpenAIBatch(ModelWorkload):
                 text=text,
                 finish_reason=finish_reason,
             )
+
+
+def _local(source: Source) -> Path:
+    """A file of lines. Raises `RefusedError` if the dataset does not name one."""
+    if not source.columns.keys() <= {"uri"}:
+        raise RefusedError(
+            "dataset", f"'{source.id}' is a row of a table; name files in the OpenAI Batch format (.jsonl)"
+        )
+    try:
+        return local_copy(source.uri, input_cache(), expected=source.fingerprint)
+    except ItemError as error:
+        raise RefusedError("dataset", str(error)) from error

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+_SURROGATE = b"\\ud"
 _UNUSABLE = "line:"
 _REFUSED = "request:"
 
@@ -68,7 +69,11 @@ def _check(line: bytes, endpoint: str, seen: set[str]) -> tuple[str, str, str]:
     """The line's `custom_id` and body, as far as it has them, and what is wrong with it."""
     try:
         found = json.loads(line)
-    except ValueError:
+        if _SURROGATE in line.lower():
+            json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "", "", unusable("invalid_json_line", "This line has half of a surrogate pair, which is no character.")
+    except (ValueError, RecursionError):
         return "", "", unusable("invalid_json_line", "This line is not parseable as valid JSON.")
     if not isinstance(found, dict):
         return "", "", unusable("invalid_json_line", "This line is valid JSON, but not an object.")
@@ -112,9 +117,10 @@ def answered(item: str, custom_id: str, body: Mapping[str, Any]) -> str:
 
 
 def unanswered(item: str, custom_id: str, problem: Problem) -> str:
-    """A line of the error file."""
+    """A line of the error file. `item`: ends in `#` and the number of its line in its file."""
     if not problem.is_refused:
-        return _line(item, custom_id, None, {"code": problem.code, "message": problem.message})
+        line = int(item.rpartition("#")[2])  # all there is to tell one without a `custom_id` by
+        return _line(item, custom_id, None, {"code": problem.code, "message": problem.message, "line": line})
     error = {"message": problem.message, "type": "invalid_request_error", "param": None, "code": problem.code}
     response = {"status_code": 400, "request_id": short_id("req", item), "body": {"error": error}}
     return _line(item, custom_id, response, None)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from gpu_jobs.errors import ItemError
 from gpu_jobs.workloads.engines.base import Request, Result
@@ -35,7 +35,7 @@ def weigh(body: str, endpoint: str) -> float:
 
 
 def read_generation(
-    item: str, body: Mapping[str, Any], endpoint: str, tokenizer: Any, *, context_tokens: int, seed: int
+    custom_id: str, body: Mapping[str, Any], endpoint: str, tokenizer: Any, *, context_tokens: int, seed: int
 ) -> tuple[Request, tuple[str, ...]]:
     """A request for tokens, and the strings that end an answer. Raises `ItemError` with OpenAI's code."""
     check_supported(body)
@@ -59,7 +59,7 @@ def read_generation(
         max_new_tokens=min(wanted, room),
         temperature=0.0 if temperature is None else temperature,
         top_p=1.0 if top_p is None else max(top_p, 1e-6),
-        seed=item_seed(own_seed if isinstance(own_seed, int) else seed, item),
+        seed=item_seed(own_seed if isinstance(own_seed, int) else seed, custom_id),
     )
     return request, _stops(body)
 
@@ -73,7 +73,7 @@ def read_embedding_inputs(body: Mapping[str, Any], tokenizer: Any) -> list[str]:
     if body.get("encoding_format", "float") != "float":
         raise ItemError(refused("unsupported_value", "Only the encoding_format 'float' is supported."))
     texts = found if isinstance(found, list) and not _are_tokens(found) else [found]
-    texts = [tokenizer.decode(each) if _are_tokens(each) else each for each in texts]
+    texts = [tokenizer.decode(_known(each, tokenizer)) if _are_tokens(each) else each for each in texts]
     if not texts:
         raise ItemError(refused("empty_array", "Invalid 'input': empty array."))
     for text in texts:
@@ -148,11 +148,13 @@ def _chat(body: Mapping[str, Any], tokenizer: Any) -> list[int]:
 
 def _content(content: Any) -> str:
     """Text, or a list of parts of type text."""
+    if not isinstance(content, str | list | None):
+        raise ItemError(refused("invalid_type", "Invalid type for 'content': expected text or a list of parts."))
     if isinstance(content, list):
         if any(not isinstance(part, dict) or part.get("type") != "text" for part in content):
             raise ItemError(refused("unsupported_value", "Only text can be in a message."))
         return "".join(str(part.get("text", "")) for part in content)
-    return "" if content is None else str(content)
+    return content or ""
 
 
 def _prompt(body: Mapping[str, Any], tokenizer: Any) -> list[int]:
@@ -161,8 +163,8 @@ def _prompt(body: Mapping[str, Any], tokenizer: Any) -> list[int]:
         raise ItemError(refused("missing_required_parameter", "Missing required parameter: 'prompt'."))
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
         prompt = prompt[0]
-    if prompt and _are_tokens(prompt):
-        return list(prompt)
+    if _are_tokens(prompt):
+        return _known(prompt, tokenizer)
     if not isinstance(prompt, str) and prompt != []:
         raise ItemError(refused("invalid_type", "Invalid type for 'prompt': expected one text or its tokens."))
     if not prompt or not prompt.strip():
@@ -170,13 +172,24 @@ def _prompt(body: Mapping[str, Any], tokenizer: Any) -> list[int]:
     return list(tokenizer(prompt)["input_ids"])
 
 
-def _are_tokens(found: Any) -> bool:
+def _are_tokens(found: Any) -> TypeGuard[list[int]]:
     return isinstance(found, list) and bool(found) and all(type(each) is int for each in found)
 
 
+def _known(tokens: list[int], tokenizer: Any) -> list[int]:
+    """On a GPU a token that the model does not know would break the device for all that follow."""
+    size = len(tokenizer)
+    if unknown := [each for each in tokens if not 0 <= each < size]:
+        raise ItemError(refused("invalid_value", f"Token {unknown[0]} is not one of this model's {size}."))
+    return tokens
+
+
 def _stops(body: Mapping[str, Any]) -> tuple[str, ...]:
-    stop = body.get("stop") or ()
-    return (stop,) if isinstance(stop, str) else tuple(filter(None, map(str, stop)))
+    stop = body.get("stop") or []
+    stops = [stop] if isinstance(stop, str) else stop
+    if not isinstance(stops, list) or not all(isinstance(each, str) for each in stops):
+        raise ItemError(refused("invalid_type", "Invalid type for 'stop': expected a text or a list of texts."))
+    return tuple(filter(None, stops))
 
 
 def _number(body: Mapping[str, Any], names: Sequence[str], *, least: float, most: float | None) -> float | None:

@@ -9,11 +9,11 @@ import polars as pl
 from pydantic import Field
 
 from gpu_jobs.dataset import Source, input_cache, local_copy
-from gpu_jobs.errors import ItemError, RefusedError
+from gpu_jobs.errors import ItemError
 from gpu_jobs.weights import find_weights
 from gpu_jobs.workloads.base import Item, Params, Row, Workload
 from gpu_jobs.workloads.engines.base import ModelSpec
-from gpu_jobs.workloads.texts import MODEL, columns_of, digest, fill, load_tokenizer
+from gpu_jobs.workloads.texts import MODEL, ModelName, digest, fill, load_tokenizer
 from gpu_jobs.workloads.training.prepared import TRAIN, VALIDATION
 
 _PARTS = 10_000
@@ -22,7 +22,7 @@ _PARTS = 10_000
 class PrepareParams(Params):
     """How texts become blocks."""
 
-    model: str = Field(default="smollm2-135m-instruct", title="Model", description=f"Whose tokenizer: {MODEL}")
+    model: ModelName = Field(default="smollm2-135m-instruct", title="Model", description=f"Whose tokenizer: {MODEL}")
     text: str = Field(
         default="{text}",
         title="Text",
@@ -45,20 +45,15 @@ class Prepare(Workload):
 
     def items(self, sources: Iterable[Source]) -> Iterator[Item]:
         """A text, or the file that it will be read from. Raises `RefusedError` if a row lacks a column."""
-        columns = columns_of(self.params.text)
         for source in sources:
-            missing = [name for name in columns if name not in source.columns]
-            if missing and not source.uri:
-                raise RefusedError(
-                    "text", f"row '{source.id}' has no column '{missing[0]}'; there are {[*source.columns]}"
-                )
-            text = "" if missing else fill(self.params.text, source.columns)
+            is_file = bool(source.uri) and not any(f"{{{name}}}" in self.params.text for name in source.columns)
+            text = "" if is_file else fill(self.params.text, source, "text")
             yield {
                 "item": source.id,
                 "weight": float(len(text) + 1),
                 "fingerprint": source.fingerprint or digest(text),
                 "text": text,
-                "uri": source.uri if missing else "",
+                "uri": source.uri if is_file else "",
             }
 
     def setup(self, device: str) -> None:

@@ -3,9 +3,9 @@
 import hashlib
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -17,7 +17,8 @@ from gpu_jobs.workloads.batches import free_memory, is_out_of_memory
 from gpu_jobs.workloads.engines.base import ModelSpec
 from gpu_jobs.workloads.precision import Precision, look_at, memory_gib, next_lower
 
-_COLUMN = re.compile(r"\{(\w+)\}")
+_IN_BRACES = re.compile(r"\{([^{}\n]+)\}")
+_LOOKS_LIKE_A_COLUMN = re.compile(r"\w+")
 BYTES_PER_TOKEN = 4
 _TOO_BIG = 6
 """Times that a single text does not fit; each is tried twice."""
@@ -25,12 +26,13 @@ _TOO_BIG = 6
 MODEL = (
     "Hugging Face id, id@revision, folder, gs://bucket/prefix, or a package: smollm2-135m-instruct, all-minilm-l6-v2"
 )
+ModelName = Annotated[str, Field(min_length=1)]
 
 
 class ModelParams(Params):
     """Which model, and how it is loaded."""
 
-    model: str = Field(title="Model", description=MODEL)
+    model: ModelName = Field(title="Model", description=MODEL)
     precision: Precision = Field(
         default="auto",
         title="Precision",
@@ -150,14 +152,8 @@ class TextWorkload(ModelWorkload):
 
     def items(self, sources: Iterable[Source]) -> Iterator[Item]:
         """One per row; its weight is an estimate of its tokens, made without a tokenizer."""
-        columns = columns_of(self.params.text)
         for source in sources:
-            if missing := [name for name in columns if name not in source.columns]:
-                raise RefusedError(
-                    "params.text",
-                    f"row '{source.id}' has no column '{missing[0]}'; the dataset's columns are {[*source.columns]}",
-                )
-            text = fill(self.params.text, source.columns)
+            text = fill(self.params.text, source, "params.text")
             yield {
                 "item": source.id,
                 "weight": self.weight(text),
@@ -180,19 +176,29 @@ def load_tokenizer(spec: ModelSpec) -> Any:
         raise WorkloadImportError(f"model '{spec.name}' has no tokenizer that can be loaded: {error}") from error
 
 
-def columns_of(template: str) -> list[str]:
-    """Names of the columns that a template shows."""
-    return _COLUMN.findall(template)
+def fill(template: str, source: Source, field: str) -> str:
+    """The template with a row's values; an empty value is an empty string. Braces around anything else stay.
 
-
-def fill(template: str, columns: Mapping[str, Any]) -> str:
-    """The template with the row's values; an empty value is an empty string."""
+    Raises:
+        RefusedError: of `field`: no column is named, or one that the row has not. Of "dataset": it is no table.
+    """
+    if source.columns.keys() == {"uri"}:
+        raise RefusedError(
+            "dataset", f"'{source.id}' is no table: name .parquet, .csv or .jsonl files, or a glob of them"
+        )
+    named = _IN_BRACES.findall(template)
+    missing = [name for name in named if name not in source.columns and _LOOKS_LIKE_A_COLUMN.fullmatch(name)]
+    known = [*source.columns]
+    if missing:
+        raise RefusedError(field, f"row '{source.id}' has no column '{missing[0]}'; the dataset's columns are {known}")
+    if not any(name in source.columns for name in named):
+        raise RefusedError(field, f"{template!r} would be the same for every row: name a column, as {{{known[-1]}}}")
 
     def value(match: re.Match[str]) -> str:
-        found = columns[match[1]]
+        found = source.columns.get(match[1], match[0])
         return "" if found is None else str(found)
 
-    return _COLUMN.sub(value, template)
+    return _IN_BRACES.sub(value, template)
 
 
 def digest(text: str) -> str:

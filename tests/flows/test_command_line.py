@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -16,6 +17,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect_records import task_runs_of_flow
 from small_flows import NoopCampaign, noop
 
+from flows.batch_inference import BatchInference, batch_inference
 from flows.command_line import main
 from gpu_jobs.campaign import Campaign
 
@@ -65,6 +67,21 @@ def test_a_refusal_is_one_line(capsys, items, arguments, line):
     assert code == 2
     assert said.startswith(line)
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["model", "draft_model"])
+def test_a_model_that_is_not_on_this_machine_is_refused_in_a_line(capsys, name):
+    """Where GPU workers run here too; a cloud's may have the folder."""
+    flag = f"--params.{name.replace('_', '-')}"
+    code = main(batch_inference, BatchInference, ["--dataset", "demo", flag, "./no-such-folder"])
+
+    assert code == 2
+    told = f"refused: params.{name}: model './no-such-folder' is no folder of this machine\n"
+    assert capsys.readouterr().err == told
+    elsewhere = BatchInference(
+        dataset="gs://b/t.csv", params={"model": "/mnt/model"}, where={"platforms": ["modal"], "store_root": "gs://b"}
+    )
+    assert elsewhere.spec(datetime.now(UTC)).params["model"] == "/mnt/model"
 
 
 def test_a_refusal_by_the_flow_is_told_in_the_last_line(prefect_api, capsys, tmp_path):

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from gpu_jobs.chunks import Chunk
+from gpu_jobs.errors import WorkDiedError
 from gpu_jobs.worker.compute import _Pipeline
 from gpu_jobs.worker.messages import Assign, Done
 from gpu_jobs.workloads.base import Params, Workload
@@ -60,6 +61,22 @@ def test_a_window_ends_at_its_count_or_its_weight(weights, windows):
     thread.join()
 
     assert workload.windows == windows
+
+
+class Broken(Noted):
+    """Its device breaks at once, and stays so."""
+
+    def infer(self, inputs):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+
+@pytest.mark.parametrize("num_items", [1, 4])
+def test_a_broken_device_is_a_crash_and_no_fault_of_the_items(num_items):
+    """All others would fail in this process too, whatever they are."""
+    pipeline = _Pipeline(Pipe()[1], Broken(), Items([]))
+
+    with pytest.raises(WorkDiedError, match=r"the GPU does not answer .*device-side assert"):
+        pipeline._infer([{"item": f"item-{number}"} for number in range(num_items)])
 
 
 def run(pipeline):

@@ -90,9 +90,9 @@ def test_dataset_that_cannot_be_meant_is_refused(folder, dataset, problem):
 TABLE = pl.DataFrame({"id": ["007", "8"], "video": ["b.mp4", "gone.mp4"], "note": [1, None]})
 
 
-@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
-def test_table_keeps_its_order_columns_and_ids(folder, suffix):
-    """A relative path counts from the table; an id of digits stays as it is written."""
+@pytest.mark.parametrize(("suffix", "notes"), [("parquet", [1, None]), ("csv", ["1", None]), ("jsonl", [1, None])])
+def test_table_keeps_its_order_columns_and_ids(folder, suffix, notes):
+    """A relative path counts from the table; an id of digits stays as it is written, as all of a CSV does."""
     path = folder / f"table.{suffix}"
     {"parquet": TABLE.write_parquet, "csv": TABLE.write_csv, "jsonl": TABLE.write_ndjson}[suffix](path)
 
@@ -100,7 +100,7 @@ def test_table_keeps_its_order_columns_and_ids(folder, suffix):
 
     assert [(source.id, source.uri) for source in found] == [("007", f"{folder}/b.mp4"), ("8", f"{folder}/gone.mp4")]
     assert [source.fingerprint for source in found] == [fingerprint(f"{folder}/b.mp4"), "missing"]
-    assert [source.columns["note"] for source in found] == [1, None]
+    assert [source.columns["note"] for source in found] == notes
 
 
 def test_table_needs_an_id_or_a_file(folder):
@@ -124,6 +124,73 @@ def test_damaged_table_is_refused(folder):
 
     with pytest.raises(RefusedError, match="cannot be read"):
         list(read_sources(f"{folder}/t.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "problem"),
+    [
+        ("t.jsonl", b'{"id": "a"}\n\n{"id": "b\n', "line 3 is no JSON object"),
+        ("t.jsonl", b'{"id": "a"}\n[1]\n', "line 2 is no JSON object"),
+        (
+            "t.csv",
+            b"id,text\na,b\nc,d,e\n",
+            "line 3 has 3 values for 2 columns; a value with a comma in it needs quotes",
+        ),
+        ("t.csv", "id,text\na,caf\u00e9\n".encode("latin-1"), "line 2 is not UTF-8"),
+        ("t.csv", b"", "empty CSV"),
+    ],
+)
+def test_damage_of_a_table_is_told_by_its_line(tmp_path, name, body, problem):
+    """In one line of words, since polars names no line and tells what its own users could do."""
+    (tmp_path / name).write_bytes(body)
+
+    with pytest.raises(RefusedError, match=f"cannot be read: {problem}") as refused:
+        list(read_sources(str(tmp_path / name)))
+
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("t.csv", "id,text\r\n7,1.50\r\nb,x\r\n"),
+        ("t.jsonl", '{"id": 7, "text": "1.50"}\r\n\r\n{"id": "b", "text": "x"}\r\n'),
+    ],
+)
+def test_what_editors_of_windows_leave_is_no_matter(tmp_path, name, body):
+    """A byte order mark and CRLF; and an id is the same as a number or as a text."""
+    (tmp_path / name).write_bytes(body.encode("utf-8-sig"))
+
+    found = [(source.id, source.columns["text"]) for source in read_sources(str(tmp_path / name))]
+
+    assert found == [("7", "1.50"), ("b", "x")]
+
+
+def test_a_column_may_change_its_type_far_down(tmp_path):
+    """Whatever the first ten thousand rows held."""
+    lines = [f'{{"id": {number}, "text": {number}}}\n' for number in range(11_000)]
+    (tmp_path / "t.jsonl").write_text("".join(lines) + '{"id": "x", "text": "y", "more": 1}\n')
+
+    *_, last = read_sources(str(tmp_path / "t.jsonl"))
+
+    assert last.columns == {"id": "x", "text": "y", "more": 1}
+
+
+def test_tables_may_be_named_by_a_glob(tmp_path):
+    """One after the other by name; an id must be unique in all."""
+    for name, ids in (("b", ["3"]), ("a", ["1", "2"])):
+        pl.DataFrame({"id": ids}).write_parquet(tmp_path / f"{name}.parquet")
+
+    assert [source.id for source in read_sources(f"{tmp_path}/*.parquet")] == ["1", "2", "3"]
+    with pytest.raises(RefusedError, match=r"'.*\*\.csv' matches no file"):
+        list(read_sources(f"{tmp_path}/*.csv"))
+
+
+def test_a_table_without_rows_has_no_inputs(tmp_path):
+    for name, body in (("t.jsonl", ""), ("t.csv", "id,text\n")):
+        (tmp_path / name).write_text(body)
+        with pytest.raises(RefusedError, match="has no inputs"):
+            list(read_sources(str(tmp_path / name)))
 
 
 def test_large_table_is_read_in_order_a_batch_at_a_time(tmp_path):

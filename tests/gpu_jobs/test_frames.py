@@ -48,7 +48,7 @@ def test_any_transformers_model_can_look_at_frames(tiny_model):
 
 
 def test_model_that_is_not_there_is_the_images_fault(tmp_path):
-    with pytest.raises(WorkloadImportError, match="cannot be loaded"):
+    with pytest.raises(WorkloadImportError, match="is no folder here"):
         FrameModel(f"{tmp_path}/no/such/model", "cpu", top_k=1)
 
 

@@ -57,9 +57,13 @@ def opened(place, tmp_path):
 
 def kill_after(campaign, policy, num_parts, signum):
     """Run a campaign until it has so many parts, then signal every GPU worker and walk away."""
+    kill_when(lambda: len(list(campaign.store.list("parts/"))) >= num_parts, campaign, policy, signum)
+
+
+def kill_when(is_time, campaign, policy, signum):
     turns = campaign.run(policy, tick_s=0.1)
     for _ in turns:
-        if len(list(campaign.store.list("parts/"))) >= num_parts:
+        if is_time():
             break
     workers = gpu_workers(campaign)
     for process in workers:
@@ -127,12 +131,15 @@ def diary_lines(diary):
 
 @pytest.mark.slow
 def test_out_of_memory_makes_batches_smaller_and_others_and_later_ones_know_it(opened, bert, tmp_path):
-    """Memory holds 120 padded tokens. The first GPU worker finds out; those after it know, in the next campaign too."""
+    """Memory holds 120 padded tokens. The first GPU workers find out and are killed; those after them know it from
+    their heartbeats, and the next campaign from what the last ones have kept."""
     diary = tmp_path / "diary"
     diary.mkdir()
     asked = {"model": bert, "window": 25, "window_s": 0.5, "diary": str(diary), "fits": 120, "first_size": 512}
     campaign, policy = opened("slow_texts:SlowEmbed", "memory", 10, **asked)
-    kill_after(campaign, policy, 1, signal.SIGTERM)
+    has_learned = lambda: any(beat.batch_size for beat, _ in campaign.ledger.heartbeats())  # noqa: E731
+    kill_when(has_learned, campaign, policy, signal.SIGKILL)
+    assert not list((tmp_path / "store" / "_learned").glob("*"))
     assert any(line.startswith("out of memory at 512") for line in diary_lines(diary))
     before = len(diary_lines(diary))
 
@@ -154,11 +161,14 @@ def test_out_of_memory_makes_batches_smaller_and_others_and_later_ones_know_it(o
 def test_the_manifest_tells_what_the_rows_depend_on(opened, bert):
     campaign, policy = opened("embed", "facts", 2, model=bert)
 
-    facts = finish(campaign, policy).facts
+    manifest = finish(campaign, policy)
 
+    facts = manifest.facts
     assert facts["device"] == ["cpu"]
     assert facts["pooling"] == ["mean"]
     assert json.dumps(facts["precision"]).count("fp32: the fastest here") >= 1
+    write_report(campaign, manifest)
+    assert "fp32: the fastest here" in campaign.store.get("report.html").decode()
 
 
 @pytest.mark.slow
@@ -180,3 +190,16 @@ def test_a_draft_model_answers_the_first_items_and_none_of_it_is_in_the_outputs(
     write_report(drafted, collect(drafted.store, drafted.plan))
     page = drafted.store.get("report.html").decode()
     assert "None of it is in the outputs" in page
+
+
+def test_a_draft_model_that_cannot_be_loaded_costs_nothing(opened, llama, tmp_path):
+    """No preview, all rows, and one line in the log instead of a traceback."""
+    campaign, policy = opened("generate", "undrafted", 1, model=llama, max_new_tokens=2, draft_model="org/nothing")
+
+    rows = rows_of(campaign, finish(campaign, policy))
+
+    assert rows.height == NUM_TEXTS
+    assert campaign.preview() is None
+    told = "".join(path.read_text() for path in (tmp_path / "logs").rglob("*.log"))
+    assert "no preview: WorkloadImportError: model 'org/nothing' is no folder here" in told
+    assert "Traceback" not in told

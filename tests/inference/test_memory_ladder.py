@@ -111,14 +111,15 @@ def test_a_long_text_among_others_is_no_reason_for_a_larger_gpu(llama, small_mem
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4", "bf16"])
-def test_every_precision_answers(llama, precision):
-    """On a CPU too, though slower there."""
+def test_every_precision_answers(llama, precision, caplog):
+    """On a CPU too, though slower there; and without a line in the log for every layer of every token."""
     workload = ready(llama, precision=precision)
 
     ((row,),) = workload.infer([workload.load(ITEMS[0])])
 
     assert row["completion_tokens"] > 0
     assert workload.facts["precision"] == f"{precision}: asked for"
+    assert not [record for record in caplog.records if record.name.startswith("bitsandbytes.autograd")]
 
 
 def test_a_model_that_cannot_be_loaded_again_is_no_items_fault(llama, small_memory, monkeypatch):

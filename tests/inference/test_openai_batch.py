@@ -1,73 +1,31 @@
 """OpenAI Batch files: every good line answered, every bad one in the error file with its code."""
 
 import json
-from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from bad_lines import BAD, CHAT, COMPLETIONS, EMBEDDINGS, REFUSED, a_line, chat
 from havoc import finish
 from openai.types import Batch, BatchError, Completion, CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion
 from openai.types.shared import ErrorObject
-from tiny_models import CONTEXT
 
 from gpu_jobs.campaign import open_campaign
 from gpu_jobs.collect import collect
 from gpu_jobs.dataset import read_sources
-from gpu_jobs.errors import ItemError
+from gpu_jobs.errors import ItemError, RefusedError
 from gpu_jobs.jobs import Policy
 from gpu_jobs.split import CampaignSpec
 from gpu_jobs.workloads import load_workload
-
-CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
-
-
-def a_line(custom_id, body, url=CHAT, **changes):
-    line = {"custom_id": custom_id, "method": "POST", "url": url, "body": {"model": "m", **body}, **changes}
-    return json.dumps({key: value for key, value in line.items() if value is not None})
-
-
-def chat(text, **fields):
-    return {"messages": [{"role": "user", "content": text}], "max_tokens": 4, **fields}
-
-
-BAD = {
-    "no json": ("{broken", "invalid_json_line"),
-    "no object": ("[1, 2]", "invalid_json_line"),
-    "no id": (a_line(None, chat("x")), "missing_required_parameter"),
-    "odd id": (a_line(7, chat("x")), "invalid_type"),
-    "repeated id": (a_line("first", chat("x")), "duplicate_custom_id"),
-    "no method": (a_line("a", chat("x"), method=None), "missing_required_parameter"),
-    "odd method": (a_line("b", chat("x"), method="GET"), "invalid_method"),
-    "unknown url": (a_line("c", chat("x"), url="/v1/moderations"), "invalid_url"),
-    "other url": (a_line("d", {"input": "x"}, url=EMBEDDINGS), "invalid_url"),
-    "no body": (json.dumps({"custom_id": "e", "method": "POST", "url": CHAT}), "missing_required_parameter"),
-    "odd body": (json.dumps({"custom_id": "f", "method": "POST", "url": CHAT, "body": "x"}), "invalid_type"),
-}
-REFUSED = {
-    "too long": (a_line("g", chat("x" * CONTEXT)), "context_length_exceeded"),
-    "no room": (a_line("h", chat("x", max_tokens=CONTEXT)), "context_length_exceeded"),
-    "no messages": (a_line("i", {"messages": []}), "empty_array"),
-    "nothing said": (a_line("j", chat(" ")), "empty_string"),
-    "no prompt at all": (a_line("k", {}), "missing_required_parameter"),
-    "odd number": (a_line("l", chat("x", temperature="hot")), "invalid_type"),
-    "too hot": (a_line("m", chat("x", temperature=3)), "invalid_value"),
-    "a huge number": (a_line("p", chat("x", max_tokens=float("inf"))), "invalid_value"),
-    "no number": (a_line("q", chat("x", temperature=float("nan"))), "invalid_value"),
-    "tools": (a_line("n", chat("x", tools=[{"type": "function"}])), "unsupported_parameter"),
-    "a picture": (
-        a_line("o", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}),
-        "unsupported_value",
-    ),
-}
 
 
 @pytest.fixture
 def ask(tmp_path):
     """What a workload makes of the lines of a file: rows or errors, by line number."""
 
-    def asked(lines, model, endpoint=CHAT):
-        path = tmp_path / "requests.jsonl"
+    def asked(lines, model, endpoint=CHAT, *, file="requests.jsonl"):
+        path = tmp_path / file
         path.write_text("\n".join(lines) + "\n")
         workload = load_workload("openai-batch", {"model": model, "endpoint": endpoint})
         workload.setup("cpu")
@@ -93,6 +51,33 @@ def test_a_bad_line_has_its_code(ask, llama, name):
     assert first["choices"]
     kind = "line" if name in BAD else "request"
     assert found.startswith(f"{kind}:{code}: ")
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [("table.csv", "'row-1' is a row of a table"), (["a.jsonl", "gone.jsonl"], r"'.*gone\.jsonl' does not exist")],
+)
+def test_what_is_no_file_of_lines_is_refused(tmp_path, names, problem):
+    (tmp_path / "table.csv").write_text("id,text\nrow-1,hello\n")
+    (tmp_path / "a.jsonl").write_text(a_line("a", chat("hello")) + "\n")
+    dataset = str(tmp_path / names) if isinstance(names, str) else [str(tmp_path / name) for name in names]
+    workload = load_workload("openai-batch", {})
+
+    with pytest.raises(RefusedError, match=f"dataset: {problem}"):
+        list(workload.items(read_sources(dataset, suffixes=workload.suffixes)))
+
+
+def test_several_files_are_one_batch(tmp_path):
+    """With CRLF, empty lines and a byte order mark; an id that another file has is a duplicate."""
+    (tmp_path / "a.jsonl").write_bytes(f"{a_line('a', chat('x'))}\r\n\r\n{a_line('b', chat('x'))}".encode("utf-8-sig"))
+    (tmp_path / "b.jsonl").write_text(a_line("a", chat("x")))
+    (tmp_path / "readme.txt").write_text("not of the batch")
+    workload = load_workload("openai-batch", {})
+
+    items = list(workload.items(read_sources(str(tmp_path), suffixes=workload.suffixes)))
+
+    assert [item["item"].rpartition("/")[2] for item in items] == ["a.jsonl#1", "a.jsonl#3", "b.jsonl#1"]
+    assert [item["problem"].partition(": ")[0] for item in items] == ["", "", "line:duplicate_custom_id"]
 
 
 def test_chat_is_answered_as_openais_types_read(ask, llama):
@@ -148,14 +133,27 @@ def test_completions_and_embeddings_are_answered_as_openais_types_read(ask, llam
     assert (empty.split(": ")[0], long.split(": ")[0]) == ("request:empty_string", "request:context_length_exceeded")
 
 
+@pytest.mark.parametrize(
+    ("body", "url"),
+    [({"prompt": [9, 258]}, COMPLETIONS), ({"prompt": [-1]}, COMPLETIONS), ({"input": [258]}, EMBEDDINGS)],
+)
+def test_a_token_that_the_model_does_not_know_is_refused(ask, llama, bert, body, url):
+    """Before it comes near the model: on a GPU it would take all others of its window with it."""
+    (found,) = ask([a_line("a", body, url)], bert if url == EMBEDDINGS else llama, url)
+
+    assert found.startswith("request:invalid_value: Token ")
+
+
 def test_a_line_draws_by_its_own_seed(ask, llama):
-    """With `seed`, the same line gives the same text; without, the campaign's seed decides."""
+    """With `seed`, the same line gives the same text, wherever it stands; without, the campaign's seed decides."""
     lines = [a_line("a", chat("hello", temperature=2, max_tokens=12, seed=seed)) for seed in (1, 2)]
 
     first, again, other = (ask([line], llama)[0] for line in (lines[0], lines[0], lines[1]))
 
+    moved = ask([a_line("b", chat("x")), lines[0]], llama, file="moved.jsonl")[1]
+
     assert first == again
-    assert first["choices"] != other["choices"]
+    assert first["choices"] == moved["choices"] != other["choices"]
 
 
 def read_files(campaign, manifest):
@@ -185,32 +183,33 @@ def opened(tmp_path, llama):
 @pytest.mark.slow
 def test_ten_thousand_lines_are_all_accounted_for(opened):
     """Each of the bad lines many times among good ones, on two GPU workers: no line is lost, none is in both files."""
-    bad = [line for line, _ in (BAD | REFUSED).values()]
-    good = 10_000 - 40 * len(bad)
-    lines = [a_line("first", chat("hello"))]
-    lines += [a_line(f"good-{n}", chat(f"hello {n % 97}", max_tokens=1 + n % 4)) for n in range(good - 1)]
+    bad = BAD | REFUSED
+    lines = [(a_line("first", chat("hello")), "")]
+    lines += [
+        (a_line(f"good-{n}", chat(f"hello {n % 97}", max_tokens=1 + n % 4)), "")
+        for n in range(10_000 - 40 * len(bad) - 1)
+    ]
     for n in range(40):
         where = 1 + n * 200
-        lines[where:where] = [line if n == 0 else line.replace('_id": "', f'_id": "{n}-') for line in bad]
+        lines[where:where] = [
+            (line if name == "repeated id" else line.replace('_id": "', f'_id": "{n}-'), name)
+            for name, (line, _) in bad.items()
+        ]
     policy = Policy(max_workers=2)
-    campaign = opened(lines, policy)
+    campaign = opened([line for line, _ in lines], policy)
 
     output, errors, batch = read_files(campaign, finish(campaign, policy))
 
     assert len(lines) == 10_000
+    assert [code_of(line) for line in errors] == [bad[name][1] for _, name in lines if name]
+    numbers = [line["error"]["line"] for line in errors if line["error"]]
+    assert numbers == [number for number, (_, name) in enumerate(lines, 1) if name in BAD]
     assert (batch.status, batch.request_counts.completed + batch.request_counts.failed) == ("completed", 10_000)
-    answered = [line["custom_id"] for line in output]
-    assert len(output) == len(set(answered))
+    assert [line["custom_id"] for line in output] == [json.loads(line)["custom_id"] for line, name in lines if not name]
     for line in output:
         assert line["error"] is None
         assert line["response"]["status_code"] == 200
         ChatCompletion.model_validate(line["response"]["body"])
-    codes = Counter(code_of(line) for line in errors)
-    assert len(output) + sum(codes.values()) == 10_000
-    assert codes["context_length_exceeded"] == 80
-    assert codes["invalid_json_line"] == 80
-    assert codes["empty_array"] == codes["empty_string"] == 40
-    assert {code for _, code in (BAD | REFUSED).values()} == set(codes)
 
 
 def code_of(line):
@@ -233,9 +232,11 @@ def test_a_batch_that_expires_keeps_what_was_answered(opened):
     assert (output, batch.status, batch.request_counts.failed) == ([], "expired", 4)
     assert [code_of(line) for line in errors] == ["batch_expired"] * 3 + ["invalid_json_line"]
     assert [line["custom_id"] for line in errors] == ["good-0", "good-1", "good-2", None]
+    assert BatchError.model_validate(errors[3]["error"]).line == 4
 
 
-def test_a_cancelled_batch_keeps_what_was_answered(opened):
+@pytest.mark.parametrize("how", ["cancelled", "expired"])
+def test_a_batch_that_ends_early_keeps_what_was_answered(opened, how):
     """One chunk was settled when the flow run was stopped: its lines are answered, all others are in the error file."""
     lines = [a_line(f"good-{n}", chat(f"hello {n}", max_tokens=90)) for n in range(600)]
     policy = Policy(max_workers=1, heartbeat_s=0.3)
@@ -245,12 +246,14 @@ def test_a_cancelled_batch_keeps_what_was_answered(opened):
         if progress.items_left < len(lines):
             break
     turns.close()
+    if how == "expired":
+        list(campaign.run(replace(policy, deadline=datetime.now(UTC) - timedelta(seconds=1)), tick_s=0.05))
 
     output, errors, batch = read_files(campaign, collect(campaign.store, campaign.plan))
 
-    assert batch.status == "cancelled"
+    assert batch.status == how
     assert 0 < len(output) < len(lines)
     for line in output:
         ChatCompletion.model_validate(line["response"]["body"])
-    assert {code_of(line) for line in errors} == {"batch_cancelled"}
+    assert {code_of(line) for line in errors} == {f"batch_{how}"}
     assert sorted(line["custom_id"] for line in [*output, *errors]) == sorted(f"good-{n}" for n in range(len(lines)))

@@ -1,9 +1,12 @@
 """The same campaign on emulated clouds, with the model, the texts and the rows in a bucket."""
 
 import importlib
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+import psutil
 import pytest
 from havoc import finish, rows_of
 
@@ -42,18 +45,48 @@ def cloud(request, bucket, monkeypatch, tmp_path):
         yield request.param
 
 
-def opened(bucket, name, platform, num_chunks):
-    params = {"model": f"{bucket}/model", "max_new_tokens": 8, "temperature": 1}
+def opened(bucket, name, platform, num_chunks, *, new_tokens=8):
+    params = {"model": f"{bucket}/model", "max_new_tokens": new_tokens, "temperature": 1}
     spec = CampaignSpec(
         store_root=f"{bucket}/runs",
         dataset=f"{bucket}/texts.parquet",
         workload="generate",
         params=params,
         name=name,
-        chunk_weight=83 * NUM_TEXTS / num_chunks,
+        chunk_weight=(3 + 10 * new_tokens) * NUM_TEXTS / num_chunks,
     )
     policy = Policy(platforms=(platform,), max_workers=2, heartbeat_s=0.5, lease_timeout_s=4, part_s=0.5)
     return open_campaign(spec, policy), policy
+
+
+def kill_all(campaign):
+    """SIGKILL every GPU worker that has said where it is, at most once; return how many there were."""
+    killed = 0
+    for heartbeat, _ in campaign.ledger.heartbeats():
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(int(heartbeat.host.rpartition(":")[2])).kill()
+            killed += 1
+    return killed
+
+
+@pytest.mark.slow
+def test_what_was_killed_on_a_cloud_goes_on_elsewhere(bucket, cloud):
+    """Its GPU workers and the flow run die in the middle; this machine resumes. Each text is its item's own."""
+    whole, policy = opened(bucket, "whole", "local", 1, new_tokens=100)
+    expected = rows_of(whole, finish(whole, policy))
+    campaign, policy = opened(bucket, "killed", cloud, NUM_TEXTS, new_tokens=100)
+    turns = campaign.run(policy, tick_s=0.1)
+    for progress in turns:
+        if progress.items_left < NUM_TEXTS:
+            break
+    assert kill_all(campaign) > 0
+    turns.close()
+    left = campaign.status().items_left
+    assert 0 < left < NUM_TEXTS
+
+    found = rows_of(campaign, finish(campaign, replace(policy, platforms=("local",))))
+
+    assert found.rows() == expected.rows()
 
 
 @pytest.mark.slow

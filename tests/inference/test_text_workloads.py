@@ -1,12 +1,16 @@
 """The workloads on texts, run without a GPU worker."""
 
+import shutil
+
 import numpy as np
 import pytest
-from tiny_models import CONTEXT
+from safetensors.torch import load_file, save_file
+from tiny_models import CONTEXT, write_llama
 
-from gpu_jobs.dataset import Source
-from gpu_jobs.errors import ItemError, RefusedError
+from gpu_jobs.dataset import Source, read_sources
+from gpu_jobs.errors import ItemError, RefusedError, WorkloadImportError
 from gpu_jobs.workloads import load_workload
+from gpu_jobs.workloads.generate import window
 
 TEXTS = ["a", "the quick brown fox", "jumps", "over the lazy dog, again and again and again", "x y z"]
 
@@ -44,6 +48,37 @@ def test_a_row_becomes_a_text_by_the_template():
     assert item["text"] == 'Why? Answer as {"a": 1}. '
 
 
+def test_a_column_may_have_any_name():
+    (item,) = load_workload("embed", {"text": "{Question Text}: {naïve-id}"}).items(
+        [source(**{"Question Text": "Why?", "naïve-id": 7})]
+    )
+
+    assert item["text"] == "Why?: 7"
+
+
+@pytest.mark.parametrize("template", ["", "Say hello", "$text", "{ text }"])
+def test_a_template_that_shows_no_column_is_refused(template):
+    """It would ask the same for every row."""
+    with pytest.raises(
+        RefusedError, match=r"params\.text: .* would be the same for every row: name a column, as {text}"
+    ):
+        list(load_workload("generate", {"text": template}).items([source(id="row-1", text="a")]))
+
+
+def test_what_is_no_table_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+
+    with pytest.raises(RefusedError, match=r"dataset: '.*notes\.txt' is no table"):
+        list(load_workload("generate", {}).items(read_sources(str(tmp_path))))
+
+
+@pytest.mark.parametrize("name", ["generate", "embed", "classify", "openai-batch", "prepare"])
+def test_a_model_without_a_name_is_refused(name):
+    """An empty path would be the folder where the GPU worker runs."""
+    with pytest.raises(RefusedError, match=r"params\.model"):
+        load_workload(name, {"model": ""})
+
+
 def test_another_text_is_another_fingerprint_and_a_longer_one_weighs_more():
     workload = load_workload("embed", {})
 
@@ -70,13 +105,12 @@ def test_an_answer_does_not_depend_on_its_window(llama, temperature):
 
 
 @pytest.mark.parametrize(("max_new_tokens", "size"), [(1, 128), (48, 128), (128, 62), (512, 15), (32_768, 3)])
-def test_a_window_of_long_answers_has_fewer(llama, max_new_tokens, size):
+def test_a_window_of_long_answers_has_fewer(max_new_tokens, size):
     """So that it does not last longer on a slow machine than a stall may, and a stopped GPU worker loses little."""
-    workload = ready("generate", model=llama, max_new_tokens=max_new_tokens)
+    items = load_workload("generate", {"max_new_tokens": max_new_tokens}).items([source(text="x" * 100)])
 
-    items = workload.items([source(text="x" * 100)])
-
-    assert min(workload.micro_batch, workload.window_weight // next(items)["weight"]) == size
+    most, most_weight = window("cpu")
+    assert min(most, most_weight // next(items)["weight"]) == size
 
 
 def test_continuous_batching_gives_the_answers_of_static_batches(llama):
@@ -121,6 +155,29 @@ def test_what_cannot_be_answered_says_why(llama):
     assert outcomes[2]["completion_tokens"] <= 8
 
 
+def test_an_answer_as_long_as_the_context_is_no_items_fault(llama):
+    """No prompt at all would fit: the GPU worker says so instead of a quarantine full of items."""
+    with pytest.raises(WorkloadImportError, match=rf"params\.max_new_tokens: an answer of {CONTEXT} leaves no room"):
+        ready("generate", model=llama, max_new_tokens=CONTEXT)
+
+
+def test_a_model_without_a_chat_template_goes_on_from_the_text(tmp_path):
+    plain = write_llama(tmp_path / "plain", chat=False)
+
+    (row,) = rows_of(ready("generate", model=plain, max_new_tokens=4), ["hello"])
+
+    assert row["prompt_tokens"] == len("hello")
+
+
+def test_a_draft_beside_vllm_stays_off_the_gpu(llama):
+    """vLLM does not begin on a GPU whose memory another has; there is none here, so only a CPU can answer."""
+    workload = load_workload("generate", {"model": "x", "draft_model": llama, "max_new_tokens": 4, "engine": "vllm"})
+
+    (row,) = workload.preview([{"item": "a", "text": "hello"}], "cuda:0")
+
+    assert row["item"] == "a"
+
+
 def test_vectors_come_in_item_order_whatever_the_batches(bert):
     """Sorted by length inside, in order outside: each is what the text alone gives, and of length 1."""
     workload = ready("embed", model=bert)
@@ -158,6 +215,27 @@ def test_classes_are_named_and_best_first(classifier):
         assert row["label"] in {"good", "bad", "ugly"}
 
 
+@pytest.mark.parametrize(
+    ("name", "model", "weight"), [("classify", "bert", "classifier.bias"), ("generate", "bert", "cls.predictions")]
+)
+def test_a_model_for_another_task_is_refused(request, name, model, weight):
+    """transformers would fill in what is missing by chance, and its rows would look like any others."""
+    with pytest.raises(WorkloadImportError, match=rf"cannot do this task: it has no weights for {weight}"):
+        ready(name, model=request.getfixturevalue(model))
+
+
+def test_an_encoder_needs_no_pooler(bert, tmp_path):
+    """Many come without; the vectors are the same."""
+    folder = tmp_path / "bare"
+    shutil.copytree(bert, folder)
+    weights = load_file(folder / "model.safetensors")
+    bare = {name: value for name, value in weights.items() if "pooler" not in name}
+    assert len(bare) < len(weights)
+    save_file(bare, folder / "model.safetensors", metadata={"format": "pt"})
+
+    assert rows_of(ready("embed", model=str(folder)), TEXTS) == rows_of(ready("embed", model=bert), TEXTS)
+
+
 def test_code_of_a_model_is_trusted_only_by_the_machines_operator(llama, monkeypatch):
     """Asked for by a campaign alone, it is refused."""
     asked = {"model": llama, "trust_remote_code": True}
@@ -170,7 +248,7 @@ def test_code_of_a_model_is_trusted_only_by_the_machines_operator(llama, monkeyp
 
 def test_facts_tell_what_rows_depend_on(llama):
     """For the manifest: which weights, which engine, how many bits and why."""
-    facts = ready("generate", model=llama).facts
+    facts = ready("generate", model=llama, max_new_tokens=8).facts
 
     assert set(facts) == {"device", "model", "engine", "precision"}
     assert facts["precision"].startswith("fp32: the fastest here")

@@ -9,7 +9,7 @@ from gpu_jobs import weights
 from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.errors import WorkloadImportError
 from gpu_jobs.store import open_store
-from gpu_jobs.weights import find_weights
+from gpu_jobs.weights import check_weights, find_weights
 
 
 @pytest.fixture
@@ -81,3 +81,20 @@ def test_another_model_has_another_digest(tmp_path):
     (tmp_path / "config.json").write_text("{1}")
 
     assert find_weights(str(tmp_path)).digest != before
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        ("./no-such-folder", "is no folder of this machine"),
+        ("a b c!", "is no folder here"),
+        ("org/no-such-model", "is no folder here, not in FANFOLD_MODEL_DIRS, and not to be had from the hub"),
+    ],
+)
+def test_what_this_machine_cannot_get_is_known_before_anything_starts(tmp_path, monkeypatch, model, why):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(WorkloadImportError, match=f"model '{model}' {why}"):
+        check_weights(model)
+
+    for known in ("smollm2-135m-instruct", "gs://bucket/model", str(tmp_path)):
+        check_weights(known)

@@ -63,7 +63,7 @@ def test_a_text_file_is_one_text(llama, tmp_path):
 
 def test_a_column_that_is_not_there_is_refused():
     workload = load_workload("prepare", {"text": "{body}"})
-    with pytest.raises(RefusedError, match=r"text: row 'a' has no column 'body'; there are \['id'\]"):
+    with pytest.raises(RefusedError, match=r"text: row 'a' has no column 'body'; the dataset's columns are \['id'\]"):
         list(workload.items([Source(id="a", uri="", fingerprint="", columns={"id": "a"})]))
 
 

@@ -11,14 +11,20 @@ ENGINES = {
 }
 
 
+def choose_engine(name: str, device: str) -> str:
+    """The engine of that name; for `auto`, the best that is here."""
+    if name != "auto":
+        return name
+    return "vllm" if device != "cpu" and importlib.util.find_spec("vllm") else "transformers"
+
+
 def open_engine(name: str, spec: ModelSpec) -> Engine:
     """Load a model into the engine of that name; `auto` chooses.
 
     Raises:
         WorkloadImportError: the engine or the model is not here, or the model does not fit.
     """
-    if name == "auto":
-        name = "vllm" if spec.device != "cpu" and importlib.util.find_spec("vllm") else "transformers"
+    name = choose_engine(name, spec.device)
     module, _, class_name = ENGINES[name].partition(":")
     try:
         engine: Engine = getattr(importlib.import_module(module), class_name)(spec)

@@ -5,13 +5,13 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from gpu_jobs.workloads.base import Params
-from gpu_jobs.workloads.texts import MODEL
+from gpu_jobs.workloads.texts import MODEL, ModelName
 
 
 class TrainingParams(Params):
     """Hyperparameters of one fine-tuning."""
 
-    model: str = Field(default="smollm2-135m-instruct", title="Base model", description=MODEL)
+    model: ModelName = Field(default="smollm2-135m-instruct", title="Base model", description=MODEL)
     method: Literal["lora", "full"] = Field(
         default="lora", title="Method", description="lora: train small adapters beside the weights; full: all weights"
     )
