@@ -11,6 +11,7 @@ import polars as pl
 from gpu_jobs import layout
 from gpu_jobs.background import Background
 from gpu_jobs.collect import Manifest, newest_manifest
+from gpu_jobs.cuts import Fleet
 from gpu_jobs.dispatch import Decision, Evidence, allowed
 from gpu_jobs.errors import CampaignError, RefusedError, SupersededError
 from gpu_jobs.jobs import Policy
@@ -22,7 +23,7 @@ from gpu_jobs.observe import COST_COLUMNS, Observer, Progress
 from gpu_jobs.offers import OfferKey, load_offers
 from gpu_jobs.platforms import ADAPTERS, open_platform
 from gpu_jobs.platforms.base import Platform
-from gpu_jobs.split import CampaignSpec, Fleet, split
+from gpu_jobs.split import CampaignSpec, split
 from gpu_jobs.store import Store, is_local, open_store
 from gpu_jobs.store.scan import scan_parquet
 from gpu_jobs.workloads.base import BaseWorkload

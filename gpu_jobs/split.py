@@ -5,7 +5,7 @@ import io
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,20 +14,16 @@ from typing import Any
 import polars as pl
 
 from gpu_jobs import layout, rows
-from gpu_jobs.chunks import Chunk, cut_by_weight
+from gpu_jobs.chunks import Chunk
+from gpu_jobs.cuts import Fleet, first_cut
 from gpu_jobs.dataset import Source, read_sources
 from gpu_jobs.errors import NothingNewError, RefusedError, WorkloadImportError
 from gpu_jobs.items import ItemsReader, write_items
 from gpu_jobs.ledger import Committed, Ledger, Plan
-from gpu_jobs.offers import Offer
 from gpu_jobs.store import Store, campaign_names, open_store
 from gpu_jobs.workloads import load_workload
 from gpu_jobs.workloads.base import BaseWorkload, LongWorkload
 
-_CHUNKS_PER_WORKER, _MEASURED_CHUNKS_PER_WORKER = 8, 16
-"""Smaller ones make better plans (`tests/bench/chunk_sizes.py`); while the pace is unknown, they could be too small."""
-_LIFE_SHARE = 0.25
-"""Of the longest life that a platform allows a GPU worker, what one chunk may take of it."""
 _MAX_NAMED = 3
 _PACKAGES = ("fanfold", "polars", "torch", "transformers", "av")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -52,17 +48,6 @@ class CampaignSpec:
     """Weight of a chunk, in the workload's unit; None: chosen."""
     id_column: str = "id"
     """Column of a table that holds item ids."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fleet:
-    """What chunks are cut for."""
-
-    max_workers: int
-    offers: Sequence[Offer] = ()
-    """That may be used."""
-    pace: Callable[[BaseWorkload], float | None] = lambda _: None
-    """Weight a second that a GPU worker of speed 1 did in earlier campaigns; None: unknown."""
 
 
 def split(spec: CampaignSpec, fleet: Fleet) -> tuple[Store, Plan]:
@@ -123,7 +108,7 @@ def _create(
     if isinstance(workload, LongWorkload):
         cuts, cut_reason = list(range(len(written.weights) + 1)), "each item is a chunk, since it takes long"
     else:
-        cuts, cut_reason = first_cut(written.weights, spec.chunk_weight, fleet, fleet.pace(workload))
+        cuts, cut_reason = first_cut(written.weights, workload, fleet, asked=spec.chunk_weight)
     plan = Plan(
         workload=spec.workload,
         params=workload.params.model_dump(mode="json"),
@@ -142,45 +127,6 @@ def _create(
     created = ledger.plan()
     assert created is not None
     return created  # another flow run's, if it was faster
-
-
-def first_cut(weights: Sequence[float], asked: float | None, fleet: Fleet, pace: float | None) -> tuple[list[int], str]:
-    """Where chunks begin and end, and why in words.
-
-    Args:
-        weights: of the items, in order.
-        asked: weight of a chunk; None: chosen.
-        fleet: what they are cut for.
-        pace: as `Fleet.pace` tells it.
-    """
-    each = _MEASURED_CHUNKS_PER_WORKER if pace else _CHUNKS_PER_WORKER
-    wanted = each * fleet.max_workers
-    target, why = asked or sum(weights) / wanted, f"{asked:g} was asked for" if asked else ""
-    if not asked and pace:
-        target, why = _within_limits(target, fleet.offers, pace)
-    cuts = cut_by_weight(weights, target)
-    num_chunks = len(cuts) - 1
-    if not why and num_chunks < wanted:
-        why = f"fewer than {each} for each of {fleet.max_workers} GPU workers, since items are not cut"
-    elif not why:
-        why = f"{each} for each of {fleet.max_workers} GPU workers, so that they end together"
-    return cuts, f"{num_chunks} chunks of about {sum(weights) / num_chunks:.4g} weight each: {why}"
-
-
-def _within_limits(target: float, offers: Sequence[Offer], pace: float) -> tuple[float, str]:
-    """A chunk's weight such that it is worth a cold start, and ends long before its GPU worker has to; why, if changed.
-
-    By the slowest GPU worker that may be had.
-    """
-    weight_per_s = pace * min((offer.worker_speed for offer in offers), default=1.0)
-    start_s = min((offer.cold_start_p50_s for offer in offers), default=0.0)
-    life_s = min((3600 * offer.max_hours - offer.cold_start_p90_s for offer in offers if offer.max_hours), default=0.0)
-    if target < start_s * weight_per_s:
-        return start_s * weight_per_s, f"{start_s:.0f} s of work, so that each is worth the shortest cold start"
-    if life_s and target > _LIFE_SHARE * life_s * weight_per_s:
-        most_s = _LIFE_SHARE * life_s
-        return most_s * weight_per_s, f"{most_s / 60:.0f} min of work, a quarter of a GPU worker's longest life"
-    return target, ""
 
 
 def _write_sources(store: Store, nonce: str, sources: Sequence[Source]) -> str:

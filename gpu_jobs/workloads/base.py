@@ -64,6 +64,8 @@ class BaseWorkload(ABC):
     """How many of the first items `preview` shall answer."""
     num_gpus: int = 1
     """GPUs that one GPU worker needs, if it runs on any."""
+    batch_items: ClassVar[int] = 1
+    """Items that it takes together even on the smallest device: chunks of fewer are slower."""
 
     def __init__(self, params: Any) -> None:
         """`params`: an instance of `params_model`."""

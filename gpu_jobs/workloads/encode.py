@@ -39,6 +39,8 @@ class ClassifyParams(TextParams):
 class EncoderWorkload(TextWorkload):
     """Sorted by length within a window, cut into batches by padded tokens; rows come in item order all the same."""
 
+    batch_items = _WINDOW["cpu"]
+
     def load(self, item: Item) -> Tokens:
         """Tokenise; what is behind the model's context is cut off, which the row says."""
         if not item["text"].strip():

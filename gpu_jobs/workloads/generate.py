@@ -15,6 +15,7 @@ from gpu_jobs.workloads.engines.base import Engine, ModelSpec, Request, Result
 from gpu_jobs.workloads.texts import MODEL, ModelName, TextParams, TextWorkload
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
+BATCH_ITEMS = 64
 _WINDOW = {"cpu": (128, 8_192), "cuda": (4_096, 262_144)}
 """Requests that finish together, and the tokens that they may generate: a stopped GPU worker loses minutes, and a slow
 one does not look stalled."""
@@ -60,6 +61,7 @@ class Generate(TextWorkload):
 
     params: GenerateParams
     params_model: ClassVar[type[Params]] = GenerateParams
+    batch_items = BATCH_ITEMS
     columns: ClassVar[Mapping[str, pl.DataType | type[pl.DataType]]] = {
         "text": pl.String,  # the answer
         "finish_reason": pl.String,  # "stop": the model ended it; "length": the limit did

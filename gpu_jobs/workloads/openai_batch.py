@@ -16,7 +16,7 @@ from gpu_jobs.workloads.base import Item, Params, Results, Row
 from gpu_jobs.workloads.engines import open_engine
 from gpu_jobs.workloads.engines.base import Engine, ModelSpec, Request
 from gpu_jobs.workloads.engines.encoder import Tokens, VectorEncoder
-from gpu_jobs.workloads.generate import window
+from gpu_jobs.workloads.generate import BATCH_ITEMS, window
 from gpu_jobs.workloads.openai_lines import Problem
 from gpu_jobs.workloads.texts import MODEL, ModelName, ModelParams, ModelWorkload, digest
 
@@ -64,6 +64,7 @@ class OpenAIBatch(ModelWorkload):
 
     params: OpenAIBatchParams
     params_model: ClassVar[type[Params]] = OpenAIBatchParams
+    batch_items = BATCH_ITEMS
     suffixes: ClassVar[tuple[str, ...]] = (".jsonl",)
     columns: ClassVar[Mapping[str, pl.DataType | type[pl.DataType]]] = {
         "custom_id": pl.String,

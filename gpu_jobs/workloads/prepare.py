@@ -41,7 +41,7 @@ class Prepare(Workload):
     params_model = PrepareParams
     columns: ClassVar[dict[str, Any]] = {"split": pl.String, "tokens": pl.List(pl.Int32)}
     suffixes = (".txt", ".md")
-    micro_batch = 256
+    micro_batch = batch_items = 256
 
     def items(self, sources: Iterable[Source]) -> Iterator[Item]:
         """A text, or the file that it will be read from. Raises `RefusedError` if a row lacks a column."""

@@ -7,9 +7,10 @@ import math
 from dataclasses import dataclass, replace
 from statistics import mean
 
+from gpu_jobs.cuts import Fleet, first_cut
 from gpu_jobs.dispatch import decide
 from gpu_jobs.simulate import Work
-from gpu_jobs.split import Fleet, first_cut
+from gpu_jobs.workloads import load_workload
 from tests.bench.small_cases import SmallCase, earlier, run
 
 CHUNK_S = 1.0
@@ -31,8 +32,8 @@ def compare_cuts(case: SmallCase) -> Cut:
     """All in hindsight, on the case's seeds."""
     case = replace(case, work=_finer(case.work), seeds=tuple(range(case.seeds[0], case.seeds[0] + _SEEDS)))
     offers = [truth.offer for truth in case.truths]
-    fleet = Fleet(max_workers=case.policy.max_workers, offers=offers)
-    cuts, _ = first_cut([1.0] * case.work.num_items, None, fleet, pace=1 / case.work.item_s)
+    fleet = Fleet(max_workers=case.policy.max_workers, offers=offers, pace=lambda _: 1 / case.work.item_s)
+    cuts, _ = first_cut([1.0] * case.work.num_items, load_workload("noop", {}), fleet)
     counts = {each * case.policy.max_workers for each in PER_WORKER} | {len(cuts) - 1}
     usd = {count: _usd(case, count) for count in sorted(counts)}
     return Cut(num_chunks=len(cuts) - 1, chosen_usd=usd[len(cuts) - 1], best_usd=min(usd.values()))

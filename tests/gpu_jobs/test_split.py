@@ -7,13 +7,15 @@ import pytest
 
 from gpu_jobs.campaign import open_campaign
 from gpu_jobs.collect import collect, read_output
+from gpu_jobs.cuts import Fleet, first_cut
 from gpu_jobs.errors import NothingNewError, RefusedError
 from gpu_jobs.items import ItemsReader
 from gpu_jobs.jobs import Policy
 from gpu_jobs.ledger import Attempt, Settlement
 from gpu_jobs.rows import ERROR, encode, failed_items, item_rows, schema
-from gpu_jobs.split import CampaignSpec, Fleet, split
+from gpu_jobs.split import CampaignSpec, split
 from gpu_jobs.testing import an_offer
+from gpu_jobs.workloads import load_workload
 from gpu_jobs.workloads.noop import value_of
 
 POLICY = Policy()
@@ -140,3 +142,16 @@ def test_chunks_are_worth_a_cold_start_and_end_before_their_gpu_worker_has_to(tm
 
     assert plan.cut_reason.endswith(f" weight each: {why}")
     assert len(plan.cuts) - 1 == pytest.approx(num_chunks, rel=0.01)
+
+
+def test_chunks_are_no_smaller_than_what_the_workload_takes_together(tmp_path):
+    """But there is one for each GPU worker that is allowed."""
+
+    def chunks(num_items, workers):
+        weights = [1.0] * num_items
+        cuts, why = first_cut(weights, load_workload("prepare", {}), Fleet(max_workers=workers))
+        return len(cuts) - 1, why.partition(": ")[2]
+
+    assert chunks(2560, 2) == (10, "a batch of 256 items, or one for each of 2 GPU workers")
+    assert chunks(256, 4) == (4, "a batch of 256 items, or one for each of 4 GPU workers")
+    assert chunks(256_000, 2) == (16, "8 for each of 2 GPU workers, so that they end together")
