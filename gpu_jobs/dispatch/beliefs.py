@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from gpu_jobs.dispatch.view import Evidence
 from gpu_jobs.offers import Offer, OfferKey
 
-_PRIOR_WORK_S = 600.0
+PRIOR_WORK_S = 600.0
 """GPU worker seconds of measured work that outweigh the prior of an offer's speed."""
 _PRIOR_STARTS = 2.0
 """Cold starts that outweigh the prior."""
@@ -41,7 +41,7 @@ def beliefs(offers: Sequence[Offer], evidence: Mapping[OfferKey, Evidence]) -> d
 
 def _belief(offer: Offer, found: Evidence, unit_items_per_s: float) -> Belief:
     prior = unit_items_per_s * offer.worker_speed
-    rate = (found.items + prior * _PRIOR_WORK_S) / (found.working_s + _PRIOR_WORK_S)
+    rate = (found.items + prior * PRIOR_WORK_S) / (found.working_s + PRIOR_WORK_S)
     start_s = (offer.cold_start_p50_s * _PRIOR_STARTS + found.start_s) / (_PRIOR_STARTS + found.starts)
     spread = offer.cold_start_p90_s / offer.cold_start_p50_s if offer.cold_start_p50_s else 1.0
     return Belief(items_per_s=rate, start_s=start_s, slow_start_s=max(start_s * spread, start_s))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from gpu_jobs.dispatch.beliefs import PRIOR_WORK_S
 from gpu_jobs.dispatch.canaries import staff_unmeasured
 from gpu_jobs.dispatch.gates import place_of, retry_pause_s
 from gpu_jobs.dispatch.mix import Mix, Source, Task, best_mix
@@ -16,8 +17,9 @@ from gpu_jobs.failures import Failure
 from gpu_jobs.jobs import Policy
 from gpu_jobs.offers import Offer, OfferKey
 
-_WORTH_MOVING = 0.9
-"""GPU workers are stopped if what they do can be done elsewhere for less than this share of the dollars."""
+_WORTH_MOVING, _WORTH_GUESSING = 0.9, 0.7
+"""GPU workers are stopped if what they do can be done elsewhere for less than this share of the dollars; the lower one
+while the prior of the speed elsewhere outweighs what was measured."""
 _MOVED_BY = 0.92
 """Of the time that is planned with: GPU workers are stopped only if the others need no more, so that none is missed."""
 _KNOWN_S = 45.0
@@ -93,7 +95,9 @@ def _dear(scene: Scene, mix: Mix, ideal: Mix, alive: Sequence[Source]) -> list[s
     """GPU jobs whose part of the work is better done elsewhere, cold starts included."""
     if scene.objective == "fastest" or ideal.usd >= mix.usd:
         return []
-    dear_usd = ideal.usd / scene.view.items_left / _WORTH_MOVING
+    elsewhere = {source.name for source, _ in ideal.counts if source.is_new}
+    is_guess = any(name_of(each) in elsewhere and _measured_s(scene, each) < PRIOR_WORK_S for each in scene.offers)
+    dear_usd = ideal.usd / scene.view.items_left / (_WORTH_GUESSING if is_guess else _WORTH_MOVING)
     keys = {job.order: job.offer.key for job in scene.view.jobs}
     kept = {keys.get(source.name) for source, _ in ideal.counts}
     return [each.name for each in alive if keys[each.name] not in kept and each.usd_per_item > dear_usd]
@@ -101,7 +105,11 @@ def _dear(scene: Scene, mix: Mix, ideal: Mix, alive: Sequence[Source]) -> list[s
 
 def _stops(scene: Scene, dear: Sequence[str]) -> list[str]:
     """Of these GPU jobs, those of which enough was measured; only the smallest, if others need its place first."""
-    known = [job for job in scene.view.jobs if job.order in dear and job.items_done and _is_known(scene, job.offer)]
+    known = [
+        job
+        for job in scene.view.jobs
+        if job.order in dear and job.items_done and _measured_s(scene, job.offer) >= _KNOWN_S
+    ]
     if scene.free <= 0:
         known = sorted(known, key=lambda job: job.workers_wanted)[:1]
     return [job.order for job in known]
@@ -128,7 +136,7 @@ def _searched_usd_per_item(scene: Scene, mix: Mix) -> float:
     return min((each.usd_per_item for each, _ in mix.counts if each.name in searched), default=math.inf)
 
 
-def _is_known(scene: Scene, offer: Offer) -> bool:
-    """Enough was measured of it to stop GPU workers for what it tells."""
+def _measured_s(scene: Scene, offer: Offer) -> float:
+    """GPU worker seconds of work that were measured on an offer."""
     found = scene.view.evidence.get(offer.key)
-    return found is not None and found.working_s >= _KNOWN_S
+    return found.working_s if found else 0.0

@@ -155,6 +155,18 @@ def test_gpu_jobs_of_an_offer_that_is_needed_are_not_dear():
     assert choose(a_view(items_left=2_000, jobs=jobs), [CHEAP, DEAR]).actions == ()
 
 
+def test_no_work_moves_for_a_fifth_of_the_dollars_by_a_guess():
+    """What was measured elsewhere for minutes is no guess."""
+    cheaper, jobs = replace(DEAR, usd_per_hour=0.28, cold_start_p50_s=20.0), [a_job()]
+    measured = {offer.key: Evidence(items=1_000, working_s=1_000) for offer in (CHEAP, cheaper)}
+
+    by_guess = choose(a_view(jobs=jobs), [CHEAP, cheaper], max_workers=4)
+    by_measure = choose(a_view(jobs=jobs, evidence=measured), [CHEAP, cheaper], max_workers=4)
+
+    assert by_guess.actions == ()
+    assert isinstance(by_measure.actions[0], StopJob)
+
+
 def test_no_work_moves_to_a_place_that_has_lately_refused():
     """Later it may."""
     view, today = a_view(jobs=[a_job()]), [replace(CHEAP, usd_per_hour=4.0), replace(DEAR, max_workers=4)]
