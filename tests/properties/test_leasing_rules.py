@@ -2,6 +2,7 @@
 
 from collections import Counter
 from random import Random
+from threading import Event
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from gpu_jobs.failures import AttemptEnd, Cause
 from gpu_jobs.ledger import Attempt, Committed, Ledger, Settlement
 from gpu_jobs.survey import WINDOW_CHUNKS, Survey
 from gpu_jobs.testing import FakeClock, FakeGpuWorker, MemoryStore, a_plan, a_policy, plan_campaign
+from gpu_jobs.worker.leaser import Leaser
 from gpu_jobs.worker.leasing import StoreClock
 
 WINDOWS = st.integers(0, 2)
@@ -55,6 +57,34 @@ def test_a_lease_dies_with_its_holders_heartbeat(world, silent_s, is_taken):
     if taken:
         assert (taken.leased.attempt.number, taken.leased.attempt.follows) == (2, "lost")
         assert world.other.ledger.ends(taken.chunk, 1)[0].cause is Cause.LOST
+
+
+@pytest.mark.parametrize(("silent_s", "is_dying"), [(10, False), (11, True), (30, True), (31, False)])
+def test_a_silent_holders_lease_is_seen_to_be_dying(world, silent_s, is_dying):
+    """Until it is dead: whoever is idle waits for it."""
+    world.holder.lease()
+    world.holder.beat()
+
+    world.other_leases(after_s=silent_s)
+
+    assert world.other.finder.is_lease_dying == is_dying
+
+
+@pytest.mark.parametrize("is_dying", [False, True])
+def test_an_idle_gpu_worker_stays_while_a_lease_is_dying(world, is_dying):
+    """Else another would have to start for that chunk; with nothing to wait for it leaves."""
+    world.holder.lease()
+    world.holder.beat()
+    world.clock.pass_time(20 if is_dying else 1)
+    world.other.beat()
+    other, has_left = world.other, Event()
+    leaser = Leaser(other.ledger, other.survey, other.finder, "gpu-1", hands=other.hands, wake=has_left.set)
+    leaser.linger_s = 0.0
+
+    leaser.start_once()
+
+    assert has_left.wait(0.5) != is_dying
+    leaser.stop()
 
 
 def test_a_heartbeat_that_does_not_name_the_lease_does_not_keep_it(world):
