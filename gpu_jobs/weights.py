@@ -59,7 +59,7 @@ def check_weights(model: str) -> None:
         raise WorkloadImportError(f"model '{model}' is no folder of this machine")
     try:
         from huggingface_hub import constants
-        from huggingface_hub.utils import validate_repo_id
+        from huggingface_hub.utils._validators import validate_repo_id
     except ImportError:
         return
     if constants.HF_HUB_OFFLINE:
