@@ -53,16 +53,16 @@ class Scene:
         hours = offer.job_hours(self.policy.job_hours)
         return hours if self.until_deadline_s is None else min(hours, self.until_deadline_s / 3600)
 
-    def may_be_had(self, offer: Offer, *, is_free: bool = False) -> int:
+    def may_be_had(self, offer: Offer, *, is_ideal: bool = False) -> int:
         """GPU workers that may be ordered now on an offer, in one GPU job.
 
         Args:
             offer: one of `offers`.
-            is_free: as if nothing of this campaign lived elsewhere.
+            is_ideal: as if nothing of this campaign lived elsewhere, and its place had never failed or refused.
         """
         gate = self.gates[place_of(offer)]
-        most = min(self.policy.max_workers if is_free else self.free, offer.max_workers)
-        if gate.most is not None:
+        most = min(self.policy.max_workers if is_ideal else self.free, offer.max_workers)
+        if gate.most is not None and (gate.is_final or not is_ideal):
             most = min(most, gate.most)
         if offer.max_alive is not None:
             alive = sum(job.workers_wanted for job in self.view.jobs if job.offer.platform == offer.platform)

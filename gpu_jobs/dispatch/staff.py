@@ -13,7 +13,6 @@ from gpu_jobs.dispatch.orders import order, wait, wait_for_workers
 from gpu_jobs.dispatch.scene import Scene
 from gpu_jobs.dispatch.sources import alive_sources, later_source, name_of, names_of, new_source, task_of
 from gpu_jobs.dispatch.view import CampaignView, Decision, OrderEnd, StopJob
-from gpu_jobs.failures import Failure
 from gpu_jobs.jobs import Policy
 from gpu_jobs.offers import Offer, OfferKey
 
@@ -50,7 +49,7 @@ def _staff_measured(scene: Scene) -> Decision:
     if ideal is None or not dear:
         return _order(scene, mix)
     decision = _order(scene, ideal)
-    if decision.actions or not (stops := _stops(scene, dear)):
+    if decision.actions or not (stops := _stops(scene, ideal, dear)):
         return decision
     reason = f"the rest costs about ${ideal.usd:.2f} elsewhere, cold starts included, and ${mix.usd:.2f} here"
     return Decision(actions=tuple(StopJob(order=order, reason=reason) for order in stops), reason=reason)
@@ -60,8 +59,12 @@ def _order(scene: Scene, mix: Mix) -> Decision:
     """The new GPU workers of the mix; none dearer than those of a place of which is not known yet how many it has."""
     offers = {name_of(offer): offer for offer in scene.offers}
     most_usd = _searched_usd_per_item(scene, mix)
-    cheap = [(source, count) for source, count in mix.counts if source.usd_per_item <= most_usd]
-    return order(scene, [(offers[source.name], count) for source, count in cheap if source.name in offers], mix)
+    wanted = [
+        (offers[source.name], min(count, scene.may_be_had(offers[source.name])))
+        for source, count in mix.counts
+        if source.name in offers and source.usd_per_item <= most_usd
+    ]
+    return order(scene, wanted, mix)
 
 
 def _plan(scene: Scene, alive: Sequence[Source], task: Task) -> Mix | None:
@@ -81,10 +84,14 @@ def _with_new(scene: Scene, alive: Sequence[Source], task: Task, offers: Sequenc
 
 
 def _ideal(scene: Scene, alive: Sequence[Source], task: Task) -> Mix | None:
-    """The best mix if GPU workers alive were free to go, with time to spare; None if there is none."""
-    scarce = {place_of(end.offer) for end in _lately(scene) if end.failure in (Failure.NO_CAPACITY, Failure.QUOTA)}
-    sure = [offer for offer in scene.offers if place_of(offer) not in scarce]
-    elsewhere = [new_source(scene, offer, scene.may_be_had(offer, is_free=True)) for offer in sure]
+    """The best mix if GPU workers alive were free to go, with time to spare; None if there is none.
+
+    A place that has failed or refused, but not lately, is taken to have as many GPU workers as it ever might: what it
+    really has one of them will tell.
+    """
+    failed = {place_of(end.offer) for end in _lately(scene) if end.failure and not end.items_done}
+    sure = [offer for offer in scene.offers if place_of(offer) not in failed]
+    elsewhere = [new_source(scene, offer, scene.may_be_had(offer, is_ideal=True)) for offer in sure]
     if task.latest_s is not None:
         task = replace(task, latest_s=_MOVED_BY * task.latest_s)
     mix = best_mix([*alive, *elsewhere], task, scene.objective)
@@ -103,16 +110,22 @@ def _dear(scene: Scene, mix: Mix, ideal: Mix, alive: Sequence[Source]) -> list[s
     return [each.name for each in alive if keys[each.name] not in kept and each.usd_per_item > dear_usd]
 
 
-def _stops(scene: Scene, dear: Sequence[str]) -> list[str]:
-    """Of these GPU jobs, those of which enough was measured; only the smallest, if others need its place first."""
+def _stops(scene: Scene, ideal: Mix, dear: Sequence[str]) -> list[str]:
+    """Of these GPU jobs, those of which enough was measured, once there are others in their place.
+
+    Where no more are allowed before some have gone: the smallest.
+    """
     known = [
         job
         for job in scene.view.jobs
         if job.order in dear and job.items_done and _measured_s(scene, job.offer) >= _KNOWN_S
     ]
-    if scene.free <= 0:
-        known = sorted(known, key=lambda job: job.workers_wanted)[:1]
-    return [job.order for job in known]
+    wanted = {source.name for source, _ in ideal.counts if source.is_new}
+    if not wanted:
+        return [job.order for job in known]
+    open_now = [offer for offer in scene.offers if name_of(offer) in wanted and scene.gates[place_of(offer)].most != 0]
+    smallest = sorted(known, key=lambda job: job.workers_wanted)[:1]
+    return [job.order for job in smallest] if scene.free <= 0 and open_now else []
 
 
 def _left(scene: Scene) -> set[OfferKey]:

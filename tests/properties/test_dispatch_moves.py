@@ -9,6 +9,7 @@ from gpu_jobs.dispatch import (
     OrderEnd,
     StopJob,
 )
+from gpu_jobs.failures import Failure
 from tests.properties.dispatch_scenes import CHEAP, DEAR, NOW, a_job, a_view, choose, refused, started
 
 
@@ -144,3 +145,37 @@ def test_of_gpu_jobs_on_one_offer_none_is_dear_if_another_is_needed():
     decision = choose(view, [replace(CHEAP, max_alive=4), DEAR], deadline=NOW + timedelta(hours=1.2))
 
     assert decision.actions == ()
+
+
+def failed(offer, minutes):
+    at = NOW - timedelta(minutes=minutes)
+    return [OrderEnd(offer=offer, num_workers=1, at=at, items_done=0, failure=Failure.UNKNOWN) for _ in range(3)]
+
+
+def test_a_cheap_place_that_failed_long_ago_is_tried_by_one_gpu_worker():
+    """In the place of the smallest GPU job, where no more are allowed; not while its failures are fresh."""
+    jobs = [a_job(DEAR, order=f"job-{count}", num_workers=count, workers_alive=count) for count in (1, 3)]
+    view = a_view(jobs=jobs, evidence={DEAR.key: Evidence(items=10_000, working_s=10_000)})
+
+    fresh = choose(replace(view, ends=failed(CHEAP, 14)), [CHEAP, DEAR], max_workers=4)
+    (stop,) = choose(replace(view, ends=failed(CHEAP, 16)), [CHEAP, DEAR], max_workers=4).actions
+    after = choose(replace(view, ends=failed(CHEAP, 16), jobs=jobs[1:]), [CHEAP, DEAR], max_workers=4)
+
+    assert fresh.actions == ()
+    assert isinstance(stop, StopJob)
+    assert stop.order == "job-1"
+    assert started(after) == {"cheap": 1}
+
+
+def test_until_the_one_that_tries_has_done_something_nobody_else_goes():
+    """It may fail like those before."""
+    trying = a_job(order="trying", num_workers=1, workers_alive=1, items_done=0, age_s=60.0)
+    view = a_view(
+        jobs=[trying, a_job(DEAR)],
+        ends=failed(CHEAP, 16),
+        evidence={DEAR.key: Evidence(items=10_000, working_s=10_000)},
+    )
+
+    assert choose(view, [CHEAP, DEAR], max_workers=5).actions == ()
+    worked = replace(view, jobs=[replace(trying, items_done=60), a_job(DEAR)])
+    assert isinstance(choose(worked, [CHEAP, DEAR], max_workers=5).actions[0], StopJob)
