@@ -91,11 +91,18 @@ def _ideal(scene: Scene, alive: Sequence[Source], task: Task) -> Mix | None:
     """
     failed = {place_of(end.offer) for end in _lately(scene) if end.failure and not end.items_done}
     sure = [offer for offer in scene.offers if place_of(offer) not in failed]
-    elsewhere = [new_source(scene, offer, scene.may_be_had(offer, is_ideal=True)) for offer in sure]
+    elsewhere = [_hoped_for(scene, offer) for offer in sure]
     if task.latest_s is not None:
         task = replace(task, latest_s=_MOVED_BY * task.latest_s)
     mix = best_mix([*alive, *elsewhere], task, scene.objective)
     return mix if mix and mix.covers else None
+
+
+def _hoped_for(scene: Scene, offer: Offer) -> Source:
+    """New GPU workers on an offer; where one must try first, the others start only once it has."""
+    source = new_source(scene, offer, scene.may_be_had(offer, is_ideal=True))
+    is_tried = scene.gates[place_of(offer)].most is not None
+    return replace(source, ready_s=2 * source.ready_s) if is_tried else source
 
 
 def _dear(scene: Scene, mix: Mix, ideal: Mix, alive: Sequence[Source]) -> list[str]:

@@ -179,3 +179,15 @@ def test_until_the_one_that_tries_has_done_something_nobody_else_goes():
     assert choose(view, [CHEAP, DEAR], max_workers=5).actions == ()
     worked = replace(view, jobs=[replace(trying, items_done=60), a_job(DEAR)])
     assert isinstance(choose(worked, [CHEAP, DEAR], max_workers=5).actions[0], StopJob)
+
+
+def test_whoever_waits_for_the_one_that_tries_must_still_be_in_time():
+    """The others start only once it has: that is two cold starts, of which the deadline may have time for one."""
+    view = a_view(items_left=4_000, jobs=[a_job(DEAR)], evidence={DEAR.key: Evidence(items=10_000, working_s=10_000)})
+    soon = NOW + timedelta(seconds=1_400)
+
+    never_failed = choose(view, [CHEAP, DEAR], max_workers=4, deadline=soon)
+    failed_once = choose(replace(view, ends=failed(CHEAP, 16)), [CHEAP, DEAR], max_workers=4, deadline=soon)
+
+    assert isinstance(never_failed.actions[0], StopJob)
+    assert failed_once.actions == ()
