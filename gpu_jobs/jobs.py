@@ -62,7 +62,7 @@ class Policy:
     hedge_share: float = 0.05
     """Of all dollars, how much may go into second attempts at chunks that others hold; 0: none."""
     is_canary_first: bool = False
-    """One GPU worker on each platform measures before the others start, unless all is free; for short items."""
+    """One GPU worker, in a hurry two, measures before the others start, unless all is free; for short items."""
     max_quarantined_share: float = 0.5
     """Of all items, by crashes and by error rows; above it the campaign is closed. Checked from 20 items on."""
 
