@@ -84,7 +84,7 @@ def test_the_same_seed_gives_the_same_forecast():
 def test_a_range_of_one_outcome_is_that_outcome():
     """And of many, their quantiles."""
     assert quantile_range([3.0]).holds(3.0)
-    assert quantile_range(range(101)).most == pytest.approx(90)
+    assert quantile_range(range(1, 100)).most == pytest.approx(90)
 
 
 def test_a_table_of_it_is_short():
