@@ -213,7 +213,7 @@ def quantile_range(values: Sequence[float]) -> Range:
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
-    """Below which the next outcome falls with this chance, if it is one of the same kind: by rank of n + 1, not of n."""
+    """Below which the next outcome falls with this chance, if it is one of their kind: by rank of n + 1, not of n."""
     at = min(max(0.0, share * (len(ordered) + 1) - 1), len(ordered) - 1)
     below = int(at)
     above = min(below + 1, len(ordered) - 1)
