@@ -25,7 +25,7 @@ _KNOWN_S = 45.0
 """GPU worker seconds of an offer that must be measured before its GPU workers are stopped for being slow or dear."""
 _LATELY_S = 900.0
 """An offer that was left for its cost is not taken again for so long, lest the plan swing to and fro; and work is not
-moved to a place that has refused in that time."""
+moved to a place that has failed or refused in that time."""
 
 
 def staff(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> Decision:

@@ -84,7 +84,7 @@ def test_where_containers_stay_a_second_campaign_measures_a_warm_start(tmp_path,
     campaign, warm = (Campaign.open(f"gs://campaigns/runs/comparison-modal{name}") for name in ("", "-warm"))
     assert len(modal_app.bill.lines) - before == 2
     assert [beat.is_warm for beat, _ in campaign.ledger.heartbeats()] == [False, False]
-    assert True in [beat.is_warm for beat, _ in warm.ledger.heartbeats()]
+    assert any(beat.is_warm for beat, _ in warm.ledger.heartbeats())
     state = warm.journal.read()
     assert state.closed.reason == "a start was measured"
     assert not warm.status().is_complete
