@@ -17,13 +17,13 @@ from pydantic.config import JsonDict
 from flows.campaign import CampaignParameters, CampaignSummary, run_campaign
 from flows.command_line import main
 from flows.stopping import campaign_flow
+from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.errors import RefusedError, WorkloadImportError
-from gpu_jobs.split import CampaignSpec
-from gpu_jobs.weights import check_weights
-from gpu_jobs.workloads.demo_texts import DOCSTRINGS, QUESTIONS, REQUESTS, make_demo_texts
-from gpu_jobs.workloads.encode import ClassifyParams, EmbedParams
-from gpu_jobs.workloads.generate import GenerateParams
-from gpu_jobs.workloads.openai_batch import OpenAIBatchParams
+from gpu_jobs.workloads.text.demo import DOCSTRINGS, QUESTIONS, REQUESTS, make_demo_texts
+from gpu_jobs.workloads.text.encode import ClassifyParams, EmbedParams
+from gpu_jobs.workloads.text.generate import GenerateParams
+from gpu_jobs.workloads.text.openai_batch import OpenAIBatchParams
+from gpu_jobs.workloads.weights import check_weights
 
 DEMO = "demo"
 """As a dataset: real texts that are on every machine with Python, written on first use where the flow runs."""

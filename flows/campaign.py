@@ -12,14 +12,14 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.display import Display
 from flows.parameters import CampaignParameters
-from gpu_jobs import layout
-from gpu_jobs.campaign import Campaign
-from gpu_jobs.collect import Manifest
+from gpu_jobs.campaign.campaign import Campaign
+from gpu_jobs.campaign.collect import Manifest
+from gpu_jobs.campaign.observer import JobStatus, Progress
 from gpu_jobs.errors import CampaignClosedError, RefusedError, SupersededError
-from gpu_jobs.jobs import Policy
-from gpu_jobs.observe import JobStatus, Progress
-from gpu_jobs.outlook import earlier_samples
-from gpu_jobs.outlook import scored as score_of
+from gpu_jobs.forecast.history import earlier_samples
+from gpu_jobs.forecast.history import scored as score_of
+from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.ledger import keys
 from tasks.artifacts import show_summary
 from tasks.collect import collect
 from tasks.curves import CurvesArtifact, measures
@@ -165,7 +165,7 @@ def _publish(
         tidy(campaign)
     result = CampaignSummary(
         campaign=campaign.store.uri,
-        manifest=layout.manifest(manifest.digest),
+        manifest=keys.manifest(manifest.digest),
         num_items=manifest.num_items,
         num_committed=manifest.num_committed,
         num_quarantined=manifest.num_quarantined,

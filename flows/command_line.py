@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from flows.campaign import CampaignParameters, CampaignSummary
-from gpu_jobs.campaign import check
+from gpu_jobs.campaign.campaign import check
 from gpu_jobs.errors import FanfoldError, RefusedError
 
 _FAILED, _REFUSED, _INTERRUPTED = 1, 2, 130

@@ -16,15 +16,15 @@ from prefect.states import Failed
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import CliApp
 
-from gpu_jobs.campaign import Campaign, new_opener, open_campaign
-from gpu_jobs.compare import NOTES, PUBLISHED, Figures, Volume, choose_when, from_published, table
+from gpu_jobs.campaign.campaign import Campaign, new_opener, open_campaign
+from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.errors import FanfoldError, RefusedError
-from gpu_jobs.jobs import Policy
-from gpu_jobs.measured import from_campaign, has_warm_start
-from gpu_jobs.offers import Offer, offers_of
+from gpu_jobs.forecast.benchmark import from_campaign, has_warm_start
+from gpu_jobs.forecast.comparison import NOTES, PUBLISHED, Figures, Volume, choose_when, from_published, table
+from gpu_jobs.jobs.offers import Offer, offers_of
+from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.platforms import open_platform
 from gpu_jobs.report.comparison import chart_uri, page
-from gpu_jobs.split import CampaignSpec
 from gpu_jobs.store import open_store
 from tasks.artifacts import show_summary, show_table
 from tasks.outcome import end_in

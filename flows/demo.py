@@ -11,10 +11,10 @@ import polars as pl
 from flows.campaign import CampaignSummary
 from flows.command_line import main as run_flow
 from flows.video_analysis import VideoAnalysis, video_analysis
-from gpu_jobs.collect import newest_manifest, read_output
+from gpu_jobs.campaign.collect import newest_manifest, read_output
 from gpu_jobs.report import sample_text
 from gpu_jobs.store import open_store
-from gpu_jobs.workloads.demo import make_demo_videos
+from gpu_jobs.workloads.video.demo import make_demo_videos
 
 _FOLDER = Path("demo")
 

@@ -12,9 +12,9 @@ from flows.campaign import CampaignSummary
 from flows.command_line import main as run_flow
 from flows.demo import say
 from flows.fine_tuning import FineTuning, fine_tuning
-from gpu_jobs.campaign import Campaign
-from gpu_jobs.sweep import download_best, ranking
-from gpu_jobs.workloads.demo_texts import DOCSTRINGS, make_demo_texts
+from gpu_jobs.campaign.campaign import Campaign
+from gpu_jobs.campaign.sweep import download_best, ranking
+from gpu_jobs.workloads.text.demo import DOCSTRINGS, make_demo_texts
 
 _FOLDER = Path("demo")
 _PROMPT = "shutil.copyfile\n"

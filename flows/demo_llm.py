@@ -14,8 +14,8 @@ from flows.batch_inference import BatchInference, batch_inference
 from flows.campaign import CampaignSummary
 from flows.command_line import main as run_flow
 from flows.demo import say
-from gpu_jobs.campaign import Campaign
-from gpu_jobs.workloads.demo_texts import DOCSTRINGS, QUESTIONS, make_demo_texts
+from gpu_jobs.campaign.campaign import Campaign
+from gpu_jobs.workloads.text.demo import DOCSTRINGS, QUESTIONS, make_demo_texts
 
 _FOLDER = Path("demo")
 _PROMPT = "{id}: {text}\n\nIn one short sentence: what is {id} for?"

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.theme import Theme
 
+from gpu_jobs.campaign.observer import Progress
 from gpu_jobs.errors import SupersededError
-from gpu_jobs.observe import Progress
 from tasks.artifacts import JobsTable, ProgressArtifact
 from tasks.curves import CurvesArtifact
 from tasks.events import Events

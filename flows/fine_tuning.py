@@ -19,13 +19,13 @@ from flows.campaign import CampaignParameters, CampaignSummary, run_campaign
 from flows.command_line import main
 from flows.parameters import Advanced, Section
 from flows.stopping import campaign_flow
-from gpu_jobs.hub import HUB, store_table
-from gpu_jobs.split import CampaignSpec
+from gpu_jobs.campaign.plan import CampaignSpec
+from gpu_jobs.campaign.sweep import delete_checkpoints
+from gpu_jobs.dataset.hub import HUB, store_table
 from gpu_jobs.store import open_store
-from gpu_jobs.sweep import delete_checkpoints
-from gpu_jobs.workloads.demo_texts import DOCSTRINGS, make_demo_texts
-from gpu_jobs.workloads.fine_tune import FineTuneParams
-from gpu_jobs.workloads.prepare import PrepareParams
+from gpu_jobs.workloads.text.demo import DOCSTRINGS, make_demo_texts
+from gpu_jobs.workloads.training.fine_tune import FineTuneParams
+from gpu_jobs.workloads.training.prepare import PrepareParams
 from gpu_jobs.workloads.training.settings import TrainingParams
 
 DEMO = "demo"

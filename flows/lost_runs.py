@@ -14,8 +14,8 @@ from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Crashed
 
 from flows.stopping import HOW_TO_RESUME, stop_and_tell
+from gpu_jobs.campaign.reaper import openers
 from gpu_jobs.platforms.base import Platform
-from gpu_jobs.reap import openers
 from gpu_jobs.store import open_store
 from tasks.flow_runs import campaign_of, find_flow_run, force_state, last_heartbeat, runs_in, say_in_state
 

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.config import JsonDict
 from pydantic_settings import SettingsConfigDict
 
-from gpu_jobs.jobs import Objective, Policy
+from gpu_jobs.campaign.plan import CampaignSpec
+from gpu_jobs.jobs.orders import Objective, Policy
 from gpu_jobs.platforms import ADAPTERS
-from gpu_jobs.split import CampaignSpec
 from gpu_jobs.workloads.base import Params
 
 __all__ = ["Advanced", "CampaignParameters", "Limits", "Where"]

@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import CliApp
 
 from flows.lost_runs import Patience, put_states_right
+from gpu_jobs.campaign.reaper import Orphan, reap
 from gpu_jobs.errors import FanfoldError, StoreError
 from gpu_jobs.platforms import ADAPTERS, open_platform
-from gpu_jobs.reap import Orphan, reap
 from tasks.orphans import emit_orphans, show_orphans
 from tasks.outcome import end_in
 

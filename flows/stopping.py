@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.logging.loggers import flow_run_logger
 
 from flows.campaign import follow_jobs
-from gpu_jobs.campaign import Campaign
+from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.errors import CampaignError
 from tasks.flow_runs import campaign_of, say_in_state, show_stopped
 

@@ -13,9 +13,9 @@ from pydantic import Field
 from flows.campaign import CampaignParameters, CampaignSummary, run_campaign
 from flows.command_line import main
 from flows.stopping import campaign_flow
-from gpu_jobs.split import CampaignSpec
-from gpu_jobs.workloads.demo import make_demo_videos
-from gpu_jobs.workloads.video import VideoParams
+from gpu_jobs.campaign.plan import CampaignSpec
+from gpu_jobs.workloads.video.demo import make_demo_videos
+from gpu_jobs.workloads.video.workload import VideoParams
 
 DEMO = "demo"
 """As a dataset: real clips that come with a package, made on first use where the flow runs."""

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from gpu_jobs.emulators.rehearse import EMULATORS, installed, rehearse
 from gpu_jobs.errors import FanfoldError
-from gpu_jobs.jobs import Policy
-from gpu_jobs.offers import load_offers, offers_table
-from gpu_jobs.outlook import forecast_text
+from gpu_jobs.forecast.history import forecast_text
+from gpu_jobs.jobs.offers import load_offers, offers_table
+from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.platforms import ADAPTERS, DOCTORS, checks
-from gpu_jobs.rehearse import EMULATORS, installed, rehearse
 
 _FAILED, _REFUSED, _INTERRUPTED = 1, 2, 130
 
@@ -100,7 +100,7 @@ def _add_deploy(parser: argparse.ArgumentParser) -> None:
 
 
 def _deploy() -> int:
-    from gpu_jobs.platforms.modal_deploy import deploy
+    from gpu_jobs.platforms.modal.deploy import deploy
 
     sys.stdout.write(f"{deploy()}\n")
     return 0

@@ -14,7 +14,7 @@ class Settings(BaseSettings):
     store_fsync: bool = False
     """Make every write to a local store survive a power cut, not only the death of processes; about 10x slower."""
     offers: str = ""
-    """A TOML file like `gpu_jobs/offers.toml`, with your own prices and offers in place of ours."""
+    """A TOML file like `gpu_jobs/jobs/offers.toml`, with your own prices and offers in place of ours."""
     log_dir: str = ""
     """Where the platform `local` keeps its GPU workers' logs; empty: a folder of this user under the temporary one."""
     model_cache: str = "~/.cache/fanfold"

@@ -19,8 +19,8 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 
-from gpu_jobs import layout
-from gpu_jobs.observe import OVER, JobStatus, Progress
+from gpu_jobs.campaign.observer import OVER, JobStatus, Progress
+from gpu_jobs.ledger import keys
 from tasks.summary import place
 
 Row = dict[str, str | int]
@@ -95,7 +95,7 @@ class JobsTable:
         some = f" (the newest {_MAX_JOBS} of {num_jobs}, those that run first)" if num_jobs > _MAX_JOBS else ""
         return (
             f"GPU jobs of this flow run{some}. Dollars are estimates. Store: {place(self._uri)}. "
-            f"Report, at the end: {place(f'{self._uri}/{layout.REPORT}')}"
+            f"Report, at the end: {place(f'{self._uri}/{keys.REPORT}')}"
         )
 
 

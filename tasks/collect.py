@@ -4,9 +4,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from gpu_jobs.campaign import Campaign
-from gpu_jobs.collect import Manifest
-from gpu_jobs.collect import collect as publish
+from gpu_jobs.campaign.campaign import Campaign
+from gpu_jobs.campaign.collect import Manifest
+from gpu_jobs.campaign.collect import collect as publish
 
 
 @task(name="collect", cache_policy=NO_CACHE)

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
-from gpu_jobs.campaign import Campaign
-from gpu_jobs.curves import Curves
-from gpu_jobs.items import ItemsReader
+from gpu_jobs.campaign.campaign import Campaign
+from gpu_jobs.ledger.items import ItemsReader
+from gpu_jobs.telemetry.training_curves import Curves
 from gpu_jobs.workloads import load_workload
 from gpu_jobs.workloads.base import LongWorkload
 from tasks.artifacts import MarkdownArtifact

@@ -22,7 +22,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 from prefect.runtime import deployment, flow_run
 
-from gpu_jobs.campaign import Campaign
+from gpu_jobs.campaign.campaign import Campaign
 
 CAMPAIGN_LABEL = "fanfold.campaign"
 """Label of a flow run: where the campaign is that it has opened or is about to open."""

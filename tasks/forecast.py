@@ -6,11 +6,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from gpu_jobs.campaign import Campaign
+from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.dispatch import allowed
-from gpu_jobs.forecast import table
-from gpu_jobs.jobs import Policy
-from gpu_jobs.outlook import Outlook, look_ahead
+from gpu_jobs.forecast.forecast import table
+from gpu_jobs.forecast.history import Outlook, look_ahead
+from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.platforms import open_platform
 from tasks.artifacts import show_table
 

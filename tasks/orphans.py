@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from prefect.artifacts import create_table_artifact
 from prefect.events import emit_event
 
-from gpu_jobs.reap import Orphan
+from gpu_jobs.campaign.reaper import Orphan
 
 
 def show_orphans(orphans: Sequence[Orphan]) -> None:

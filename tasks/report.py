@@ -4,8 +4,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from gpu_jobs.campaign import Campaign
-from gpu_jobs.collect import Manifest
+from gpu_jobs.campaign.campaign import Campaign
+from gpu_jobs.campaign.collect import Manifest
 from gpu_jobs.report import Report, write_report
 
 

@@ -7,11 +7,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
-from gpu_jobs.campaign import Campaign, open_campaign
+from gpu_jobs.campaign.campaign import Campaign, open_campaign
+from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.errors import NothingNewError, RefusedError
-from gpu_jobs.jobs import Policy
-from gpu_jobs.outlook import earlier_pace
-from gpu_jobs.split import CampaignSpec
+from gpu_jobs.forecast.history import earlier_pace
+from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.workloads.base import BaseWorkload
 from tasks.outcome import end_in
 

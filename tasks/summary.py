@@ -5,15 +5,15 @@ from pathlib import PurePosixPath
 
 import polars as pl
 
-from gpu_jobs.advice import advice
-from gpu_jobs.campaign import Campaign
-from gpu_jobs.collect import Manifest, OutputFile
-from gpu_jobs.ledger import Heartbeat
-from gpu_jobs.lives import Lives
-from gpu_jobs.money import to_cents
-from gpu_jobs.observe import Progress
-from gpu_jobs.offers import Offer
+from gpu_jobs.campaign.campaign import Campaign
+from gpu_jobs.campaign.collect import Manifest, OutputFile
+from gpu_jobs.campaign.observer import Progress
+from gpu_jobs.jobs.costs import to_cents
+from gpu_jobs.jobs.offers import Offer
+from gpu_jobs.ledger.ledger import Heartbeat
 from gpu_jobs.report import Report
+from gpu_jobs.telemetry.rightsizing import advice
+from gpu_jobs.telemetry.workers import Lives
 
 _MAX_LISTED = 20
 _CLASSES = {

@@ -12,9 +12,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from flows.video_analysis import VideoAnalysis
-from gpu_jobs.platforms.cloud_run_doctor import PERMISSIONS
+from gpu_jobs.platforms.cloud_run.doctor import PERMISSIONS
 from gpu_jobs.settings import Settings
-from gpu_jobs.workloads.demo import make_demo_videos
+from gpu_jobs.workloads.video.demo import make_demo_videos
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "run-it-on-cloud-run.md").read_text()
@@ -105,7 +105,7 @@ def test_every_setting_that_is_named_exists():
 
 
 def test_every_file_that_is_named_exists():
-    named = re.findall(r"gpu_jobs/image/[\w.]+", PAGE)
+    named = re.findall(r"gpu_jobs/platforms/image/[\w.]+", PAGE)
 
     assert named
     assert [name for name in named if not (ROOT / name).exists()] == []

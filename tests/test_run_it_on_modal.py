@@ -7,8 +7,8 @@ import pytest
 from pydantic_settings import CliApp
 
 from flows.video_analysis import VideoAnalysis
-from gpu_jobs.platforms.modal_offers import offers_in
-from gpu_jobs.rehearse import EMULATORS
+from gpu_jobs.emulators.rehearse import EMULATORS
+from gpu_jobs.platforms.modal.offers import offers_in
 from gpu_jobs.settings import Settings
 
 PAGE = (Path(__file__).parents[1] / "docs" / "run-it-on-modal.md").read_text()

@@ -4,9 +4,9 @@
 the work best, `tail` what to do about the last chunks, and `stalls` what is the matter with GPU jobs.
 """
 
+from gpu_jobs.dispatch.context import allowed
 from gpu_jobs.dispatch.decide import decide
-from gpu_jobs.dispatch.scene import allowed
-from gpu_jobs.dispatch.view import (
+from gpu_jobs.dispatch.state import (
     Action,
     CampaignView,
     CloseCampaign,

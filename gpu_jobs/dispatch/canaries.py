@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from gpu_jobs.dispatch.context import Scene
 from gpu_jobs.dispatch.orders import order, wait
-from gpu_jobs.dispatch.scene import Scene
-from gpu_jobs.dispatch.view import Decision
-from gpu_jobs.jobs import Policy
-from gpu_jobs.offers import Offer
+from gpu_jobs.dispatch.state import Decision
+from gpu_jobs.jobs.offers import Offer
+from gpu_jobs.jobs.orders import Policy
 
 _MUCH_SOONER = 0.5
 """A second canary is worth its dollars if it starts in this share of the first one's time."""

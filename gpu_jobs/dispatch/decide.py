@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from gpu_jobs.dispatch.gates import gates, is_fruitless_error
-from gpu_jobs.dispatch.scene import allowed
-from gpu_jobs.dispatch.staff import staff
+from gpu_jobs.dispatch.circuit_breakers import gates, is_fruitless_error
+from gpu_jobs.dispatch.context import allowed
+from gpu_jobs.dispatch.hedging import hedges
+from gpu_jobs.dispatch.scaling import staff
 from gpu_jobs.dispatch.stalls import stall_of, stop_for
-from gpu_jobs.dispatch.tail import hedges
-from gpu_jobs.dispatch.view import Action, CampaignView, CloseCampaign, Decision, OrderEnd, Stall, StartJob, StopJob
-from gpu_jobs.jobs import Policy
-from gpu_jobs.offers import Offer
+from gpu_jobs.dispatch.state import Action, CampaignView, CloseCampaign, Decision, OrderEnd, Stall, StartJob, StopJob
+from gpu_jobs.jobs.offers import Offer
+from gpu_jobs.jobs.orders import Policy
 
 _SHARE_FROM_ITEMS = 20
 _LEAVE_S = 10.0

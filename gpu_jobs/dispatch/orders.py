@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from gpu_jobs.dispatch.mix import Mix
-from gpu_jobs.dispatch.scene import Scene
-from gpu_jobs.dispatch.view import Decision, Stall, StartJob
-from gpu_jobs.money import REAPER_S, worst_case_usd
-from gpu_jobs.offers import Offer
+from gpu_jobs.dispatch.context import Scene
+from gpu_jobs.dispatch.optimizer import Mix
+from gpu_jobs.dispatch.state import Decision, Stall, StartJob
+from gpu_jobs.jobs.costs import REAPER_S, worst_case_usd
+from gpu_jobs.jobs.offers import Offer
 
 _LEAST_HOURS = 0.25
 """Shortest GPU job that a small budget may lead to."""

@@ -1,8 +1,8 @@
 """What is the matter with GPU jobs that seem to do nothing: every stall has a name. Pure."""
 
-from gpu_jobs.dispatch.view import JobView, Stall, StopJob
-from gpu_jobs.failures import Failure
-from gpu_jobs.jobs import Policy
+from gpu_jobs.dispatch.state import JobView, Stall, StopJob
+from gpu_jobs.jobs.failures import Failure
+from gpu_jobs.jobs.orders import Policy
 
 _START_S = 900.0
 """Longest start that is borne of an offer that is quicker; others have four times their own."""

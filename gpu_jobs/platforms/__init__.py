@@ -9,15 +9,15 @@ from gpu_jobs.platforms.base import Check, Platform
 
 ADAPTERS = {
     "local": "gpu_jobs.platforms.local:LocalPlatform",
-    "cloud_run": "gpu_jobs.platforms.cloud_run:CloudRunPlatform",
-    "modal": "gpu_jobs.platforms.modal:ModalPlatform",
-    "runpod": "gpu_jobs.platforms.runpod:RunPodPlatform",
+    "cloud_run": "gpu_jobs.platforms.cloud_run.adapter:CloudRunPlatform",
+    "modal": "gpu_jobs.platforms.modal.adapter:ModalPlatform",
+    "runpod": "gpu_jobs.platforms.runpod.adapter:RunPodPlatform",
 }
 
 DOCTORS = {
-    "cloud_run": "gpu_jobs.platforms.cloud_run_doctor:checks",
-    "modal": "gpu_jobs.platforms.modal_doctor:checks",
-    "runpod": "gpu_jobs.platforms.runpod_doctor:checks",
+    "cloud_run": "gpu_jobs.platforms.cloud_run.doctor:checks",
+    "modal": "gpu_jobs.platforms.modal.doctor:checks",
+    "runpod": "gpu_jobs.platforms.runpod.doctor:checks",
 }
 """What says whether a platform can be used: a function of the store root that yields `Check`s."""
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gpu_jobs.errors import OutcomeUnknownError
-from gpu_jobs.jobs import Handle, Observation, Order
-from gpu_jobs.offers import Offer
+from gpu_jobs.jobs.offers import Offer
+from gpu_jobs.jobs.orders import Handle, Observation, Order
 
 
 class Platform(Protocol):

@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 
 from gpu_jobs.errors import NoCapacityError
-from gpu_jobs.failures import failure_of_exit, gravest
-from gpu_jobs.jobs import Handle, Observation, Order, Phase
-from gpu_jobs.offers import GRACE_S, LOCAL, Offer
+from gpu_jobs.jobs.failures import failure_of_exit, gravest
+from gpu_jobs.jobs.offers import GRACE_S, LOCAL, Offer
+from gpu_jobs.jobs.orders import Handle, Observation, Order, Phase
 from gpu_jobs.settings import Settings
 
 STOP_GRACE_S = GRACE_S

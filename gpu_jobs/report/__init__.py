@@ -6,9 +6,9 @@ nothing but itself: no script, no address to fetch from, pictures inside.
 
 from dataclasses import dataclass, replace
 
-from gpu_jobs import layout
-from gpu_jobs.campaign import Campaign
-from gpu_jobs.collect import Manifest
+from gpu_jobs.campaign.campaign import Campaign
+from gpu_jobs.campaign.collect import Manifest
+from gpu_jobs.ledger import keys
 from gpu_jobs.report.facts import gather
 from gpu_jobs.report.page import render
 from gpu_jobs.report.picture import timeline_uri
@@ -32,5 +32,5 @@ def write_report(campaign: Campaign, manifest: Manifest) -> Report:
     sample = replace(read_sample(campaign.store, manifest, Limits()), preview=campaign.preview())
     facts = gather(campaign, manifest)
     page = render(facts, sample)
-    campaign.store.put(layout.REPORT, page.encode("utf-8", "replace"))
-    return Report(uri=f"{campaign.store.uri}/{layout.REPORT}", timeline=timeline_uri(facts))
+    campaign.store.put(keys.REPORT, page.encode("utf-8", "replace"))
+    return Report(uri=f"{campaign.store.uri}/{keys.REPORT}", timeline=timeline_uri(facts))

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Sequence
 
-from gpu_jobs.compare import NOTES, Figures, Volume, choose_when, table
+from gpu_jobs.forecast.comparison import NOTES, Figures, Volume, choose_when, table
 from gpu_jobs.report import markup
 from gpu_jobs.report.markup import Column, Html, fill, join, section
 from gpu_jobs.report.style import CSS, LIGHT

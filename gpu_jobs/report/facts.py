@@ -8,13 +8,13 @@ from typing import Any
 
 import polars as pl
 
-from gpu_jobs import layout
-from gpu_jobs.campaign import Campaign
-from gpu_jobs.chunks import Chunk
-from gpu_jobs.collect import Manifest
-from gpu_jobs.journal import Closed, JournalState, Opened
-from gpu_jobs.ledger import Heartbeat, Ledger, Plan
-from gpu_jobs.outlook import Outlook, kept_outlook, outcome
+from gpu_jobs.campaign.campaign import Campaign
+from gpu_jobs.campaign.collect import Manifest
+from gpu_jobs.forecast.history import Outlook, kept_outlook, outcome
+from gpu_jobs.ledger import keys
+from gpu_jobs.ledger.journal import Closed, JournalState, Opened
+from gpu_jobs.ledger.ledger import Heartbeat, Ledger, Plan
+from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.store import Store
 
 MAX_QUARANTINE_ROWS = 200
@@ -102,7 +102,7 @@ def gather(campaign: Campaign, manifest: Manifest) -> Facts:
     settled_at = {}
     attempts = None
     if len(campaign.plan.cuts) - 1 <= MAX_ATTEMPTS:
-        settled_at = {Chunk.parse(layout.stem(entry.key)): entry.stored_at for entry in store.list(layout.SETTLED)}
+        settled_at = {Chunk.parse(keys.stem(entry.key)): entry.stored_at for entry in store.list(keys.SETTLED)}
         attempts = _attempts(campaign.ledger, settled_at)
     outlook = kept_outlook(campaign)
     last_seen_at = max((*settled_at.values(), *(life.ended_at for life in lives)), default=0.0)
@@ -127,7 +127,7 @@ def _life(found: tuple[Heartbeat, float]) -> Life:
 
 
 def _wall_s(store: Store, journal: JournalState, last_seen_at: float) -> float:
-    stamps = [entry.stored_at for entry in store.list(layout.JOURNAL)]
+    stamps = [entry.stored_at for entry in store.list(keys.JOURNAL)]
     total_s, opened_at = 0.0, None
     for entry, at in zip(journal.entries, stamps, strict=False):
         if isinstance(entry, Opened | Closed) and opened_at is not None:
@@ -140,8 +140,8 @@ def _wall_s(store: Store, journal: JournalState, last_seen_at: float) -> float:
 def _attempts(ledger: Ledger, settled_at: dict[Chunk, float]) -> list[Attempted] | None:
     began: dict[_Key, float] = {}
     told: dict[_Key, float] = {}
-    for entry in ledger.store.list(layout.ATTEMPTS):
-        chunk_id, digits, *end = entry.key.removeprefix(layout.ATTEMPTS).removesuffix(".json").split(".")
+    for entry in ledger.store.list(keys.ATTEMPTS):
+        chunk_id, digits, *end = entry.key.removeprefix(keys.ATTEMPTS).removesuffix(".json").split(".")
         (told if end else began)[Chunk.parse(chunk_id), int(digits)] = entry.stored_at
         if len(began) > MAX_ATTEMPTS:
             return None

@@ -5,7 +5,7 @@ import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from gpu_jobs.report import wording
+from gpu_jobs.report import formats
 
 _JPEG = b"\xff\xd8\xff"
 
@@ -94,12 +94,12 @@ def cell(value: object, limit: int = 160) -> str:
     if value is None:
         return ""
     if isinstance(value, bytes):
-        return wording.size(len(value))
+        return formats.size(len(value))
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, dict):
-        return wording.clipped(", ".join(f"{key}: {cell(each, 40)}" for key, each in value.items()), limit)
+        return formats.clipped(", ".join(f"{key}: {cell(each, 40)}" for key, each in value.items()), limit)
     if isinstance(value, list | tuple):
         shown = ", ".join(cell(each, 40) for each in value[:3])
-        return wording.clipped(f"[{shown}]" if len(value) <= 3 else f"[{shown}, … {len(value)} values]", limit)  # noqa: PLR2004
-    return wording.clipped(str(value), limit)
+        return formats.clipped(f"[{shown}]" if len(value) <= 3 else f"[{shown}, … {len(value)} values]", limit)  # noqa: PLR2004
+    return formats.clipped(str(value), limit)

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from gpu_jobs.report import tables, timeline, trainings, wording
+from gpu_jobs.report import formats, tables, timeline, trainings
 from gpu_jobs.report.facts import Facts
-from gpu_jobs.report.foretold import foretold
+from gpu_jobs.report.forecast_section import foretold
 from gpu_jobs.report.markup import EMPTY, Column, Html, Pictures, cell, fill, join, section, table, terms
 from gpu_jobs.report.sample import Moment, Pair, Place, Sample, VideoSample
 from gpu_jobs.report.style import CSS
@@ -35,7 +35,7 @@ _PAGE = """<!doctype html>
 def render(facts: Facts, sample: Sample) -> Html:
     """The whole page."""
     pictures = Pictures(_MAX_PICTURE_BYTES)
-    title = wording.short_name(facts.uri)
+    title = formats.short_name(facts.uri)
     body = [
         _header(facts, title),
         _results(sample, pictures),
@@ -69,11 +69,11 @@ def _verdict(facts: Facts) -> Html:
     manifest = facts.manifest
     closed = facts.journal.closed
     if manifest.is_complete:
-        set_aside = wording.count(manifest.num_quarantined, "item")
+        set_aside = formats.count(manifest.num_quarantined, "item")
         rest = f"; {set_aside} could not be used and {'is' if manifest.num_quarantined == 1 else 'are'} listed below"
         words = f"Every item is settled{rest if manifest.num_quarantined else ''}."
     else:
-        words = f"{manifest.num_open:,} of {wording.count(manifest.num_items, 'item')} are still open. "
+        words = f"{manifest.num_open:,} of {formats.count(manifest.num_items, 'item')} are still open. "
         why = f"The campaign is closed: {closed.reason}. Run it again to go on from here." if closed else ""
         words += why or "The campaign was still going on."
     return fill(
@@ -106,10 +106,10 @@ def _figures(facts: Facts) -> Html:
         ("committed", f"{manifest.num_committed:,}"),
         ("quarantined", f"{manifest.num_quarantined:,}"),
         ("open", f"{manifest.num_open:,}"),
-        ("wall time", wording.duration(facts.wall_s)),
-        ("items a second", wording.rate(facts.items_per_s)),
-        ("spent", wording.usd(facts.spent_usd)),
-        *([("set aside", wording.usd(facts.reserved_usd))] if facts.reserved_usd else []),
+        ("wall time", formats.duration(facts.wall_s)),
+        ("items a second", formats.rate(facts.items_per_s)),
+        ("spent", formats.usd(facts.spent_usd)),
+        *([("set aside", formats.usd(facts.reserved_usd))] if facts.reserved_usd else []),
         ("GPU workers", f"{len(facts.lives):,}"),
     ]
     inside = join(fill("<div><dt>{name}</dt><dd>{value}</dd></div>", name=name, value=value) for name, value in figures)
@@ -120,7 +120,7 @@ def _results(sample: Sample, pictures: Pictures) -> Html:
     if sample.trainings is not None:
         return trainings.trainings(sample.trainings)
     if sample.table is not None:
-        note = f"The first {wording.count(sample.table.height, 'row')}. {sample.note}"
+        note = f"The first {formats.count(sample.table.height, 'row')}. {sample.note}"
         return section("Results", _rows(sample.table), note=note)
     pieces = [_video(video, pictures) for video in sample.videos]
     if sample.pairs:
@@ -157,28 +157,28 @@ def _video_notes(sample: Sample) -> Iterator[str]:
 
 def _video(video: VideoSample, pictures: Pictures) -> Html:
     shown = len(video.moments)
-    number = wording.count(video.num_moments, video.kind)
+    number = formats.count(video.num_moments, video.kind)
     return fill(
         '<h3>{name}<small>{number}</small></h3>\n<ol class="shots">\n{moments}\n</ol>',
-        name=wording.short_name(video.video),
+        name=formats.short_name(video.video),
         number=number if shown == video.num_moments else f"the first {shown} of {number}",
         moments=join(_moment(moment, video.kind, pictures) for moment in video.moments),
     )
 
 
 def _moment(moment: Moment, kind: str, pictures: Pictures) -> Html:
-    end = "" if moment.end_s is None else f" \N{EN DASH} {wording.position(moment.end_s)}"
+    end = "" if moment.end_s is None else f" \N{EN DASH} {formats.position(moment.end_s)}"
     return fill(
         '<li>{picture}<div class="time">{time}</div>{labels}</li>',
         picture=pictures.img(moment.thumbnail) if kind == "shot" else EMPTY,
-        time=wording.position(moment.start_s) + end,
+        time=formats.position(moment.start_s) + end,
         labels=join(map(_label, moment.labels)) or Html('<div class="label">no label</div>'),
     )
 
 
 def _label(label: tuple[str, float]) -> Html:
     name, score = label
-    return fill('<div class="label"><span>{name}</span><b>{share}</b></div>', name=name, share=wording.share(score))
+    return fill('<div class="label"><span>{name}</span><b>{share}</b></div>', name=name, share=formats.share(score))
 
 
 def _pairs(sample: Sample, pictures: Pictures) -> Html:
@@ -187,7 +187,7 @@ def _pairs(sample: Sample, pictures: Pictures) -> Html:
         "show how each shot begins; the times are those of the frames."
     )
     shown = len(sample.pairs)
-    number = wording.count(sample.num_pairs, "pair")
+    number = formats.count(sample.num_pairs, "pair")
     return fill(
         '<h3>Look alike<small>{number}</small></h3>\n<p class="note">{note}</p>\n<ul class="pairs">\n{pairs}\n</ul>',
         number=number if shown == sample.num_pairs else f"the {shown} most similar of {number}",
@@ -201,7 +201,7 @@ def _pair(pair: Pair, pictures: Pictures) -> Html:
         '<li><div class="pair">{other}{one}</div><div class="label">similarity {similarity}</div></li>',
         other=_place(pair.other, pictures),
         one=_place(pair.one, pictures),
-        similarity=f"{pair.similarity:.3f}, {wording.count(pair.num_frames, 'frame')}",
+        similarity=f"{pair.similarity:.3f}, {formats.count(pair.num_frames, 'frame')}",
     )
 
 
@@ -209,8 +209,8 @@ def _place(place: Place, pictures: Pictures) -> Html:
     return fill(
         '<div>{picture}<div class="time">{time}</div><div class="label">{video}</div></div>',
         picture=pictures.img(place.thumbnail),
-        time=wording.position(place.at_s),
-        video=wording.short_name(place.video),
+        time=formats.position(place.at_s),
+        video=formats.short_name(place.video),
     )
 
 
@@ -232,7 +232,7 @@ def _origin(facts: Facts) -> Html:
     num_bytes = sum(file.num_bytes for file in manifest.outputs)
     first = manifest.outputs[0].key.rpartition("/")[0]
     files = (
-        f"{wording.count(len(manifest.outputs), 'file')}, {wording.count(num_rows, 'row')}, {wording.size(num_bytes)}"
+        f"{formats.count(len(manifest.outputs), 'file')}, {formats.count(num_rows, 'row')}, {formats.size(num_bytes)}"
     )
     pairs: list[tuple[str, object]] = [
         ("Campaign", fill("<code>{uri}</code>", uri=facts.uri)),
@@ -240,13 +240,13 @@ def _origin(facts: Facts) -> Html:
         ("Parameters", fill("<code>{params}</code>", params=json.dumps(plan.params) if plan.params else "none")),
         ("Dataset", plan.dataset),
         ("Dataset digest", fill("<code>{digest}</code>", digest=plan.dataset_digest)),
-        ("Planned", f"{wording.moment(plan.created_at)}: {wording.count(plan.num_items, 'item')}"),
+        ("Planned", f"{formats.moment(plan.created_at)}: {formats.count(plan.num_items, 'item')}"),
         ("First cut", plan.cut_reason),
         ("Versions", ", ".join(f"{name} {version}" for name, version in sorted(plan.versions.items()))),
-        *((name.capitalize(), wording.several(values)) for name, values in manifest.facts.items()),
+        *((name.capitalize(), formats.several(values)) for name, values in manifest.facts.items()),
         ("Outputs", fill("{files} in <code>{folder}/</code>", files=files, folder=first)),
         ("Manifest", fill("<code>manifests/{digest}.json</code>", digest=manifest.digest)),
-        ("Published", wording.moment(manifest.created_at)),
+        ("Published", formats.moment(manifest.created_at)),
     ]
     return section("Where it comes from", terms(pairs))
 

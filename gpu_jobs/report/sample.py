@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from gpu_jobs.collect import Manifest
-from gpu_jobs.report import trainings, wording
+from gpu_jobs.campaign.collect import Manifest
+from gpu_jobs.report import formats, trainings
 from gpu_jobs.report.markup import cell
 from gpu_jobs.store import Store
-from gpu_jobs.workloads.duplicates import near_duplicates
+from gpu_jobs.workloads.video.duplicates import near_duplicates
 
 _MAX_FILE_BYTES = 2_000_000_000
 _MAX_COMPARED = 6000
@@ -91,7 +91,7 @@ def read_sample(store: Store, manifest: Manifest, limits: Limits) -> Sample:
     if file.num_rows == 0:
         return Sample(note="There are no rows: no item has been committed with a result yet.")
     if file.num_bytes > _MAX_FILE_BYTES:
-        return Sample(note=f"No sample: the first output file, {file.key}, has {wording.size(file.num_bytes)}.")
+        return Sample(note=f"No sample: the first output file, {file.key}, has {formats.size(file.num_bytes)}.")
     others = len(manifest.outputs) - 1
     note = f"Taken from the first of {others + 1} output files." if others else ""
     with tempfile.TemporaryDirectory(prefix="fanfold-sample-") as folder:
@@ -113,23 +113,23 @@ def sample_text(store: Store, manifest: Manifest, max_rows: int = 40) -> str:
     for video in sample.videos:
         lines += _video_lines(video, each)
     if left := sample.num_videos - len(sample.videos):
-        lines.append(f"and {wording.count(left, 'more video')}")
+        lines.append(f"and {formats.count(left, 'more video')}")
     if sample.trainings is not None:
         lines += _table_lines(sample.trainings.select("rank", "item", "eval_loss", "eval_loss_before", "steps"))
     if sample.table is not None:
         lines += _table_lines(sample.table)
-    return "\n".join(map(wording.printable, lines))
+    return "\n".join(map(formats.printable, lines))
 
 
 def _label_words(labels: Sequence[tuple[str, float]]) -> str:
-    return ", ".join(f"{label} {wording.share(score)}" for label, score in labels)
+    return ", ".join(f"{label} {formats.share(score)}" for label, score in labels)
 
 
 def _video_lines(video: VideoSample, max_lines: int) -> list[str]:
-    lines = [f"{wording.short_name(video.video)}: {wording.count(video.num_moments, video.kind)}"]
+    lines = [f"{formats.short_name(video.video)}: {formats.count(video.num_moments, video.kind)}"]
     for moment in video.moments[:max_lines]:
-        end = "" if moment.end_s is None else f" - {wording.position(moment.end_s)}"
-        lines.append(f"  {wording.position(moment.start_s)}{end}  {_label_words(moment.labels)}".rstrip())
+        end = "" if moment.end_s is None else f" - {formats.position(moment.end_s)}"
+        lines.append(f"  {formats.position(moment.start_s)}{end}  {_label_words(moment.labels)}".rstrip())
     if left := video.num_moments - min(len(video.moments), max_lines):
         lines.append(f"  and {left:,} more")
     return lines
@@ -137,7 +137,7 @@ def _video_lines(video: VideoSample, max_lines: int) -> list[str]:
 
 def _table_lines(table: pl.DataFrame) -> list[str]:
     columns = [
-        [name, *(wording.printable(cell(value, 40)) for value in values)]
+        [name, *(formats.printable(cell(value, 40)) for value in values)]
         for name, values in table.to_dict(as_series=False).items()
     ]
     widths = [max(map(len, column)) for column in columns]

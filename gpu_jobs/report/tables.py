@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from gpu_jobs.journal import Ended, Ordered
-from gpu_jobs.report import wording
+from gpu_jobs.ledger.journal import Ended, Ordered
+from gpu_jobs.report import formats
 from gpu_jobs.report.facts import MAX_QUARANTINE_ROWS, Facts, Life
 from gpu_jobs.report.markup import EMPTY, Column, Html, fill, join, section, table, terms
 
@@ -57,9 +57,9 @@ def quarantine(facts: Facts) -> Html:
 
 def _quarantine_row(row: dict[str, Any]) -> tuple[object, ...]:
     return (
-        wording.clipped(row["item"], 500),
+        formats.clipped(row["item"], 500),
         row["cause"],
-        wording.clipped(row["detail"] or "", 500),
+        formats.clipped(row["detail"] or "", 500),
         f"{row['attempts']:,}",
     )
 
@@ -98,18 +98,18 @@ def _worker_row(facts: Facts, life: Life, *, is_unknown: bool) -> tuple[object, 
     if beat.status == "over":
         why = beat.reason
     elif order is None or beat.order in facts.journal.ended:
-        why = f"fell silent; last sign of life {wording.moment(life.ended_at)}"
+        why = f"fell silent; last sign of life {formats.moment(life.ended_at)}"
     else:
-        why = f"at work when last seen, {wording.moment(life.ended_at)}"
+        why = f"at work when last seen, {formats.moment(life.ended_at)}"
     return (
         beat.boot,
         _short(beat.order),
         order.order.offer.platform if order else "started by hand",
         f"{beat.items_done:,}",
         f"{beat.items_failed:,}",
-        wording.rate(life.items_per_s),
-        *(wording.seconds(beat.seconds.get(name, 0.0)) for name in ("starting", "model_load", "working", "idle")),
-        wording.share(beat.seconds.get("infer", 0.0) / working_s) if working_s else "",
+        formats.rate(life.items_per_s),
+        *(formats.seconds(beat.seconds.get(name, 0.0)) for name in ("starting", "model_load", "working", "idle")),
+        formats.share(beat.seconds.get("infer", 0.0) / working_s) if working_s else "",
         *(() if is_unknown else (beat.gpu,)),
         why,
     )
@@ -143,10 +143,10 @@ def _job_row(ordered: Ordered, end: Ended | None) -> tuple[object, ...]:
         _short(order.name),
         f"{order.offer.platform}, {order.offer.machine}",
         f"{order.num_workers:,}",
-        wording.moment(ordered.at).removesuffix(" UTC"),
-        wording.duration((end.at - ordered.at).total_seconds()) if end else "",
+        formats.moment(ordered.at).removesuffix(" UTC"),
+        formats.duration((end.at - ordered.at).total_seconds()) if end else "",
         f"{end.items_done:,}" if end else "",
-        wording.usd(end.spent_usd) if end else f"up to {wording.usd(order.reserved_usd)}",
+        formats.usd(end.spent_usd) if end else f"up to {formats.usd(order.reserved_usd)}",
         ordered.reason,
         end.reason if end else "not yet",
     )
@@ -157,12 +157,12 @@ def _log(end: Ended) -> Html:
         "<details><summary>Last words of GPU job {name}: {reason}</summary><pre>{log}</pre></details>",
         name=_short(end.order),
         reason=end.reason,
-        log=wording.clipped(end.detail.strip(), 4000),
+        log=formats.clipped(end.detail.strip(), 4000),
     )
 
 
 def meanings(facts: Facts) -> Html:
-    chunks = wording.count(len(facts.plan.cuts) - 1, "chunk")
+    chunks = formats.count(len(facts.plan.cuts) - 1, "chunk")
     pairs: list[tuple[str, str]] = [
         ("Item", "One unit of input, with a stable id. It ends committed or quarantined, or is still open."),
         ("Committed", "The item's results are published, or it is known to give none."),

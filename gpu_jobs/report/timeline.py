@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from gpu_jobs.report import wording
+from gpu_jobs.report import formats
 from gpu_jobs.report.facts import LIFE_CLASSES, Attempted, Life
 from gpu_jobs.report.markup import Html, fill, join
 
@@ -120,7 +120,7 @@ def _bars(life: Life, attempts: Sequence[Attempted]) -> Iterator[Bar]:
     at = life.began_at
     for name in ("starting", "model_load"):
         end = at + life.heartbeat.seconds.get(name, 0.0)
-        yield name, at, end, f"{KINDS[name]}, {wording.duration(end - at)}"
+        yield name, at, end, f"{KINDS[name]}, {formats.duration(end - at)}"
         at = end
     ends = ((one.ended_at or life.ended_at, one) for one in attempts)
     for end, one in sorted(ends, key=lambda pair: (pair[0], pair[1].chunk)):
@@ -128,7 +128,7 @@ def _bars(life: Life, attempts: Sequence[Attempted]) -> Iterator[Bar]:
         kind = "committed" if one.end in _GOOD_ENDS else "ended"
         how = one.end or "at work"
         items = f"items {one.chunk.start:,} to {one.chunk.stop - 1:,}"
-        yield kind, begin, end, f"{items}, attempt {one.number}: {how}, {wording.duration(max(0.0, end - begin))}"
+        yield kind, begin, end, f"{items}, attempt {one.number}: {how}, {formats.duration(max(0.0, end - begin))}"
         at = max(at, end)
 
 
@@ -137,13 +137,13 @@ def _sums(life: Life) -> Iterator[Bar]:
     for name in LIFE_CLASSES:
         end = at + life.heartbeat.seconds.get(name, 0.0)
         kind = "committed" if name == "working" else name
-        yield kind, at, end, f"{name.replace('_', ' ')}, {wording.duration(end - at)}"
+        yield kind, at, end, f"{name.replace('_', ' ')}, {formats.duration(end - at)}"
         at = end
 
 
 def _lane(life: Life, top: int, bars: Html) -> Html:
     heartbeat = life.heartbeat
-    items = wording.count(heartbeat.items_done, "item")
+    items = formats.count(heartbeat.items_done, "item")
     return fill(
         '<text x="0" y="{y}">{boot} · {items}</text>\n{bars}',
         y=top + _LABEL_PX - 4,
@@ -187,7 +187,7 @@ def _axis(axis: Axis, height: int) -> Html:
             "</line>",
             x=f"{x + _PAUSE / 2:.3f}",
             height=height,
-            words=wording.duration(pause_s),
+            words=formats.duration(pause_s),
         )
         for x, pause_s in axis.pauses()
     ]

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from gpu_jobs.report import wording
+from gpu_jobs.report import formats
 from gpu_jobs.report.markup import Column, Html, fill, join, section, table, terms
 
 COLUMNS = frozenset({"rank", "eval_loss", "eval_loss_before", "curve"})
@@ -130,6 +130,6 @@ class _Frame:
             '<text class="tick" x="{x}" y="{y}" text-anchor="end">{steps}</text>',
             x=_WIDTH - _RIGHT,
             y=_HEIGHT - 4,
-            steps=wording.count(self._steps, "step"),
+            steps=formats.count(self._steps, "step"),
         )
         return join([*lines, end])

@@ -6,12 +6,12 @@ from typing import Any
 
 import polars as pl
 
-from gpu_jobs import rows
-from gpu_jobs.chunks import Chunk
-from gpu_jobs.items import write_items
-from gpu_jobs.jobs import Order, Policy
-from gpu_jobs.ledger import Ledger, Plan
-from gpu_jobs.offers import Offer
+from gpu_jobs.jobs.offers import Offer
+from gpu_jobs.jobs.orders import Order, Policy
+from gpu_jobs.ledger import rows
+from gpu_jobs.ledger.items import write_items
+from gpu_jobs.ledger.ledger import Ledger, Plan
+from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.store.base import Store
 from gpu_jobs.workloads.noop import Noop, value_of
 

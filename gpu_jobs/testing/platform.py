@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError, RejectedError
-from gpu_jobs.failures import Failure
-from gpu_jobs.jobs import Handle, Observation, Order, Phase
-from gpu_jobs.offers import Offer
+from gpu_jobs.jobs.failures import Failure
+from gpu_jobs.jobs.offers import Offer
+from gpu_jobs.jobs.orders import Handle, Observation, Order, Phase
 from gpu_jobs.testing.factories import an_offer
 from gpu_jobs.testing.memory import FakeClock
 

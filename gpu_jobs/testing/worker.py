@@ -3,12 +3,12 @@
 from collections.abc import Callable, Collection, Iterator
 from typing import Literal
 
-from gpu_jobs.chunks import Chunk
-from gpu_jobs.failures import Cause, Failure
-from gpu_jobs.jobs import Policy
-from gpu_jobs.ledger import Heartbeat, Ledger, OpenChunk, Plan
+from gpu_jobs.jobs.failures import Cause, Failure
+from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.ledger.ledger import Heartbeat, Ledger, OpenChunk, Plan
+from gpu_jobs.ledger.open_chunks import Survey
+from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.store.base import Store
-from gpu_jobs.survey import Survey
 from gpu_jobs.testing.factories import noop_rows
 from gpu_jobs.worker.holding import Hands, Settler, Work
 from gpu_jobs.worker.leasing import Leased, LeaseFinder, StoreClock

@@ -13,10 +13,10 @@ import socket
 import sys
 import uuid
 
-from gpu_jobs import layout
-from gpu_jobs.jobs import Order
-from gpu_jobs.journal import Journal
-from gpu_jobs.ledger import Ledger
+from gpu_jobs.jobs.orders import Order
+from gpu_jobs.ledger import keys
+from gpu_jobs.ledger.journal import Journal
+from gpu_jobs.ledger.ledger import Ledger
 from gpu_jobs.store import Store, open_store
 from gpu_jobs.worker.heartbeat import reason_to_end
 from gpu_jobs.worker.supervisor import Supervisor
@@ -67,7 +67,7 @@ def _reason_not_to_begin(store: Store, journal: Journal, order: Order | None, ar
     if order is None:
         return reason_to_end(journal, None, 0.0)
     handle = (arguments.handle or f"{socket.gethostname()}:{os.getpid()}").encode()
-    key = layout.bound(order.name, arguments.slot)
+    key = keys.bound(order.name, arguments.slot)
     if not store.create(key, handle):
         return f"slot {arguments.slot} of {order.name} belongs to {(store.get(key) or b'?').decode()}"
     return reason_to_end(journal, order, 0.0)

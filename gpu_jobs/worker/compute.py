@@ -17,8 +17,6 @@ from typing import Any
 
 import polars as pl
 
-from gpu_jobs import rows
-from gpu_jobs.chunks import Chunk
 from gpu_jobs.errors import (
     FanfoldError,
     ItemError,
@@ -27,18 +25,20 @@ from gpu_jobs.errors import (
     WorkDiedError,
     WorkloadImportError,
 )
-from gpu_jobs.failures import Cause
-from gpu_jobs.items import ItemsReader
-from gpu_jobs.learned import recall
-from gpu_jobs.ledger import Plan
+from gpu_jobs.jobs.failures import Cause
+from gpu_jobs.ledger import rows
+from gpu_jobs.ledger.items import ItemsReader
+from gpu_jobs.ledger.ledger import Plan
+from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.store import open_store
+from gpu_jobs.telemetry.batch_sizes import recall
 from gpu_jobs.worker.long_items import LongItems
 from gpu_jobs.worker.messages import Assign, Cut, Done, Failed, Learned, Ready
 from gpu_jobs.worker.outcomes import describe, item_frame, learned_by
 from gpu_jobs.worker.preview import die_with_parent, start_preview
 from gpu_jobs.workloads import load_workload
 from gpu_jobs.workloads.base import BaseWorkload, Item, LongWorkload, Workload
-from gpu_jobs.workloads.batches import is_out_of_memory
+from gpu_jobs.workloads.batch_size import is_out_of_memory
 
 _TRANSIENT = (StoreUnavailableError, ConnectionError, TimeoutError)
 

@@ -5,9 +5,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from gpu_jobs.jobs import Order, Policy
-from gpu_jobs.journal import Journal
-from gpu_jobs.ledger import Heartbeat, Ledger
+from gpu_jobs.jobs.orders import Order, Policy
+from gpu_jobs.ledger.journal import Journal
+from gpu_jobs.ledger.ledger import Heartbeat, Ledger
 from gpu_jobs.worker.leasing import StoreClock
 
 _RATE_WINDOW_S = 60.0

@@ -8,10 +8,10 @@ from queue import SimpleQueue
 
 import polars as pl
 
-from gpu_jobs import rows
-from gpu_jobs.chunks import Chunk, halve
-from gpu_jobs.failures import AttemptEnd, Cause
-from gpu_jobs.ledger import Attempt, Committed, Ledger, Open, Settlement, Tile, tiles_left
+from gpu_jobs.jobs.failures import AttemptEnd, Cause
+from gpu_jobs.ledger import rows
+from gpu_jobs.ledger.ledger import Attempt, Committed, Ledger, Open, Settlement, Tile, tiles_left
+from gpu_jobs.ledger.ranges import Chunk, halve
 from gpu_jobs.worker.leasing import Leased
 from gpu_jobs.worker.messages import Done
 

@@ -5,10 +5,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from gpu_jobs.chunks import Chunk
-from gpu_jobs.failures import Failure
-from gpu_jobs.ledger import Ledger
-from gpu_jobs.survey import Survey
+from gpu_jobs.jobs.failures import Failure
+from gpu_jobs.ledger.ledger import Ledger
+from gpu_jobs.ledger.open_chunks import Survey
+from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.worker.holding import Hands, Work
 from gpu_jobs.worker.leasing import LeaseFinder
 

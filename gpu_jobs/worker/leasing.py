@@ -5,10 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from gpu_jobs.chunks import Chunk, halve, subtract
-from gpu_jobs.failures import AttemptEnd, Cause, Verdict, judge
-from gpu_jobs.jobs import Policy
-from gpu_jobs.ledger import (
+from gpu_jobs.jobs.failures import AttemptEnd, Cause, Verdict, judge
+from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.ledger.ledger import (
     Attempt,
     Committed,
     Heartbeat,
@@ -20,7 +19,8 @@ from gpu_jobs.ledger import (
     Tile,
     tiles_left,
 )
-from gpu_jobs.survey import Lease, Survey, Window
+from gpu_jobs.ledger.open_chunks import Lease, Survey, Window
+from gpu_jobs.ledger.ranges import Chunk, halve, subtract
 
 _LOST_BEFORE_LISTING = 3
 _LATE = 2.0

@@ -5,12 +5,12 @@ import socket
 import time
 from typing import Literal
 
-from gpu_jobs.failures import Failure
-from gpu_jobs.jobs import Order
-from gpu_jobs.latencies import added, step_of
-from gpu_jobs.learned import keep
-from gpu_jobs.ledger import Heartbeat
-from gpu_jobs.money import LOST
+from gpu_jobs.jobs.costs import LOST
+from gpu_jobs.jobs.failures import Failure
+from gpu_jobs.jobs.orders import Order
+from gpu_jobs.ledger.ledger import Heartbeat
+from gpu_jobs.telemetry.batch_sizes import keep
+from gpu_jobs.telemetry.latencies import added, step_of
 from gpu_jobs.worker.gpu import Sampler
 from gpu_jobs.worker.heartbeat import Rate
 from gpu_jobs.worker.holding import Hands

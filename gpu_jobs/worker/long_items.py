@@ -5,10 +5,10 @@ from collections import deque
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
-from gpu_jobs import rows
-from gpu_jobs.chunks import Chunk
 from gpu_jobs.errors import FanfoldError, ItemError
-from gpu_jobs.items import ItemsReader
+from gpu_jobs.ledger import rows
+from gpu_jobs.ledger.items import ItemsReader
+from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.store import Store
 from gpu_jobs.worker.messages import Assign, Done, Learned, Progress, Stop
 from gpu_jobs.worker.outcomes import describe, item_frame, learned_by

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from gpu_jobs.chunks import Chunk
-from gpu_jobs.failures import Cause
+from gpu_jobs.jobs.failures import Cause
+from gpu_jobs.ledger.ranges import Chunk
 
 
 class Assign(NamedTuple):
@@ -48,7 +48,7 @@ class Done(NamedTuple):
     token: int
     range: Chunk
     body: bytes
-    """Encoded rows, see `gpu_jobs.rows`."""
+    """Encoded rows, see `gpu_jobs.ledger.rows`."""
     num_failed: int
     busy_s: float
     """Time inside `infer`."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import polars as pl
 
-from gpu_jobs import rows
 from gpu_jobs.errors import ItemError
+from gpu_jobs.ledger import rows
 from gpu_jobs.worker.messages import Learned
 from gpu_jobs.workloads.base import BaseWorkload
 

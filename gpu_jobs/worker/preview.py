@@ -11,10 +11,10 @@ import threading
 
 import polars as pl
 
-from gpu_jobs import layout
-from gpu_jobs.chunks import Chunk
-from gpu_jobs.items import ItemsReader
-from gpu_jobs.ledger import Plan
+from gpu_jobs.ledger import keys
+from gpu_jobs.ledger.items import ItemsReader
+from gpu_jobs.ledger.ledger import Plan
+from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.store import open_store
 from gpu_jobs.worker.outcomes import describe
 from gpu_jobs.workloads import load_workload
@@ -25,7 +25,7 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 def start_preview(workload: BaseWorkload, campaign_uri: str, plan: Plan, device: str) -> None:
     """Start it if the workload wants one and the campaign has none; whatever goes wrong in there is its own affair."""
-    if workload.num_previewed and open_store(campaign_uri).get(layout.PREVIEW) is None:
+    if workload.num_previewed and open_store(campaign_uri).get(keys.PREVIEW) is None:
         _SPAWN.Process(target=run, args=(campaign_uri, plan, device), name="preview", daemon=True).start()
 
 
@@ -44,7 +44,7 @@ def _make(campaign_uri: str, plan: Plan, device: str) -> None:
     rows = workload.preview(items, device)
     buffer = io.BytesIO()
     pl.DataFrame(list(rows), schema={"item": pl.String, **workload.columns}, orient="row").write_parquet(buffer)
-    store.create(layout.PREVIEW, buffer.getvalue())
+    store.create(keys.PREVIEW, buffer.getvalue())
 
 
 def die_with_parent() -> None:

@@ -7,13 +7,13 @@ the compute process; one leases ahead; a few settle; one beats.
 import time
 from multiprocessing.connection import Connection, wait
 
-from gpu_jobs.chunks import Chunk
-from gpu_jobs.failures import MAX_FRUITLESS_FAILURES, UNFIT, Cause, Failure, wasted_as
-from gpu_jobs.jobs import Order, Policy
-from gpu_jobs.journal import Journal
-from gpu_jobs.ledger import Ledger, Plan
-from gpu_jobs.offers import GRACE_S
-from gpu_jobs.survey import Survey
+from gpu_jobs.jobs.failures import MAX_FRUITLESS_FAILURES, UNFIT, Cause, Failure, wasted_as
+from gpu_jobs.jobs.offers import GRACE_S
+from gpu_jobs.jobs.orders import Order, Policy
+from gpu_jobs.ledger.journal import Journal
+from gpu_jobs.ledger.ledger import Ledger, Plan
+from gpu_jobs.ledger.open_chunks import Survey
+from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.worker.gpu import open_sampler
 from gpu_jobs.worker.heartbeat import Pulse
 from gpu_jobs.worker.holding import Hands, Settler, Work, clip

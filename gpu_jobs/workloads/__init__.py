@@ -10,13 +10,13 @@ from gpu_jobs.errors import RefusedError, WorkloadImportError
 from gpu_jobs.workloads.base import BaseWorkload
 
 BUILT_IN = {
-    "video": "gpu_jobs.workloads.video:Video",
-    "generate": "gpu_jobs.workloads.generate:Generate",
-    "embed": "gpu_jobs.workloads.encode:Embed",
-    "classify": "gpu_jobs.workloads.encode:Classify",
-    "openai-batch": "gpu_jobs.workloads.openai_batch:OpenAIBatch",
-    "prepare": "gpu_jobs.workloads.prepare:Prepare",
-    "fine_tune": "gpu_jobs.workloads.fine_tune:FineTune",
+    "video": "gpu_jobs.workloads.video.workload:Video",
+    "generate": "gpu_jobs.workloads.text.generate:Generate",
+    "embed": "gpu_jobs.workloads.text.encode:Embed",
+    "classify": "gpu_jobs.workloads.text.encode:Classify",
+    "openai-batch": "gpu_jobs.workloads.text.openai_batch:OpenAIBatch",
+    "prepare": "gpu_jobs.workloads.training.prepare:Prepare",
+    "fine_tune": "gpu_jobs.workloads.training.fine_tune:FineTune",
     "noop": "gpu_jobs.workloads.noop:Noop",
 }
 

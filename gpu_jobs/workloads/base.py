@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Protocol
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from gpu_jobs.dataset import Source
+from gpu_jobs.dataset.sources import Source
 from gpu_jobs.errors import ItemError
 from gpu_jobs.store import Store
-from gpu_jobs.workloads.batches import BatchSize
+from gpu_jobs.workloads.batch_size import BatchSize
 
 Item = Mapping[str, Any]
 """One row of the items table: `item` (unique id), `weight` (cost in any one unit), `fingerprint` (of its input at the

@@ -7,9 +7,9 @@ import math
 from dataclasses import dataclass, replace
 from statistics import mean
 
-from gpu_jobs.cuts import Fleet, first_cut
+from gpu_jobs.campaign.chunk_size import Fleet, first_cut
 from gpu_jobs.dispatch import decide
-from gpu_jobs.simulate import Work
+from gpu_jobs.forecast.simulator import Work
 from gpu_jobs.workloads import load_workload
 from tests.bench.small_cases import SmallCase, earlier, run
 

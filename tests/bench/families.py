@@ -4,9 +4,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gpu_jobs.forecast import Samples
-from gpu_jobs.offers import Offer
-from gpu_jobs.simulate import Truth
+from gpu_jobs.forecast.forecast import Samples
+from gpu_jobs.forecast.simulator import Truth
+from gpu_jobs.jobs.offers import Offer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

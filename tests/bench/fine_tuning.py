@@ -19,10 +19,10 @@ import polars as pl
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from gpu_jobs.campaign import open_campaign
-from gpu_jobs.collect import collect
-from gpu_jobs.jobs import Policy
-from gpu_jobs.split import CampaignSpec
+from gpu_jobs.campaign.campaign import open_campaign
+from gpu_jobs.campaign.collect import collect
+from gpu_jobs.campaign.plan import CampaignSpec
+from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.workloads.training.gang import Gang
 from gpu_jobs.workloads.training.job import Job, read_outcome
 from gpu_jobs.workloads.training.prepared import fetch

@@ -11,10 +11,10 @@ from functools import partial
 from multiprocessing import Pool
 from statistics import median
 
-from gpu_jobs.forecast import MIX, Range, chunk_weights, forecast, quantile_range
-from gpu_jobs.jobs import Policy
-from gpu_jobs.offers import Offer
-from gpu_jobs.simulate import Truth, Work, simulate
+from gpu_jobs.forecast.forecast import MIX, Range, chunk_weights, forecast, quantile_range
+from gpu_jobs.forecast.simulator import Truth, Work, simulate
+from gpu_jobs.jobs.offers import Offer
+from gpu_jobs.jobs.orders import Policy
 from tests.bench.families import FAMILIES, Family, measured
 from tests.bench.routing import offer_of
 from tests.bench.rows import report

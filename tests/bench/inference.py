@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
-from gpu_jobs import layout
-from gpu_jobs.campaign import open_campaign
-from gpu_jobs.collect import collect, read_output
-from gpu_jobs.jobs import Policy
-from gpu_jobs.split import CampaignSpec
-from gpu_jobs.weights import find_weights
-from gpu_jobs.workloads.demo_texts import DOCSTRINGS, make_demo_texts
-from gpu_jobs.workloads.encode import DEFAULT_MODEL as ENCODER
-from gpu_jobs.workloads.generate import DEFAULT_MODEL as LLM
+from gpu_jobs.campaign.campaign import open_campaign
+from gpu_jobs.campaign.collect import collect, read_output
+from gpu_jobs.campaign.plan import CampaignSpec
+from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.ledger import keys
+from gpu_jobs.workloads.text.demo import DOCSTRINGS, make_demo_texts
+from gpu_jobs.workloads.text.encode import DEFAULT_MODEL as ENCODER
+from gpu_jobs.workloads.text.generate import DEFAULT_MODEL as LLM
+from gpu_jobs.workloads.weights import find_weights
 from tests.bench.rows import report
 
 THREADS = 2
@@ -101,8 +101,8 @@ def gpu_worker(workload: str, params: dict[str, Any], rows: list[dict[str, str]]
     campaign = open_campaign(spec, policy)
     for _ in campaign.run(policy):
         pass
-    began = min(entry.stored_at for entry in campaign.store.list(layout.ATTEMPTS))
-    ended = max(entry.stored_at for entry in campaign.store.list(layout.SETTLED))
+    began = min(entry.stored_at for entry in campaign.store.list(keys.ATTEMPTS))
+    ended = max(entry.stored_at for entry in campaign.store.list(keys.SETTLED))
     manifest = collect(campaign.store, campaign.plan)
     return len(rows) / (ended - began), read_output(campaign.store, manifest.outputs[0])
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import polars as pl
 
-from gpu_jobs import layout
-from gpu_jobs.campaign import Campaign, open_campaign
-from gpu_jobs.collect import collect
-from gpu_jobs.jobs import Policy
-from gpu_jobs.split import CampaignSpec
+from gpu_jobs.campaign.campaign import Campaign, open_campaign
+from gpu_jobs.campaign.collect import collect
+from gpu_jobs.campaign.plan import CampaignSpec
+from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.ledger import keys
 from gpu_jobs.workloads.noop import value_of
 from tests.bench.rows import report
 
@@ -52,8 +52,8 @@ def main(num_chunks: int) -> None:
         for _ in campaign.run(policy, tick_s=0.5):
             pass
         whole_s = time.perf_counter() - began
-        leased = min(entry.stored_at for entry in campaign.store.list(layout.ATTEMPTS))
-        settled = max(entry.stored_at for entry in campaign.store.list(layout.SETTLED))
+        leased = min(entry.stored_at for entry in campaign.store.list(keys.ATTEMPTS))
+        settled = max(entry.stored_at for entry in campaign.store.list(keys.SETTLED))
         began = time.perf_counter()
         manifest = collect(campaign.store, campaign.plan)
         collect_s = time.perf_counter() - began

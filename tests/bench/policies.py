@@ -5,9 +5,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from gpu_jobs.dispatch import CampaignView, CloseCampaign, Decision, HedgeChunk, StartJob, decide
-from gpu_jobs.jobs import Policy
-from gpu_jobs.offers import Offer
-from gpu_jobs.simulate import Decide
+from gpu_jobs.forecast.simulator import Decide
+from gpu_jobs.jobs.offers import Offer
+from gpu_jobs.jobs.orders import Policy
 
 
 def fixed_order(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> Decision:

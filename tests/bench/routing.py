@@ -12,10 +12,10 @@ from statistics import mean, quantiles
 from typing import Any
 
 from gpu_jobs.dispatch import decide
-from gpu_jobs.failures import Failure
-from gpu_jobs.jobs import Policy
-from gpu_jobs.offers import Offer, load_offers
-from gpu_jobs.simulate import START, Decide, Outcome, Truth, Work, as_offered, lognormal, simulate
+from gpu_jobs.forecast.simulator import START, Decide, Outcome, Truth, Work, as_offered, lognormal, simulate
+from gpu_jobs.jobs.failures import Failure
+from gpu_jobs.jobs.offers import Offer, load_offers
+from gpu_jobs.jobs.orders import Policy
 from tests.bench.chunk_sizes import PER_WORKER, compare_cuts
 from tests.bench.policies import fixed_order, hedging_everything, round_robin
 from tests.bench.rows import report

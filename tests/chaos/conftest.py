@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from gpu_jobs.campaign import Campaign, open_campaign
-from gpu_jobs.jobs import Policy
-from gpu_jobs.split import CampaignSpec
+from gpu_jobs.campaign.campaign import Campaign, open_campaign
+from gpu_jobs.campaign.plan import CampaignSpec
+from gpu_jobs.jobs.orders import Policy
 
 HERE = Path(__file__).parent
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import polars as pl
 import psutil
 
-from gpu_jobs.campaign import Campaign
-from gpu_jobs.collect import Manifest, collect, read_output
-from gpu_jobs.jobs import Policy
+from gpu_jobs.campaign.campaign import Campaign
+from gpu_jobs.campaign.collect import Manifest, collect, read_output
+from gpu_jobs.jobs.orders import Policy
 
 
 def finish(campaign: Campaign, policy: Policy) -> Manifest:

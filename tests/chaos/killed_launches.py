@@ -8,11 +8,11 @@ import os
 import signal
 import sys
 
-from gpu_jobs.background import Background
-from gpu_jobs.campaign import Campaign
-from gpu_jobs.jobs import Policy
-from gpu_jobs.loop import Loop
-from gpu_jobs.platforms.runpod import RunPodPlatform
+from gpu_jobs.campaign.campaign import Campaign
+from gpu_jobs.campaign.loop import Loop
+from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.platforms.event_loop import Background
+from gpu_jobs.platforms.runpod.adapter import RunPodPlatform
 
 
 class Steps:

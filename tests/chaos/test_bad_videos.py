@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 from havoc import finish, quarantine_of, rows_of
 
-from gpu_jobs.campaign import open_campaign
-from gpu_jobs.split import CampaignSpec
-from gpu_jobs.workloads.demo import make_demo_videos
+from gpu_jobs.campaign.campaign import open_campaign
+from gpu_jobs.campaign.plan import CampaignSpec
+from gpu_jobs.workloads.video.demo import make_demo_videos
 
 
 @pytest.fixture(scope="module")

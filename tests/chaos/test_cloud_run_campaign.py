@@ -12,14 +12,14 @@ import pytest
 from cloud_run_bench import cloud_run_settings, image
 from havoc import gpu_workers, rows_of, wait_for
 
-from gpu_jobs.campaign import Campaign, open_campaign
-from gpu_jobs.collect import collect
+from gpu_jobs.campaign.campaign import Campaign, open_campaign
+from gpu_jobs.campaign.collect import collect
+from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.emulators.cloud_run import CloudRunEmulator, Fault, TaskFault
 from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.errors import RefusedError, StoreError
-from gpu_jobs.jobs import Policy
-from gpu_jobs.platforms.cloud_run import CloudRunPlatform
-from gpu_jobs.split import CampaignSpec
+from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.platforms.cloud_run.adapter import CloudRunPlatform
 from gpu_jobs.store import open_store
 from gpu_jobs.workloads.noop import value_of
 
@@ -30,9 +30,9 @@ POLICY = Policy(
 )
 _FLOW = f"""
 import sys
-from gpu_jobs.campaign import Campaign
-from gpu_jobs.jobs import Policy
-from gpu_jobs.platforms.cloud_run import CloudRunPlatform
+from gpu_jobs.campaign.campaign import Campaign
+from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.platforms.cloud_run.adapter import CloudRunPlatform
 for _ in Campaign.open(sys.argv[1]).run({POLICY!r}, [CloudRunPlatform(deadline_s=60)], tick_s=0.1):
     pass
 """

@@ -13,21 +13,21 @@ from havoc import finish, gpu_workers, rows_of, wait_for
 from polars.testing import assert_frame_equal
 from runpod_bench import fanfold_image, runpod_settings
 
-from gpu_jobs import layout
-from gpu_jobs.campaign import open_campaign
-from gpu_jobs.collect import collect
+from gpu_jobs.campaign.campaign import open_campaign
+from gpu_jobs.campaign.collect import collect
+from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.emulators.cloud_run import CloudRunEmulator, TaskFault
 from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.emulators.runpod import RunPodEmulator
 from gpu_jobs.errors import NoCapacityError
-from gpu_jobs.jobs import Policy
-from gpu_jobs.platforms.cloud_run import CloudRunPlatform
+from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.ledger import keys
+from gpu_jobs.platforms.cloud_run.adapter import CloudRunPlatform
 from gpu_jobs.platforms.local import LocalPlatform
-from gpu_jobs.platforms.modal import ModalPlatform
-from gpu_jobs.platforms.runpod import RunPodPlatform
+from gpu_jobs.platforms.modal.adapter import ModalPlatform
+from gpu_jobs.platforms.runpod.adapter import RunPodPlatform
 from gpu_jobs.report import write_report
 from gpu_jobs.settings import Settings
-from gpu_jobs.split import CampaignSpec
 from gpu_jobs.store import open_store
 
 pytestmark = pytest.mark.slow
@@ -130,7 +130,7 @@ def test_work_moves_from_platforms_that_fail_and_every_row_is_that_of_local(buck
     assert set(by_platform["platform"]) == set(NAMES)
     assert by_platform["items"].min() > 0
     write_report(campaign, manifest)
-    page = campaign.store.get(layout.REPORT).decode()
+    page = campaign.store.get(keys.REPORT).decode()
     (tmp_path / "report.html").write_text(page)
     state = campaign.journal.read()
     whys = {(state.orders[name].order.offer.platform, end.reason) for name, end in state.ended.items()}

@@ -6,10 +6,10 @@ import polars as pl
 import pytest
 from havoc import rows_of
 
-from gpu_jobs.campaign import open_campaign
-from gpu_jobs.collect import collect
+from gpu_jobs.campaign.campaign import open_campaign
+from gpu_jobs.campaign.collect import collect
+from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.emulators.gcs import Fault, GcsEmulator
-from gpu_jobs.split import CampaignSpec
 from gpu_jobs.workloads.noop import value_of
 
 ITEMS = [f"ok-{index}" for index in range(60)]

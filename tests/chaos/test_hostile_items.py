@@ -7,7 +7,7 @@ import pytest
 from havoc import finish, quarantine_of, rows_of
 
 from gpu_jobs.errors import RefusedError
-from gpu_jobs.failures import Failure
+from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.workloads.noop import value_of
 
 BAD = {

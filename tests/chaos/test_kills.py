@@ -10,17 +10,17 @@ import psutil
 import pytest
 from havoc import finish, gpu_workers, wait_for
 
-from gpu_jobs.campaign import Campaign
-from gpu_jobs.collect import collect
-from gpu_jobs.observe import Progress
+from gpu_jobs.campaign.campaign import Campaign
+from gpu_jobs.campaign.collect import collect
+from gpu_jobs.campaign.observer import Progress
 
 ITEMS = [f"ok-{index}" for index in range(120)]
 SLOWLY = {"item_s": 0.02}
 
 _FLOW = """
 import sys
-from gpu_jobs.campaign import Campaign
-from gpu_jobs.jobs import Policy
+from gpu_jobs.campaign.campaign import Campaign
+from gpu_jobs.jobs.orders import Policy
 policy = Policy(max_workers=2, heartbeat_s=0.3, lease_timeout_s=2.0, part_s=1.0)
 for _ in Campaign.open(sys.argv[1]).run(policy, tick_s=0.1):
     pass

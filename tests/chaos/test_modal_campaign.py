@@ -11,14 +11,14 @@ import polars as pl
 import pytest
 from havoc import rows_of
 
-from gpu_jobs.campaign import Campaign, open_campaign
-from gpu_jobs.collect import collect
+from gpu_jobs.campaign.campaign import Campaign, open_campaign
+from gpu_jobs.campaign.collect import collect
+from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.emulators.modal import Fault
-from gpu_jobs.failures import Cause
-from gpu_jobs.journal import Ended
-from gpu_jobs.platforms.modal import ModalPlatform
-from gpu_jobs.split import CampaignSpec
+from gpu_jobs.jobs.failures import Cause
+from gpu_jobs.ledger.journal import Ended
+from gpu_jobs.platforms.modal.adapter import ModalPlatform
 from gpu_jobs.store import open_store
 from gpu_jobs.workloads.noop import value_of
 
@@ -144,8 +144,8 @@ def test_a_campaign_survives_a_call_that_fails(opened, cloud, policy, method):
 
 ORCHESTRATOR = """
 import sys
-from gpu_jobs.campaign import Campaign
-from gpu_jobs.jobs import Policy
+from gpu_jobs.campaign.campaign import Campaign
+from gpu_jobs.jobs.orders import Policy
 policy = Policy(platforms=("modal",), max_workers=1, heartbeat_s=0.3, lease_timeout_s=2.0)
 for _ in Campaign.open(sys.argv[1]).run(policy, tick_s=0.1):
     pass

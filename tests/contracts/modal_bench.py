@@ -6,8 +6,8 @@ import psutil
 from bench import CampaignBench
 from havoc import wait_for
 
-from gpu_jobs.jobs import Phase
-from gpu_jobs.platforms.modal import ModalPlatform
+from gpu_jobs.jobs.orders import Phase
+from gpu_jobs.platforms.modal.adapter import ModalPlatform
 from gpu_jobs.settings import Settings
 
 

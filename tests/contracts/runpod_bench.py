@@ -8,7 +8,7 @@ from bench import CampaignBench, image_environ
 from havoc import wait_for
 
 from gpu_jobs.emulators.runpod import Image, RunPodEmulator
-from gpu_jobs.platforms.runpod import RunPodPlatform
+from gpu_jobs.platforms.runpod.adapter import RunPodPlatform
 from gpu_jobs.settings import Settings
 
 

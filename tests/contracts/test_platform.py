@@ -14,8 +14,8 @@ from modal_bench import ModalBench
 from runpod_bench import RunPodBench, RunPodServerlessBench
 
 from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError
-from gpu_jobs.failures import Failure
-from gpu_jobs.jobs import Handle, Phase
+from gpu_jobs.jobs.failures import Failure
+from gpu_jobs.jobs.orders import Handle, Phase
 from gpu_jobs.platforms import local
 from gpu_jobs.platforms.base import start_once
 from gpu_jobs.testing import FakePlatform, an_order

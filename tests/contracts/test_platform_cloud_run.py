@@ -10,10 +10,10 @@ from cloud_run_bench import CloudRunBench, cloud_run_settings
 
 from gpu_jobs.emulators.cloud_run import Fault
 from gpu_jobs.errors import OutcomeUnknownError, RejectedError
-from gpu_jobs.jobs import Phase
-from gpu_jobs.platforms import cloud_run
+from gpu_jobs.jobs.orders import Phase
 from gpu_jobs.platforms.base import start_once
-from gpu_jobs.platforms.cloud_run import CloudRunPlatform
+from gpu_jobs.platforms.cloud_run import adapter
+from gpu_jobs.platforms.cloud_run.adapter import CloudRunPlatform
 
 _PATIENCE_S = 60.0
 
@@ -153,7 +153,7 @@ async def test_every_call_has_a_deadline(bench, world):
 
 async def test_the_reapers_listing_deletes_what_has_long_finished_under_its_root(bench, world, monkeypatch):
     """Page by page; of other roots nothing is touched, and what lives or never ran is listed."""
-    monkeypatch.setattr(cloud_run, "_PAGE", 1)
+    monkeypatch.setattr(adapter, "_PAGE", 1)
     ended = [await bench.platform.start(never_begins(bench.order())) for _ in range(2)]
     other = await bench.platform.start(replace(bench.order(), name="else-1"))
     await until_completed(world, *ended, other)
@@ -161,7 +161,7 @@ async def test_the_reapers_listing_deletes_what_has_long_finished_under_its_root
 
     assert await bench.platform.list_owned("ff-") == [alive]
     assert set(world.jobs) == {each.id for each in (*ended, other, alive)}
-    monkeypatch.setattr(cloud_run, "_KEEP_S", -60.0)
+    monkeypatch.setattr(adapter, "_KEEP_S", -60.0)
     assert await bench.platform.list_owned("ff-") == [alive]
 
     assert set(world.jobs) == {other.id, alive.id}

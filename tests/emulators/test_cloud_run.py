@@ -15,7 +15,7 @@ from google.cloud import run_v2
 from havoc import wait_for
 
 from gpu_jobs.emulators.cloud_run import rehearsal
-from gpu_jobs.platforms.cloud_run_api import open_clients
+from gpu_jobs.platforms.cloud_run.api import open_clients
 from gpu_jobs.settings import Settings
 
 

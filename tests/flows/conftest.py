@@ -15,7 +15,7 @@ from prefect.testing.utilities import prefect_test_harness
 from real_prefect import ZOMBIE_AFTER_S, Prefect, free_port, gpu_workers
 from small_flows import NoopCampaign, in_sections, small
 
-from gpu_jobs.campaign import Campaign, open_campaign
+from gpu_jobs.campaign.campaign import Campaign, open_campaign
 from tasks.flow_runs import CAMPAIGN_LABEL
 
 HERE = Path(__file__).parent

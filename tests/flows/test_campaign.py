@@ -10,8 +10,8 @@ from prefect_records import artifacts_of, events_of, task_runs_of
 from small_flows import GatedCampaign, NoopCampaign, UnknownCampaign
 
 from flows.display import Display
-from gpu_jobs.campaign import Campaign
-from gpu_jobs.collect import newest_manifest, read_output
+from gpu_jobs.campaign.campaign import Campaign
+from gpu_jobs.campaign.collect import newest_manifest, read_output
 from gpu_jobs.errors import CampaignClosedError, RefusedError, SupersededError
 
 TASKS_BESIDE_JOBS = 3

@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 from small_flows import in_sections
 
 from flows.video_analysis import VideoAnalysis, video_analysis
-from gpu_jobs.campaign import Campaign
+from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.emulators.cloud_run import CloudRunEmulator, Image
 from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.store import open_store

@@ -19,7 +19,7 @@ from small_flows import NoopCampaign, noop
 
 from flows.batch_inference import BatchInference, batch_inference
 from flows.command_line import main
-from gpu_jobs.campaign import Campaign
+from gpu_jobs.campaign.campaign import Campaign
 
 HERE = Path(__file__).parent
 SLOW = ["--params.sleep-s", "0.5", "--name", "slow"]

@@ -6,11 +6,11 @@ import polars as pl
 import pytest
 
 from flows.compare_platforms import ComparePlatforms, compare_platforms, measure_start
-from gpu_jobs.campaign import Campaign, open_campaign
+from gpu_jobs.campaign.campaign import Campaign, open_campaign
+from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.errors import RefusedError
-from gpu_jobs.jobs import Policy
-from gpu_jobs.split import CampaignSpec
+from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.store import open_store
 
 pytestmark = pytest.mark.usefixtures("prefect_api")

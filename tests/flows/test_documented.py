@@ -11,7 +11,7 @@ import pytest
 from prefect.events import emit_event
 from real_prefect import PROJECT, Prefect, wait_for
 
-from gpu_jobs.workloads.demo import make_demo_videos
+from gpu_jobs.workloads.video.demo import make_demo_videos
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 

@@ -6,8 +6,8 @@ from prefect_records import artifacts_of
 from tiny_models import write_llama
 
 from flows.fine_tuning import FineTuning, Grid, Texts, fine_tuning
-from gpu_jobs import layout
-from gpu_jobs.campaign import Campaign
+from gpu_jobs.campaign.campaign import Campaign
+from gpu_jobs.ledger import keys
 from gpu_jobs.store import campaign_names, open_store
 from gpu_jobs.workloads.training.settings import TrainingParams
 
@@ -40,7 +40,7 @@ def test_a_sweep_is_prepared_trained_ranked_and_shown(asked):
     campaign = Campaign.open(summary.campaign)
     (row,) = campaign.outputs().collect().to_dicts()
     assert (row["item"], row["rank"], row["steps"]) == ("learning_rate=0.001", 1, 4)
-    assert not list(campaign.store.list(layout.CHECKPOINTS))
+    assert not list(campaign.store.list(keys.CHECKPOINTS))
     name = summary.campaign.rpartition("/")[2]
     curves = next(artifact for artifact in artifacts_of(state) if artifact.key == f"{name}-curves")
     assert "| learning_rate=0.001 | 4 |" in curves.data

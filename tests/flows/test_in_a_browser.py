@@ -11,8 +11,8 @@ from browser import PrefectPages, open_browser
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from real_prefect import Prefect, gpu_workers, wait_for
 
-from gpu_jobs.campaign import Campaign
-from gpu_jobs.workloads.demo import make_demo_videos
+from gpu_jobs.campaign.campaign import Campaign
+from gpu_jobs.workloads.video.demo import make_demo_videos
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
 DEPLOYMENT = "video-analysis/video-analysis"

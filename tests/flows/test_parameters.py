@@ -14,13 +14,13 @@ from flows.batch_inference import BatchInference, batch_inference
 from flows.fine_tuning import FineTuning, Grid, Texts
 from flows.parameters import Advanced, Limits, Where
 from flows.video_analysis import VideoAnalysis, video_analysis
-from gpu_jobs.jobs import Policy
-from gpu_jobs.workloads.encode import ClassifyParams, EmbedParams
-from gpu_jobs.workloads.generate import GenerateParams
-from gpu_jobs.workloads.openai_batch import OpenAIBatchParams
-from gpu_jobs.workloads.prepare import PrepareParams
+from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.workloads.text.encode import ClassifyParams, EmbedParams
+from gpu_jobs.workloads.text.generate import GenerateParams
+from gpu_jobs.workloads.text.openai_batch import OpenAIBatchParams
+from gpu_jobs.workloads.training.prepare import PrepareParams
 from gpu_jobs.workloads.training.settings import TrainingParams
-from gpu_jobs.workloads.video import VideoParams
+from gpu_jobs.workloads.video.workload import VideoParams
 
 SCHEMA = parameter_schema(video_analysis).model_dump_for_openapi()
 """What Prefect keeps of the flow: the form is made from it, and submissions are checked against it."""

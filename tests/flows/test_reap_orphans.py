@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from real_prefect import gpu_workers, wait_for
 
 from flows.reap_orphans import ReapOrphans, reap_orphans
-from gpu_jobs import layout
-from gpu_jobs.journal import Closed
+from gpu_jobs.ledger import keys
+from gpu_jobs.ledger.journal import Closed
 from tasks.flow_runs import last_heartbeat
 
 PREFECTS_WORDS = "Flow run was cancelled successfully."
@@ -179,7 +179,7 @@ def test_a_lost_flow_run_of_a_deleted_campaign_is_no_alarm(reap, lose):
 def test_an_unreadable_store_is_an_alarm(reap, lose, tmp_path):
     """The flow fails, and ends nothing."""
     run, campaign = lose("damaged")
-    entry = tmp_path / "store" / "damaged" / layout.journal(2)
+    entry = tmp_path / "store" / "damaged" / keys.journal(2)
     intact = entry.read_bytes()
     entry.write_text("{")
 

@@ -15,8 +15,8 @@ from small_flows import NoopCampaign, in_sections, small
 from flows.campaign import CampaignSummary, run_campaign
 from flows.display import Display
 from flows.stopping import campaign_flow, stop_and_tell, stop_campaign
-from gpu_jobs.campaign import Campaign
-from gpu_jobs.jobs import Policy
+from gpu_jobs.campaign.campaign import Campaign
+from gpu_jobs.jobs.orders import Policy
 from tasks.flow_runs import campaign_of
 
 POLICY = Policy(max_workers=1)

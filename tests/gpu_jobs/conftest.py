@@ -4,9 +4,9 @@ from itertools import islice
 
 import pytest
 
-from gpu_jobs.campaign import Campaign
-from gpu_jobs.jobs import Phase
-from gpu_jobs.journal import Journal
+from gpu_jobs.campaign.campaign import Campaign
+from gpu_jobs.jobs.orders import Phase
+from gpu_jobs.ledger.journal import Journal
 from gpu_jobs.testing import FakeClock, FakeGpuWorker, FakePlatform, MemoryStore, a_policy, plan_campaign
 
 MAX_LOOKS = 200

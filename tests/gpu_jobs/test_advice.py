@@ -2,8 +2,8 @@
 
 import pytest
 
-from gpu_jobs.advice import advice
-from gpu_jobs.ledger import Heartbeat
+from gpu_jobs.ledger.ledger import Heartbeat
+from gpu_jobs.telemetry.rightsizing import advice
 
 
 def a_beat(gpu, working=100.0, infer=90.0):

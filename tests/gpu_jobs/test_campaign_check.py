@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gpu_jobs.campaign import check
+from gpu_jobs.campaign.campaign import check
+from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.errors import RefusedError
-from gpu_jobs.split import CampaignSpec
 from gpu_jobs.testing import a_policy
 
 SPEC = CampaignSpec(store_root="/here/store", dataset="/here/data", workload="noop")

@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gpu_jobs import layout, loop
+from gpu_jobs.campaign import loop
 from gpu_jobs.errors import SupersededError
-from gpu_jobs.failures import Failure
-from gpu_jobs.journal import Ended, Journal, Opened, Ordered
+from gpu_jobs.jobs.failures import Failure
+from gpu_jobs.ledger import keys
+from gpu_jobs.ledger.journal import Ended, Journal, Opened, Ordered
 from gpu_jobs.testing import FakeClock, FakeGpuWorker, a_policy, an_offer
 
 POLICY = a_policy(max_workers=2)
@@ -312,4 +313,4 @@ def test_an_opening_records_the_policy(new_world):
     first = world.entries[0]
     assert isinstance(first, Opened)
     assert first.policy.part_s == 7.0
-    assert world.store.get(layout.journal(1)) is not None
+    assert world.store.get(keys.journal(1)) is not None

@@ -4,13 +4,13 @@ import polars as pl
 import pytest
 from pytest_socket import socket_allow_hosts
 
-from gpu_jobs.campaign import Campaign, open_campaign
-from gpu_jobs.collect import collect
+from gpu_jobs.campaign.campaign import Campaign, open_campaign
+from gpu_jobs.campaign.collect import collect
+from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.errors import CampaignError
-from gpu_jobs.jobs import Policy
-from gpu_jobs.money import CLASSES
-from gpu_jobs.split import CampaignSpec
+from gpu_jobs.jobs.costs import CLASSES
+from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.workloads.noop import value_of
 
 POLICY = Policy(max_workers=1, heartbeat_s=0.5)

@@ -3,8 +3,8 @@
 import pytest
 
 from gpu_jobs.errors import SupersededError
-from gpu_jobs.jobs import Phase
-from gpu_jobs.journal import Journal, Ordered
+from gpu_jobs.jobs.orders import Phase
+from gpu_jobs.ledger.journal import Journal, Ordered
 from gpu_jobs.testing import a_policy
 
 POLICY = a_policy(max_workers=2)

@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gpu_jobs import cli, rehearse
+from gpu_jobs import cli
+from gpu_jobs.emulators import rehearse
 
 FANFOLD = [sys.executable, "-m", "gpu_jobs.cli"]
 ON_A_TERMINAL = [

@@ -12,11 +12,11 @@ from google.longrunning import operations_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from gpu_jobs.errors import BalanceError, OutcomeUnknownError, QuotaError, RefusedError, RejectedError
-from gpu_jobs.failures import Failure
-from gpu_jobs.jobs import Phase
-from gpu_jobs.platforms.cloud_run import CloudRunPlatform
-from gpu_jobs.platforms.cloud_run_api import open_clients, translate
-from gpu_jobs.platforms.cloud_run_jobs import CAP_S, TaskEnd, job_resource, observation, offers_in, task_end
+from gpu_jobs.jobs.failures import Failure
+from gpu_jobs.jobs.orders import Phase
+from gpu_jobs.platforms.cloud_run.adapter import CloudRunPlatform
+from gpu_jobs.platforms.cloud_run.api import open_clients, translate
+from gpu_jobs.platforms.cloud_run.jobs import CAP_S, TaskEnd, job_resource, observation, offers_in, task_end
 from gpu_jobs.settings import Settings
 from gpu_jobs.testing import an_order
 
@@ -63,7 +63,13 @@ def test_an_order_becomes_one_job_resource_with_a_task_per_gpu_worker():
     assert task.node_selector.accelerator == "nvidia-l4"
     assert dict(container.resources.limits) == {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "1"}
     assert task.service_account == "worker@mine"
-    assert list(container.args) == ["-m", "gpu_jobs.image.cloud_run_task", order.campaign_uri, "--order", order.name]
+    assert list(container.args) == [
+        "-m",
+        "gpu_jobs.platforms.cloud_run.worker",
+        order.campaign_uri,
+        "--order",
+        order.name,
+    ]
 
 
 def test_a_job_resource_is_labelled_with_store_root_campaign_and_expiry():

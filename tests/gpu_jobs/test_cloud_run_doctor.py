@@ -14,7 +14,7 @@ from requests.adapters import HTTPAdapter
 from gpu_jobs.emulators.cloud_run import CloudRunEmulator, Image
 from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.platforms import doctor
-from gpu_jobs.platforms.cloud_run_doctor import PERMISSIONS, checks
+from gpu_jobs.platforms.cloud_run.doctor import PERMISSIONS, checks
 from gpu_jobs.testing import MemoryStore
 
 IMAGE = "europe-west4-docker.pkg.dev/emulated/fanfold/fanfold"

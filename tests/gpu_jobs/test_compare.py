@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from gpu_jobs.compare import PUBLISHED, Volume, choose_when, from_published, simulated, table
-from gpu_jobs.offers import offers_of
+from gpu_jobs.forecast.comparison import PUBLISHED, Volume, choose_when, from_published, simulated, table
+from gpu_jobs.jobs.offers import offers_of
 from gpu_jobs.report.comparison import chart_uri, page
 from gpu_jobs.testing import an_offer
 

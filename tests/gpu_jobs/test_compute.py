@@ -8,8 +8,8 @@ from typing import ClassVar
 import polars as pl
 import pytest
 
-from gpu_jobs.chunks import Chunk
 from gpu_jobs.errors import WorkDiedError
+from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.worker.compute import _Pipeline
 from gpu_jobs.worker.messages import Assign, Done
 from gpu_jobs.workloads.base import Params, Workload

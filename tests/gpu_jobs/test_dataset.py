@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import polars as pl
 import pytest
 
-from gpu_jobs.dataset import fingerprint, local_copy, read_sources
+from gpu_jobs.dataset.sources import fingerprint, local_copy, read_sources
 from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.errors import ItemError, RefusedError, StoreError, StoreUnavailableError
 from gpu_jobs.store import open_store
@@ -291,7 +291,7 @@ def test_web_errors_say_whether_to_try_again(web, tmp_path):
 
 
 def test_cache_keeps_the_last_used(web, tmp_path, monkeypatch):
-    monkeypatch.setattr("gpu_jobs.inputs._IN_USE_S", -1.0)
+    monkeypatch.setattr("gpu_jobs.dataset.files._IN_USE_S", -1.0)
     for name in "abc":
         web.bodies[f"/{name}"] = name.encode() * 100
         local_copy(f"{web.uri}/{name}", tmp_path, keep_bytes=250)

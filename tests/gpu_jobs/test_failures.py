@@ -7,9 +7,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from gpu_jobs.errors import BalanceError, NoCapacityError, QuotaError, RejectedError
-from gpu_jobs.failures import TREATMENTS, Failure, Remedy, failure_of_exit, failure_of_refusal, gravest
-from gpu_jobs.jobs import Observation, Phase, failure_of
-from gpu_jobs.ledger import Heartbeat
+from gpu_jobs.jobs.failures import TREATMENTS, Failure, Remedy, failure_of_exit, failure_of_refusal, gravest
+from gpu_jobs.jobs.orders import Observation, Phase, failure_of
+from gpu_jobs.ledger.ledger import Heartbeat
 from gpu_jobs.platforms.base import is_about_quota
 
 HOSTILE = "no image found: quota of model credits exceeded, timed out, evicted"

@@ -10,9 +10,9 @@ import torch
 import transformers
 
 from gpu_jobs.errors import WorkloadImportError
-from gpu_jobs.workloads.batches import Batches, BatchSize
-from gpu_jobs.workloads.duplicates import near_duplicates
-from gpu_jobs.workloads.frames import FrameModel
+from gpu_jobs.workloads.batch_size import Batches, BatchSize
+from gpu_jobs.workloads.video.duplicates import near_duplicates
+from gpu_jobs.workloads.video.frames import FrameModel
 
 
 @pytest.fixture(params=["classifier", "encoder"])
@@ -111,7 +111,7 @@ def test_what_is_trivially_alike_is_no_near_duplicate(rows, pairs):
 
 def test_near_duplicates_agree_with_a_plain_search_across_blocks(monkeypatch):
     """Each frame against each, in blocks of 16 and one by one."""
-    monkeypatch.setattr("gpu_jobs.workloads.duplicates._BLOCK_ROWS", 16)
+    monkeypatch.setattr("gpu_jobs.workloads.video.duplicates._BLOCK_ROWS", 16)
     vectors = np.random.default_rng(0).normal(size=(70, 3))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     rows = [("frame", f"v{at:02}", 0, vector.tolist()) for at, vector in enumerate(vectors)]

@@ -15,13 +15,13 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from gpu_jobs.campaign import open_campaign
-from gpu_jobs.journal import Journal, Opened
-from gpu_jobs.split import CampaignSpec
+from gpu_jobs.campaign.campaign import open_campaign
+from gpu_jobs.campaign.plan import CampaignSpec
+from gpu_jobs.ledger.journal import Journal, Opened
 from gpu_jobs.testing import a_policy, an_order
 
 ROOT = Path(__file__).parents[2]
-IMAGE = ROOT / "gpu_jobs" / "image"
+IMAGE = ROOT / "gpu_jobs" / "platforms" / "image"
 DOCKERFILE = (IMAGE / "Dockerfile").read_text().replace("\\\n", " ")
 COPIED = [
     path
@@ -48,8 +48,8 @@ def test_what_is_copied_is_enough_to_install_a_gpu_worker_and_no_flow(wheel):
     names = ZipFile(wheel).namelist()
 
     assert "gpu_jobs/worker/__main__.py" in names
-    assert "gpu_jobs/workloads/video.py" in names
-    assert "gpu_jobs/image/runpod_pod.py" in names
+    assert "gpu_jobs/workloads/video/workload.py" in names
+    assert "gpu_jobs/platforms/runpod/pod_worker.py" in names
     assert [name for name in names if name.startswith(("flows", "tasks", "tests"))] == []
 
 
@@ -126,5 +126,12 @@ def test_the_ignore_file_leaves_exactly_what_is_copied():
 def test_cloud_build_builds_this_file():
     build = yaml.safe_load((IMAGE / "cloudbuild.yaml").read_text())
 
-    assert build["steps"][0]["args"] == ["build", "--file", "gpu_jobs/image/Dockerfile", "--tag", "$_IMAGE", "."]
+    assert build["steps"][0]["args"] == [
+        "build",
+        "--file",
+        "gpu_jobs/platforms/image/Dockerfile",
+        "--tag",
+        "$_IMAGE",
+        ".",
+    ]
     assert build["images"] == ["$_IMAGE"]

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 from bench import CampaignBench
 
-from gpu_jobs.image import runpod_serverless
-from gpu_jobs.image.cloud_run_task import place
-from gpu_jobs.image.google_account import with_google_account
-from gpu_jobs.image.modal_worker import _environment
-from gpu_jobs.ledger import Ledger
+from gpu_jobs.ledger.ledger import Ledger
+from gpu_jobs.platforms.cloud_run.worker import place
+from gpu_jobs.platforms.google_account import with_google_account
+from gpu_jobs.platforms.modal.worker import _environment
+from gpu_jobs.platforms.runpod import serverless_worker
 from gpu_jobs.testing import an_offer
 
 
@@ -58,7 +58,7 @@ class Bench(CampaignBench):
 
 @pytest.fixture
 def a_new_serverless_worker(monkeypatch):
-    monkeypatch.setattr(runpod_serverless, "_HAS_SERVED", threading.Event())
+    monkeypatch.setattr(serverless_worker, "_HAS_SERVED", threading.Event())
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -72,7 +72,7 @@ async def test_from_its_second_job_on_a_serverless_worker_of_runpod_is_warm(tmp_
 
     for slot in (0, 1):
         asked = {"campaign": bench.store.uri, "order": order.name, "slot": slot}
-        job = asyncio.create_task(runpod_serverless.handler({"id": f"job-{slot}", "input": asked}))
+        job = asyncio.create_task(serverless_worker.handler({"id": f"job-{slot}", "input": asked}))
         while slot not in (told := {beat.slot: beat.is_warm for beat, _ in Ledger(bench.store).heartbeats()}):
             assert not job.done(), job.result()
             await asyncio.sleep(0.05)

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from gpu_jobs.failures import Failure
-from gpu_jobs.jobs import Phase
-from gpu_jobs.offers import LOCAL
+from gpu_jobs.jobs.failures import Failure
+from gpu_jobs.jobs.offers import LOCAL
+from gpu_jobs.jobs.orders import Phase
 from gpu_jobs.platforms.local import LocalPlatform
 from gpu_jobs.testing import an_order
 

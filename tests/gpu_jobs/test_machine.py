@@ -9,9 +9,9 @@ import psutil
 import pytest
 from havoc import gpu_workers, wait_for
 
-from gpu_jobs.campaign import open_campaign
-from gpu_jobs.journal import Journal, Opened, Ordered
-from gpu_jobs.split import CampaignSpec
+from gpu_jobs.campaign.campaign import open_campaign
+from gpu_jobs.campaign.plan import CampaignSpec
+from gpu_jobs.ledger.journal import Journal, Opened, Ordered
 from gpu_jobs.testing import a_policy, an_order
 from gpu_jobs.worker import machine
 from gpu_jobs.worker.machine import Machine

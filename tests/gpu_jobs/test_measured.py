@@ -5,16 +5,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gpu_jobs.campaign import Campaign
-from gpu_jobs.compare import Volume
-from gpu_jobs.failures import Failure
-from gpu_jobs.journal import Ended, Journal, Opened, Ordered
-from gpu_jobs.latencies import step_of
-from gpu_jobs.ledger import Heartbeat, Ledger
-from gpu_jobs.lives import Lives
-from gpu_jobs.measured import availability_of, from_campaign, has_warm_start
-from gpu_jobs.outlook import samples_from
+from gpu_jobs.campaign.campaign import Campaign
+from gpu_jobs.forecast.benchmark import availability_of, from_campaign, has_warm_start
+from gpu_jobs.forecast.comparison import Volume
+from gpu_jobs.forecast.history import samples_from
+from gpu_jobs.jobs.failures import Failure
+from gpu_jobs.ledger.journal import Ended, Journal, Opened, Ordered
+from gpu_jobs.ledger.ledger import Heartbeat, Ledger
 from gpu_jobs.store.local import LocalStore
+from gpu_jobs.telemetry.latencies import step_of
+from gpu_jobs.telemetry.workers import Lives
 from gpu_jobs.testing import a_policy, an_offer, an_order, plan_campaign
 
 VOLUME = Volume(items=10_000, campaigns=10, max_workers=2)

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 import pytest
 
 from gpu_jobs.errors import RefusedError
-from gpu_jobs.offers import STALE_DAYS, load_offers, offers_of, offers_table, stale_prices
+from gpu_jobs.jobs.offers import STALE_DAYS, load_offers, offers_of, offers_table, stale_prices
 from gpu_jobs.testing import an_offer
 
 TODAY = date(2026, 11, 24)

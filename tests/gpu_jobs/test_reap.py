@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gpu_jobs import layout
+from gpu_jobs.campaign.loop import order_prefix, root_prefix
+from gpu_jobs.campaign.reaper import openers, reap
 from gpu_jobs.errors import StoreError
-from gpu_jobs.journal import Closed, Ended, Journal, Opened, Ordered
-from gpu_jobs.loop import order_prefix, root_prefix
-from gpu_jobs.reap import openers, reap
+from gpu_jobs.ledger import keys
+from gpu_jobs.ledger.journal import Closed, Ended, Journal, Opened, Ordered
 from gpu_jobs.store import open_store
 from gpu_jobs.testing import FakePlatform, a_policy, an_offer, an_order
 
@@ -163,7 +163,7 @@ def test_an_unreadable_store_is_an_alarm_and_nothing_is_ended(account):
     """One damaged journal, of a campaign with a GPU job alive, stops the whole sweep of the root."""
     account.start(name="a-fine-one", is_in_journal=False)
     account.start(name="broken")
-    (account.folder / "store" / "broken" / layout.journal(2)).write_text("{")
+    (account.folder / "store" / "broken" / keys.journal(2)).write_text("{")
 
     with pytest.raises(StoreError):
         account.reap()

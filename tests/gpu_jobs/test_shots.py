@@ -7,10 +7,11 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_jobs import rows
-from gpu_jobs.workloads import load_workload, shots
-from gpu_jobs.workloads.video import Loaded, _shot_rows
-from gpu_jobs.workloads.video_decode import Segment
+from gpu_jobs.ledger import rows
+from gpu_jobs.workloads import load_workload
+from gpu_jobs.workloads.video import shots
+from gpu_jobs.workloads.video.decode import Segment
+from gpu_jobs.workloads.video.workload import Loaded, _shot_rows
 
 WORKLOAD = load_workload("video", {"analyses": ["shots"]})
 

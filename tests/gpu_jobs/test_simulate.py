@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpu_jobs.failures import Failure
-from gpu_jobs.simulate import START, Truth, Work, as_offered, lognormal, simulate
+from gpu_jobs.forecast.simulator import START, Truth, Work, as_offered, lognormal, simulate
+from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.testing import a_policy, an_offer
 
 CHEAP = an_offer(platform="cheap", usd_per_hour=0.4, cold_start_p50_s=120.0, cold_start_p90_s=300.0, max_workers=50)

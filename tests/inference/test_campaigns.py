@@ -9,15 +9,15 @@ import pytest
 from havoc import finish, gpu_workers, rows_of, wait_for
 from tiny_models import write_llama
 
-from gpu_jobs import layout
-from gpu_jobs.campaign import open_campaign
-from gpu_jobs.chunks import Chunk
-from gpu_jobs.collect import collect
-from gpu_jobs.dataset import read_sources
-from gpu_jobs.jobs import Policy
-from gpu_jobs.ledger import Committed
+from gpu_jobs.campaign.campaign import open_campaign
+from gpu_jobs.campaign.collect import collect
+from gpu_jobs.campaign.plan import CampaignSpec
+from gpu_jobs.dataset.sources import read_sources
+from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.ledger import keys
+from gpu_jobs.ledger.ledger import Committed
+from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.report import write_report
-from gpu_jobs.split import CampaignSpec
 from gpu_jobs.workloads import load_workload
 
 PLATFORMS = ["local"]
@@ -177,7 +177,7 @@ def test_a_draft_model_answers_the_first_items_and_none_of_it_is_in_the_outputs(
     draft = write_llama(tmp_path / "draft", seed=1)
     asked = {"model": llama, "max_new_tokens": 8}
     plain, policy = opened("generate", "plain", 2, **asked)
-    asked |= {"draft_model": draft, "loads_until": str(tmp_path / "store" / "drafted" / layout.PREVIEW)}
+    asked |= {"draft_model": draft, "loads_until": str(tmp_path / "store" / "drafted" / keys.PREVIEW)}
     drafted, _ = opened("slow_texts:SlowGenerate", "drafted", 25, **asked)
 
     expected, found = (rows_of(each, finish(each, policy)) for each in (plain, drafted))

@@ -11,12 +11,12 @@ from openai.types import Batch, BatchError, Completion, CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion
 from openai.types.shared import ErrorObject
 
-from gpu_jobs.campaign import open_campaign
-from gpu_jobs.collect import collect
-from gpu_jobs.dataset import read_sources
+from gpu_jobs.campaign.campaign import open_campaign
+from gpu_jobs.campaign.collect import collect
+from gpu_jobs.campaign.plan import CampaignSpec
+from gpu_jobs.dataset.sources import read_sources
 from gpu_jobs.errors import ItemError, RefusedError
-from gpu_jobs.jobs import Policy
-from gpu_jobs.split import CampaignSpec
+from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.workloads import load_workload
 
 

@@ -10,9 +10,9 @@ import psutil
 import pytest
 from havoc import finish, rows_of
 
-from gpu_jobs.campaign import open_campaign
-from gpu_jobs.jobs import Policy
-from gpu_jobs.split import CampaignSpec
+from gpu_jobs.campaign.campaign import open_campaign
+from gpu_jobs.campaign.plan import CampaignSpec
+from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.store import open_store
 
 NUM_TEXTS = 60

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from gpu_jobs.workloads.precision import Choice, Device, choose, count_params, next_lower
+from gpu_jobs.workloads.engines.precision import Choice, Device, choose, count_params, next_lower
 
 GIB = 2**30
 

@@ -7,10 +7,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 from tiny_models import CONTEXT, write_llama
 
-from gpu_jobs.dataset import Source, read_sources
+from gpu_jobs.dataset.sources import Source, read_sources
 from gpu_jobs.errors import ItemError, RefusedError, WorkloadImportError
 from gpu_jobs.workloads import load_workload
-from gpu_jobs.workloads.generate import window
+from gpu_jobs.workloads.text.generate import window
 
 TEXTS = ["a", "the quick brown fox", "jumps", "over the lazy dog, again and again and again", "x y z"]
 

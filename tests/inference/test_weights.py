@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from gpu_jobs import weights
 from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.errors import WorkloadImportError
 from gpu_jobs.store import open_store
-from gpu_jobs.weights import check_weights, find_weights
+from gpu_jobs.workloads import weights
+from gpu_jobs.workloads.weights import check_weights, find_weights
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from gpu_jobs.dispatch import (
     StartJob,
     decide,
 )
-from gpu_jobs.failures import Failure
+from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.testing import a_policy, an_offer
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)

@@ -14,8 +14,8 @@ from gpu_jobs.dispatch import (
     StopJob,
     decide,
 )
-from gpu_jobs.failures import TREATMENTS, Failure
-from gpu_jobs.money import REAPER_S, billed_s, usd_for, worst_case_usd
+from gpu_jobs.jobs.costs import REAPER_S, billed_s, usd_for, worst_case_usd
+from gpu_jobs.jobs.failures import TREATMENTS, Failure
 
 START = datetime(2026, 11, 24, tzinfo=UTC)
 ITEM_S = 60.0

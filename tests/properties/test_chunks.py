@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpu_jobs.chunks import Chunk, best_cover, cut_by_weight, from_cuts, halve, subtract, tiling_problem
-from gpu_jobs.ledger import OpenChunk, descend
+from gpu_jobs.ledger.ledger import OpenChunk, descend
+from gpu_jobs.ledger.ranges import Chunk, best_cover, cut_by_weight, from_cuts, halve, subtract, tiling_problem
 
 QUICK = settings(max_examples=200, deadline=None)
 POSITIONS = st.integers(0, 10**12 - 1)

@@ -5,11 +5,11 @@ import json
 import polars as pl
 import pytest
 
-from gpu_jobs import layout, rows
-from gpu_jobs.chunks import Chunk
-from gpu_jobs.collect import audit, collect, newest_manifest, read_output
+from gpu_jobs.campaign.collect import audit, collect, newest_manifest, read_output
 from gpu_jobs.errors import AuditError
-from gpu_jobs.ledger import Attempt, Committed, Ledger, Open, Quarantined, Settlement, sha256
+from gpu_jobs.ledger import keys, rows
+from gpu_jobs.ledger.ledger import Attempt, Committed, Ledger, Open, Quarantined, Settlement, sha256
+from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.testing import FakeClock, FakeGpuWorker, MemoryStore, a_plan, a_policy, noop_rows, plan_campaign
 
 CHUNK = Chunk(2, 4)
@@ -50,7 +50,7 @@ def rewrite(store, key, body):
 
 def change_settlement(store, change):
     """Damage the stored settlement of the chunk in a way that our code cannot write."""
-    key = layout.settled(CHUNK.id)
+    key = keys.settled(CHUNK.id)
     fields = json.loads(store.get(key))
     change(fields["tiles"])
     rewrite(store, key, json.dumps(fields).encode())
@@ -67,7 +67,7 @@ def change_part(store, settled, change):
 def assert_refused(store, plan, match):
     with pytest.raises(AuditError, match=match):
         collect(store, plan)
-    assert list(store.list(layout.MANIFESTS)) == []
+    assert list(store.list(keys.MANIFESTS)) == []
 
 
 @pytest.mark.parametrize(
@@ -141,10 +141,10 @@ def test_a_settlement_that_does_not_tile_its_chunk_cannot_be_written():
 def test_collecting_again_publishes_nothing_new(store, plan, settled):
     """The second collect returns the first one's manifest."""
     first = collect(store, plan)
-    keys = [entry.key for entry in store.list("")]
+    before = [entry.key for entry in store.list("")]
 
     assert collect(store, plan) == first
-    assert [entry.key for entry in store.list("")] == keys
+    assert [entry.key for entry in store.list("")] == before
 
 
 def test_two_collectors_agree_on_one_manifest(store, plan, settled):
@@ -152,14 +152,14 @@ def test_two_collectors_agree_on_one_manifest(store, plan, settled):
     inside = []
 
     def collect_in_between(method, key):
-        if method == "create" and key.startswith(layout.MANIFESTS):
+        if method == "create" and key.startswith(keys.MANIFESTS):
             store.before = lambda _method, _key: None
             inside.append(collect(store, plan))
 
     store.before = collect_in_between
 
     assert [collect(store, plan)] == inside
-    assert len(list(store.list(layout.MANIFESTS))) == 1
+    assert len(list(store.list(keys.MANIFESTS))) == 1
 
 
 def test_a_partial_result_says_that_it_is_one(store, plan, gpu):

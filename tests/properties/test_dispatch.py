@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gpu_jobs.dispatch import CampaignView, CloseCampaign, JobView, StartJob, StopJob, decide
-from gpu_jobs.failures import TREATMENTS, Failure
+from gpu_jobs.jobs.failures import TREATMENTS, Failure
 from gpu_jobs.testing import a_policy, an_offer
 from tests.properties.dispatch_world import BREAK_AFTER, BREAK_S, START, World
 

@@ -9,7 +9,7 @@ from gpu_jobs.dispatch import (
     OrderEnd,
     StopJob,
 )
-from gpu_jobs.failures import Failure
+from gpu_jobs.jobs.failures import Failure
 from tests.properties.dispatch_scenes import CHEAP, DEAR, NOW, a_job, a_view, choose, refused, started
 
 

@@ -14,8 +14,8 @@ from gpu_jobs.dispatch import (
     Stall,
     StopJob,
 )
-from gpu_jobs.failures import Failure
-from gpu_jobs.money import worst_case_usd
+from gpu_jobs.jobs.costs import worst_case_usd
+from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.testing import an_offer
 from tests.properties.dispatch_scenes import CHEAP, DEAR, FAST, NOW, a_job, a_view, choose, refused, started
 

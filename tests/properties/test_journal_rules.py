@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from gpu_jobs.dispatch import CampaignView, JobView, StartJob, decide
 from gpu_jobs.errors import CampaignClosedError, CampaignError, StoreUnavailableError, SupersededError
-from gpu_jobs.journal import Closed, Ended, Journal, JournalState, Opened, Ordered
-from gpu_jobs.money import worst_case_usd
+from gpu_jobs.jobs.costs import worst_case_usd
+from gpu_jobs.ledger.journal import Closed, Ended, Journal, JournalState, Opened, Ordered
 from gpu_jobs.testing import MemoryStore, a_policy, an_offer, an_order
 
 AT = datetime(2026, 11, 24, tzinfo=UTC)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_jobs.latencies import added, quantile_s, step_of
+from gpu_jobs.telemetry.latencies import added, quantile_s, step_of
 
 SECONDS = st.lists(st.floats(1e-5, 1e5), min_size=1, max_size=60)
 

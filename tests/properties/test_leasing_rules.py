@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpu_jobs import layout
-from gpu_jobs.chunks import Chunk, from_cuts
-from gpu_jobs.failures import AttemptEnd, Cause
-from gpu_jobs.ledger import Attempt, Committed, Ledger, Settlement
-from gpu_jobs.survey import WINDOW_CHUNKS, Survey
+from gpu_jobs.jobs.failures import AttemptEnd, Cause
+from gpu_jobs.ledger import keys
+from gpu_jobs.ledger.ledger import Attempt, Committed, Ledger, Settlement
+from gpu_jobs.ledger.open_chunks import WINDOW_CHUNKS, Survey
+from gpu_jobs.ledger.ranges import Chunk, from_cuts
 from gpu_jobs.testing import FakeClock, FakeGpuWorker, MemoryStore, a_plan, a_policy, plan_campaign
 from gpu_jobs.worker.leaser import Leaser
 from gpu_jobs.worker.leasing import StoreClock
@@ -175,8 +175,8 @@ def settle_all_but(store, plan, left):
     """With bodies that nobody can read: a listing has to do."""
     for chunk in from_cuts(plan.cuts):
         if chunk not in left:
-            store.create(layout.attempt(chunk.id, 1), b"?")
-            store.create(layout.settled(chunk.id), b"?")
+            store.create(keys.attempt(chunk.id, 1), b"?")
+            store.create(keys.settled(chunk.id), b"?")
 
 
 def calls_of(store, act):
@@ -274,7 +274,7 @@ def test_a_chunk_settled_since_the_listing_is_not_worked_on(world):
     sweep = world.other.finder.sweep()
 
     def settle_in_between(method, key):
-        if (method, key) == ("create", layout.attempt(Chunk(0, 2).id, 1)):
+        if (method, key) == ("create", keys.attempt(Chunk(0, 2).id, 1)):
             world.store.before = lambda _method, _key: None
             settle_all_but(world.store, world.plan, [])
 

@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from gpu_jobs import layout
-from gpu_jobs.chunks import Chunk
-from gpu_jobs.collect import audit, collect, read_output
+from gpu_jobs.campaign.collect import audit, collect, read_output
 from gpu_jobs.errors import StoreUnavailableError
-from gpu_jobs.ledger import Ledger
+from gpu_jobs.ledger import keys
+from gpu_jobs.ledger.ledger import Ledger
+from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.testing import FakeClock, FakeGpuWorker, MemoryStore, a_policy, plan_campaign
 from gpu_jobs.workloads.noop import value_of
 
@@ -183,8 +183,8 @@ class GpuWorkers(RuleBasedStateMachine):
     @invariant()
     def settled_tiles_never_change_or_overlap(self):
         settlements = []
-        for entry in self.store.list(layout.SETTLED):
-            chunk = Chunk.parse(layout.stem(entry.key))
+        for entry in self.store.list(keys.SETTLED):
+            chunk = Chunk.parse(keys.stem(entry.key))
             settlements.append(Ledger(self.store).settlement(chunk))
             assert self.settled.setdefault(chunk, settlements[-1]) == settlements[-1]
         seen = set()

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_jobs.journal import Ordered
-from gpu_jobs.ledger import Heartbeat
-from gpu_jobs.lives import Lives
-from gpu_jobs.money import usd_for
+from gpu_jobs.jobs.costs import usd_for
+from gpu_jobs.ledger.journal import Ordered
+from gpu_jobs.ledger.ledger import Heartbeat
+from gpu_jobs.telemetry.workers import Lives
 from gpu_jobs.testing import an_offer, an_order
 
 AT = datetime(2026, 11, 24, tzinfo=UTC)

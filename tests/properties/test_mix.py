@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_jobs.dispatch.mix import Source, Task, best_mix
+from gpu_jobs.dispatch.optimizer import Source, Task, best_mix
 
 
 def a_source(name, *, is_new, most=4, ready_s=0.0, items_per_s=1.0, usd_per_s=1.0):

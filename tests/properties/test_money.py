@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_jobs.money import (
+from gpu_jobs.jobs.costs import (
     CLASSES,
     REAPER_S,
     billed_s,

@@ -2,10 +2,10 @@
 
 import pytest
 
-from gpu_jobs import layout
-from gpu_jobs.chunks import Chunk
 from gpu_jobs.errors import AuditError, StoreUnavailableError
-from gpu_jobs.ledger import Ledger, Open
+from gpu_jobs.ledger import keys
+from gpu_jobs.ledger.ledger import Ledger, Open
+from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.testing import FakeClock, FakeGpuWorker, MemoryStore, a_policy, noop_rows, plan_campaign
 
 WHOLE = Chunk(0, 8)
@@ -64,10 +64,10 @@ def test_the_loser_of_a_cut_keeps_nothing(world):
     assert world.one.settler.cut(zombie) is None
 
     assert world.one.hands.works() == []
-    assert [entry.key for entry in world.store.list(layout.ATTEMPTS)] == [
-        layout.attempt_end(WHOLE.id, 1),
-        layout.attempt(WHOLE.id, 1),
-        layout.attempt(WHOLE.id, 2),
+    assert [entry.key for entry in world.store.list(keys.ATTEMPTS)] == [
+        keys.attempt_end(WHOLE.id, 1),
+        keys.attempt(WHOLE.id, 1),
+        keys.attempt(WHOLE.id, 2),
     ]
 
 
@@ -152,7 +152,7 @@ def test_parts_that_cover_everything_are_settled_without_computing(world):
 
 def test_a_lost_reply_to_a_settlement_is_no_loss():
     """Whoever asks again with the same bytes has won."""
-    world = World(reply_lost=lambda number, key: key == layout.settled(WHOLE.id) and number < 9)
+    world = World(reply_lost=lambda number, key: key == keys.settled(WHOLE.id) and number < 9)
     work = world.one.lease()
     world.one.compute(work, 8)
     with pytest.raises(StoreUnavailableError):

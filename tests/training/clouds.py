@@ -12,9 +12,9 @@ from gpu_jobs.emulators.cloud_run import CloudRunEmulator
 from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.emulators.modal import ModalEmulator
 from gpu_jobs.emulators.runpod import RunPodEmulator
-from gpu_jobs.platforms.cloud_run import CloudRunPlatform
-from gpu_jobs.platforms.modal import ModalPlatform
-from gpu_jobs.platforms.runpod import RunPodPlatform
+from gpu_jobs.platforms.cloud_run.adapter import CloudRunPlatform
+from gpu_jobs.platforms.modal.adapter import ModalPlatform
+from gpu_jobs.platforms.runpod.adapter import RunPodPlatform
 from gpu_jobs.settings import Settings
 from gpu_jobs.store import open_store
 

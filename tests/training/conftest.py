@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 from tiny_models import write_llama
 
-from gpu_jobs.campaign import open_campaign
-from gpu_jobs.jobs import Policy
-from gpu_jobs.split import CampaignSpec
+from gpu_jobs.campaign.campaign import open_campaign
+from gpu_jobs.campaign.plan import CampaignSpec
+from gpu_jobs.jobs.orders import Policy
 
 HERE = Path(__file__).parent
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
-from gpu_jobs.campaign import Campaign, open_campaign
-from gpu_jobs.split import CampaignSpec
+from gpu_jobs.campaign.campaign import Campaign, open_campaign
+from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.store import open_store
 
 BLOCK = 32

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gpu_jobs import layout
+from gpu_jobs.ledger import keys
 from gpu_jobs.testing import MemoryStore
 from gpu_jobs.workloads.training.checkpoints import Checkpoints, Uploader
 from gpu_jobs.workloads.training.job import SAVED
@@ -59,7 +59,7 @@ def test_a_half_uploaded_checkpoint_is_never_taken(store, out, tmp_path):
     """Its GPU worker was killed between the files and the manifest."""
     Checkpoints(store, 7).save(a_checkpoint(out, 10), 10)
     Checkpoints(store, 7).save(a_checkpoint(out, 20), 20)
-    store.delete(layout.checkpoint(7, 20))
+    store.delete(keys.checkpoint(7, 20))
 
     assert restored(store, tmp_path / "new") == (10, "weights of step 10", [])
 
@@ -71,7 +71,7 @@ def test_a_damaged_checkpoint_is_skipped_with_a_note(store, out, tmp_path, damag
         Checkpoints(store, 7).save(a_checkpoint(out, step), step)
     key = key_of(store, 20, "adapter_model.safetensors")
     if damage == "no manifest at all":
-        store.put(layout.checkpoint(7, 20), b"{")
+        store.put(keys.checkpoint(7, 20), b"{")
     else:
         store.delete(key)
         if damage == "other bytes":
@@ -88,7 +88,7 @@ def test_the_two_newest_are_kept_and_nothing_is_left_of_the_others(store, out):
     for step in (10, 20, 30, 40):
         Checkpoints(store, 7).save(a_checkpoint(out, step), step)
 
-    steps = {entry.key.split("/")[2].partition(".")[0] for entry in store.list(layout.CHECKPOINTS)}
+    steps = {entry.key.split("/")[2].partition(".")[0] for entry in store.list(keys.CHECKPOINTS)}
     assert steps == {"00000030", "00000040"}
 
 
@@ -99,7 +99,7 @@ def test_of_two_attempts_at_one_step_the_first_stays(store, out, tmp_path):
     Checkpoints(store, 7).save(a_checkpoint(tmp_path / "other", 10, content="second"), 10)
 
     assert restored(store, tmp_path / "new")[1] == "first of step 10"
-    assert len(list(store.list(layout.CHECKPOINTS))) == 3
+    assert len(list(store.list(keys.CHECKPOINTS))) == 3
 
 
 def test_what_is_still_being_written_is_not_uploaded(store, out):
@@ -108,7 +108,7 @@ def test_what_is_still_being_written_is_not_uploaded(store, out):
     uploader = Uploader(Checkpoints(store, 7), out, processes=2, after_step=0)
 
     assert not uploader.finish()
-    assert not list(store.list(layout.CHECKPOINTS))
+    assert not list(store.list(keys.CHECKPOINTS))
 
 
 def test_checkpoints_that_were_overtaken_are_left_out(store, out):
@@ -118,8 +118,8 @@ def test_checkpoints_that_were_overtaken_are_left_out(store, out):
     uploader = Uploader(Checkpoints(store, 7), out, processes=2, after_step=0)
 
     assert uploader.finish()
-    assert [entry.key for entry in store.list(layout.CHECKPOINTS) if entry.key.endswith(".json")] == [
-        layout.checkpoint(7, 30)
+    assert [entry.key for entry in store.list(keys.CHECKPOINTS) if entry.key.endswith(".json")] == [
+        keys.checkpoint(7, 30)
     ]
     assert [folder.name for folder in out.iterdir()] == ["checkpoint-30"]
 

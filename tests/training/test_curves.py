@@ -6,9 +6,9 @@ import json
 import polars as pl
 import pytest
 
-from gpu_jobs import layout
-from gpu_jobs.curves import Curves
+from gpu_jobs.ledger import keys
 from gpu_jobs.report.trainings import trainings
+from gpu_jobs.telemetry.training_curves import Curves
 from gpu_jobs.testing import MemoryStore
 from gpu_jobs.workloads.training.news import METRIC_COLUMNS, News
 from tasks.curves import sparkline
@@ -56,7 +56,7 @@ def test_a_step_done_again_counts_once_by_its_last_measurement():
         frame = pl.DataFrame([{"step": step, "loss": loss} for step, loss in losses.items()], schema=METRIC_COLUMNS)
         buffer = io.BytesIO()
         frame.write_parquet(buffer)
-        store.create(layout.metrics(0, 3 + number, str(number)), buffer.getvalue())
+        store.create(keys.metrics(0, 3 + number, str(number)), buffer.getvalue())
 
     assert Curves(store).look()[0]["loss"].to_list() == [3.0, 2.1, 1.1, 0.9]
 

@@ -75,7 +75,7 @@ def test_texts_are_prepared_alike_for_sweeps_that_want_the_same(where):
     ],
 )
 def test_a_training_that_cannot_be_meant_is_refused_before_anything_runs(row, message):
-    from gpu_jobs.dataset import Source
+    from gpu_jobs.dataset.sources import Source
 
     workload = load_workload("fine_tune", {"data": "x/manifests/y.json"})
     with pytest.raises(RefusedError, match=message):

@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 from flows.fine_tuning import FineTuning
-from gpu_jobs.dataset import read_sources
+from gpu_jobs.dataset.hub import store_table
+from gpu_jobs.dataset.sources import read_sources
 from gpu_jobs.errors import RefusedError
-from gpu_jobs.hub import store_table
 from gpu_jobs.store import open_store
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

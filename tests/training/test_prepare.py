@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 from sweeps import write_prepared
 
-from gpu_jobs.dataset import Source, read_sources
+from gpu_jobs.dataset.sources import Source, read_sources
 from gpu_jobs.errors import ItemError, RefusedError
 from gpu_jobs.workloads import load_workload
 from gpu_jobs.workloads.training.prepared import TRAIN, VALIDATION, fetch

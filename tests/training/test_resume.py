@@ -15,10 +15,10 @@ from clouds import GPUS, ROOT, bucket, cloud_run_with, modal_with, runpod_with, 
 from havoc import finish, gpu_workers, rows_of, wait_for
 from sweeps import open_sweep, steps_told, write_prepared
 
-from gpu_jobs.chunks import Chunk
-from gpu_jobs.collect import collect
+from gpu_jobs.campaign.collect import collect
 from gpu_jobs.emulators.cloud_run import TaskFault
-from gpu_jobs.jobs import Policy
+from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.ledger.ranges import Chunk
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

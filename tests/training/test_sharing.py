@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gpu_jobs.errors import DivergedError, DoesNotFitError, ItemError, WorkDiedError
 from gpu_jobs.testing import MemoryStore
-from gpu_jobs.workloads.batches import BatchSize
+from gpu_jobs.workloads.batch_size import BatchSize
 from gpu_jobs.workloads.training.attempt import Attempt, Place
 from gpu_jobs.workloads.training.job import BEST, Outcome, write_outcome
 from gpu_jobs.workloads.training.settings import TrainingParams, share_out

@@ -9,11 +9,11 @@ from havoc import finish, quarantine_of, rows_of
 from safetensors import safe_open
 from sweeps import SHORT, open_sweep, write_prepared
 
-from gpu_jobs.collect import collect
-from gpu_jobs.curves import Curves
-from gpu_jobs.jobs import Policy
+from gpu_jobs.campaign.collect import collect
+from gpu_jobs.campaign.sweep import download_best, ranking
+from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.report import write_report
-from gpu_jobs.sweep import download_best, ranking
+from gpu_jobs.telemetry.training_curves import Curves
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

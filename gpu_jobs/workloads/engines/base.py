@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from gpu_jobs.workloads.batches import BatchSize
-from gpu_jobs.workloads.precision import Precision
+from gpu_jobs.workloads.batch_size import BatchSize
+from gpu_jobs.workloads.engines.precision import Precision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

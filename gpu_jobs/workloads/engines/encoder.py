@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_jobs.workloads.batches import Batches, BatchSize, free_memory
+from gpu_jobs.workloads.batch_size import Batches, BatchSize, free_memory
 from gpu_jobs.workloads.engines.base import ModelSpec
 from gpu_jobs.workloads.engines.loading import load_model
 

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from typing import Any
 
 from gpu_jobs.errors import WorkloadImportError
-from gpu_jobs.workloads.batches import free_memory, is_out_of_memory
+from gpu_jobs.workloads.batch_size import free_memory, is_out_of_memory
 from gpu_jobs.workloads.engines.base import ModelSpec
-from gpu_jobs.workloads.precision import Choice, choose, count_params, load_arguments, look_at, next_lower
+from gpu_jobs.workloads.engines.precision import Choice, choose, count_params, load_arguments, look_at, next_lower
 
 _UNUSED = re.compile(r"(^|\.)pooler\.")
 """Weights that make what nobody here looks at; many encoders come without."""

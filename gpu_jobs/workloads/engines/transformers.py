@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from time import perf_counter
 
-from gpu_jobs.workloads.batches import Batches, BatchSize, free_memory, is_out_of_memory
+from gpu_jobs.workloads.batch_size import Batches, BatchSize, free_memory, is_out_of_memory
 from gpu_jobs.workloads.engines.base import ModelSpec, Request, Result
 from gpu_jobs.workloads.engines.continuous import ContinuousBatching
 from gpu_jobs.workloads.engines.loading import load_model

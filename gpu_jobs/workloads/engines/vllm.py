@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpu_jobs.errors import ModelTooLargeError, WorkloadImportError
-from gpu_jobs.workloads.batches import BatchSize, is_out_of_memory
+from gpu_jobs.workloads.batch_size import BatchSize, is_out_of_memory
 from gpu_jobs.workloads.engines.base import ModelSpec, Request, Result
-from gpu_jobs.workloads.precision import Choice, choose, count_params, look_at
+from gpu_jobs.workloads.engines.precision import Choice, choose, count_params, look_at
 
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _REQUESTS_AT_ONCE = {"cpu": 32, "cuda": 256}

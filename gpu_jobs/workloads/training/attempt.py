@@ -9,7 +9,7 @@ from typing import Literal
 
 from gpu_jobs.errors import DivergedError, DoesNotFitError, ItemError, WorkDiedError
 from gpu_jobs.workloads.base import Session
-from gpu_jobs.workloads.batches import BatchSize
+from gpu_jobs.workloads.batch_size import BatchSize
 from gpu_jobs.workloads.training.checkpoints import Checkpoints, Uploader
 from gpu_jobs.workloads.training.gang import Gang
 from gpu_jobs.workloads.training.job import BEST, Job, Outcome, read_outcome

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from gpu_jobs import layout
 from gpu_jobs.errors import StoreError, StoreUnavailableError
+from gpu_jobs.ledger import keys
 from gpu_jobs.store import Store
 from gpu_jobs.workloads.training.job import SAVED
 
@@ -60,7 +60,7 @@ class Checkpoints:
         """
         files = tuple(upload_folder(self._store, folder, lambda name: self._key(step, name), without=SAVED))
         manifest = _MANIFEST.dump_json(Manifest(step=step, files=files))
-        if not self._store.create(layout.checkpoint(self._index, step), manifest):
+        if not self._store.create(keys.checkpoint(self._index, step), manifest):
             for file in files:
                 self._store.delete(file.key)
         for old in self._steps()[_KEEP:]:
@@ -81,15 +81,15 @@ class Checkpoints:
 
     def _steps(self) -> list[int]:
         """Newest first."""
-        prefix = layout.checkpoints_of(self._index)
+        prefix = keys.checkpoints_of(self._index)
         names = (entry.key.removeprefix(prefix) for entry in self._store.list(prefix))
         return sorted((int(name.removesuffix(".json")) for name in names if "/" not in name), reverse=True)
 
     def _key(self, step: int, name: str) -> str:
-        return layout.checkpoint_file(self._index, step, self._nonce, name)
+        return keys.checkpoint_file(self._index, step, self._nonce, name)
 
     def _manifest(self, step: int) -> Manifest:
-        body = self._store.get(layout.checkpoint(self._index, step))
+        body = self._store.get(keys.checkpoint(self._index, step))
         if body is None:
             raise StoreError("it was deleted meanwhile")
         return _MANIFEST.validate_json(body)
@@ -106,7 +106,7 @@ class Checkpoints:
             files = self._manifest(step).files
         except (StoreError, ValidationError):
             files = ()
-        self._store.delete(layout.checkpoint(self._index, step))
+        self._store.delete(keys.checkpoint(self._index, step))
         for file in files:
             self._store.delete(file.key)
 

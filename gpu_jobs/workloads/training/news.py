@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from gpu_jobs import layout
+from gpu_jobs.ledger import keys
 from gpu_jobs.workloads.base import Session
 from gpu_jobs.workloads.training.job import METRICS
 
@@ -62,7 +62,7 @@ class News:
             return
         buffer = io.BytesIO()
         pl.DataFrame(self._rows, schema=METRIC_COLUMNS).write_parquet(buffer)
-        key = layout.metrics(self._session.index, self._rows[-1]["step"], f"{self._nonce}{len(self._rows)}")
+        key = keys.metrics(self._session.index, self._rows[-1]["step"], f"{self._nonce}{len(self._rows)}")
         self._session.store.create(key, buffer.getvalue())
         self._rows = []
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from gpu_jobs.dataset.files import locked
 from gpu_jobs.errors import ItemError
-from gpu_jobs.inputs import locked
 from gpu_jobs.settings import Settings
 from gpu_jobs.store import Store, open_store
 

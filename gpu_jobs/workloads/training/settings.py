@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from gpu_jobs.workloads.base import Params
-from gpu_jobs.workloads.texts import MODEL, ModelName
+from gpu_jobs.workloads.text.base import MODEL, ModelName
 
 
 class TrainingParams(Params):

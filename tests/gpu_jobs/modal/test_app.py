@@ -11,10 +11,10 @@ import pytest
 from modal_bench import calls_of, running, settings_for
 
 from gpu_jobs.errors import RefusedError, RejectedError
-from gpu_jobs.image.modal_app import content_hash, requirements
-from gpu_jobs.offers import offers_of
-from gpu_jobs.platforms.modal import ModalPlatform
-from gpu_jobs.platforms.modal_offers import offers_in
+from gpu_jobs.jobs.offers import offers_of
+from gpu_jobs.platforms.modal.adapter import ModalPlatform
+from gpu_jobs.platforms.modal.app import content_hash, requirements
+from gpu_jobs.platforms.modal.offers import offers_in
 from gpu_jobs.settings import Settings
 
 
@@ -45,7 +45,7 @@ async def test_where_deploying_is_off_an_app_from_other_code_starts_nothing(benc
 async def test_what_modal_s_command_line_deploys_is_the_same_app(bench, cloud):
     """`modal deploy`: the adapter finds its own hash and deploys nothing."""
     environ = {**os.environ, "FANFOLD_MODAL_APP": "by-hand", "FANFOLD_MODAL_ENV": json.dumps({"BY": "hand"})}
-    command = [sys.executable, "-m", "modal", "deploy", "-m", "gpu_jobs.image.modal_app"]
+    command = [sys.executable, "-m", "modal", "deploy", "-m", "gpu_jobs.platforms.modal.app"]
     done = await asyncio.to_thread(subprocess.run, command, env=environ, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     cloud.calls.clear()

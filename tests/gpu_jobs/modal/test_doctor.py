@@ -5,8 +5,8 @@ import json
 import pytest
 
 from gpu_jobs.emulators.gcs import GcsEmulator
-from gpu_jobs.platforms.modal_deploy import deploy
-from gpu_jobs.platforms.modal_doctor import checks
+from gpu_jobs.platforms.modal.deploy import deploy
+from gpu_jobs.platforms.modal.doctor import checks
 
 ROOT = "gs://campaigns/root"
 

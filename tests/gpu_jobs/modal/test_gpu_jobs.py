@@ -18,7 +18,6 @@ from modal.exception import (
 )
 from modal_bench import calls_of, running, settings_for, until, workers
 
-from gpu_jobs import layout
 from gpu_jobs.emulators.modal import Fault
 from gpu_jobs.errors import (
     BalanceError,
@@ -28,16 +27,17 @@ from gpu_jobs.errors import (
     RefusedError,
     RejectedError,
 )
-from gpu_jobs.failures import Failure
-from gpu_jobs.jobs import Handle, Phase
-from gpu_jobs.journal import Ended
-from gpu_jobs.ledger import Ledger
-from gpu_jobs.platforms import modal_deploy
+from gpu_jobs.jobs.failures import Failure
+from gpu_jobs.jobs.orders import Handle, Phase
+from gpu_jobs.ledger import keys
+from gpu_jobs.ledger.journal import Ended
+from gpu_jobs.ledger.ledger import Ledger
 from gpu_jobs.platforms.base import start_once
-from gpu_jobs.platforms.modal import ModalPlatform
-from gpu_jobs.platforms.modal_api import translate
-from gpu_jobs.platforms.modal_calls import CallEnd, end_of_error, end_of_value, observation
-from gpu_jobs.platforms.modal_offers import options
+from gpu_jobs.platforms.modal import deploy
+from gpu_jobs.platforms.modal.adapter import ModalPlatform
+from gpu_jobs.platforms.modal.api import translate
+from gpu_jobs.platforms.modal.calls import CallEnd, end_of_error, end_of_value, observation
+from gpu_jobs.platforms.modal.offers import options
 from gpu_jobs.settings import Settings
 from gpu_jobs.testing import an_offer, an_order
 
@@ -111,7 +111,7 @@ async def test_a_second_gpu_worker_for_one_slot_leaves_before_it_works(bench, cl
 
     assert (end.phase, end.reason) == (Phase.FAILED, "exit code 3")
     assert f"belongs to {first}" in end.detail
-    assert bench.store.get(layout.bound(order.name, 0)) == first.encode()
+    assert bench.store.get(keys.bound(order.name, 0)) == first.encode()
     assert await calls_of(bench, handle) == [first]
 
 
@@ -159,7 +159,7 @@ async def test_containers_that_keep_dying_end_the_gpu_job(bench, cloud):
 
 async def test_asked_again_a_stop_kills_the_container(bench, cloud, monkeypatch):
     """After the grace, whatever the GPU worker does; nothing idles on."""
-    monkeypatch.setattr("gpu_jobs.platforms.modal.STOP_GRACE_S", 0.0)
+    monkeypatch.setattr("gpu_jobs.platforms.modal.adapter.STOP_GRACE_S", 0.0)
     handle = await running(bench)
     (call,) = await calls_of(bench, handle)
     container = cloud.container_of(call)
@@ -235,7 +235,7 @@ async def test_an_emulator_that_modal_s_own_variable_does_not_name_is_refused(mo
     with pytest.raises(RefusedError, match="MODAL_SERVER_URL: must be http://127"):
         await ModalPlatform(settings_for(modal_cloud)).find("ff-1")
     with pytest.raises(RefusedError, match="MODAL_SERVER_URL: must be http://127"):
-        await asyncio.to_thread(modal_deploy.deploy, settings_for(modal_cloud))
+        await asyncio.to_thread(deploy.deploy, settings_for(modal_cloud))
     assert modal_cloud.calls == []
 
 
@@ -334,7 +334,7 @@ async def test_finished_gpu_jobs_are_struck_off_the_register_after_an_hour(bench
     assert list(await bench.platform.list_owned(handle.order)) == []
     assert await bench.platform.find(handle.order) == handle
 
-    monkeypatch.setattr("gpu_jobs.platforms.modal._KEEP_S", 0.0)
+    monkeypatch.setattr("gpu_jobs.platforms.modal.adapter._KEEP_S", 0.0)
     assert list(await bench.platform.list_owned(handle.order)) == []
 
     assert await bench.platform.find(handle.order) is None

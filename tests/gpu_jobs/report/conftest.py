@@ -10,14 +10,14 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from gpu_jobs import layout
-from gpu_jobs.campaign import Campaign, Policy
-from gpu_jobs.collect import Manifest, OutputFile
-from gpu_jobs.failures import AttemptEnd
-from gpu_jobs.jobs import Order
-from gpu_jobs.journal import Closed, Ended, Journal, Opened, Ordered
-from gpu_jobs.ledger import Attempt, Committed, Heartbeat, Ledger, Plan, Settlement
-from gpu_jobs.offers import Offer
+from gpu_jobs.campaign.campaign import Campaign, Policy
+from gpu_jobs.campaign.collect import Manifest, OutputFile
+from gpu_jobs.jobs.failures import AttemptEnd
+from gpu_jobs.jobs.offers import Offer
+from gpu_jobs.jobs.orders import Order
+from gpu_jobs.ledger import keys
+from gpu_jobs.ledger.journal import Closed, Ended, Journal, Opened, Ordered
+from gpu_jobs.ledger.ledger import Attempt, Committed, Heartbeat, Ledger, Plan, Settlement
 from gpu_jobs.report import write_report
 from gpu_jobs.store import open_store
 
@@ -108,7 +108,7 @@ class MadeUp:
         journal = Journal(self.store)
         state = journal.read()
         assert journal.append(entry, upon=state)
-        self.stamp(layout.journal(state.next_seq), at)
+        self.stamp(keys.journal(state.next_seq), at)
 
     def opened(self, at):
         self.note(Opened(opener="me", policy=Policy(), at=_instant(at)), at)
@@ -134,20 +134,20 @@ class MadeUp:
     def beat(self, boot, at, order="ff-1234-5678-0002", **changes):
         values = {"status": "over", "reason": "nothing is left", "items_done": 30, "gpu": "88 %", **changes}
         self.ledger.beat(Heartbeat(boot=boot, order=order, slot=0, host="h", **{"seconds": SECONDS, **values}))
-        self.stamp(layout.worker(boot), at)
+        self.stamp(keys.worker(boot), at)
 
     def attempt(self, chunk, number, boot, at):
         self.ledger.begin(Attempt(chunk=chunk, number=number, boot=boot, follows=""))
-        self.stamp(layout.attempt(chunk.id, number), at)
+        self.stamp(keys.attempt(chunk.id, number), at)
 
     def attempt_ended(self, chunk, number, at, cause):
         self.ledger.end(chunk, number, AttemptEnd(cause=cause))
-        self.stamp(layout.attempt_end(chunk.id, number), at)
+        self.stamp(keys.attempt_end(chunk.id, number), at)
 
     def settled(self, chunk, at):
         tiles = (Committed(range=chunk, part="part", sha256="0"),)
         self.ledger.settle(Settlement(chunk=chunk, attempt=1, boot="b", tiles=tiles))
-        self.stamp(layout.settled(chunk.id), at)
+        self.stamp(keys.settled(chunk.id), at)
 
     def manifest(self, rows, quarantine=(), *, num_open=0, num_quarantined=None):
         aside = pl.DataFrame(

@@ -6,12 +6,12 @@ import polars as pl
 import pytest
 from pydantic import TypeAdapter
 
-from gpu_jobs import layout
-from gpu_jobs.campaign import CampaignSpec, Policy, open_campaign
-from gpu_jobs.chunks import Chunk
-from gpu_jobs.collect import collect
-from gpu_jobs.forecast import Forecast, Range, Way
-from gpu_jobs.outlook import Outlook
+from gpu_jobs.campaign.campaign import CampaignSpec, Policy, open_campaign
+from gpu_jobs.campaign.collect import collect
+from gpu_jobs.forecast.forecast import Forecast, Range, Way
+from gpu_jobs.forecast.history import Outlook
+from gpu_jobs.ledger import keys
+from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.report import sample_text
 from gpu_jobs.report.facts import gather
 
@@ -147,7 +147,7 @@ def test_the_forecast_is_told_with_what_came_of_it(tmp_path, read_page):
     )
     told = Forecast(ways=ways, recommended="local", why="it is free", num_campaigns=60)
     outlook = Outlook(told=told, at=datetime.now(UTC), spent_usd=0.0)
-    campaign.store.create(layout.FORECAST, TypeAdapter(Outlook).dump_json(outlook))
+    campaign.store.create(keys.FORECAST, TypeAdapter(Outlook).dump_json(outlook))
     before = read_page(campaign, collect(campaign.store, campaign.plan))
     for _ in campaign.run(policy, tick_s=0.1):
         pass

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from gpu_jobs.report import sample_text, wording
+from gpu_jobs.report import formats, sample_text
 
 
 def test_shots_are_shown_with_times_labels_and_pictures(made, video_rows):
@@ -57,4 +57,4 @@ def test_a_sample_cannot_steer_the_terminal(made, video_rows):
 )
 def test_positions_carry_their_rounding(at_s, words):
     """59.96 s is one minute, not sixty seconds."""
-    assert wording.position(at_s) == words
+    assert formats.position(at_s) == words

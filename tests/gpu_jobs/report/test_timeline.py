@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from gpu_jobs.chunks import Chunk
-from gpu_jobs.failures import Cause
-from gpu_jobs.ledger import Heartbeat
-from gpu_jobs.report import wording
+from gpu_jobs.jobs.failures import Cause
+from gpu_jobs.ledger.ledger import Heartbeat
+from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.report import formats
 from gpu_jobs.report.facts import Attempted, Life, gather
 from gpu_jobs.report.timeline import Axis, draw
 
@@ -87,4 +87,4 @@ def test_a_gap_that_is_no_pause_is_drawn_to_scale():
 )
 def test_durations_carry_their_rounding(duration_s, words):
     """No sixty seconds, no sixty minutes, no twenty-four hours."""
-    assert wording.duration(duration_s) == words
+    assert formats.duration(duration_s) == words

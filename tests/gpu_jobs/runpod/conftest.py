@@ -8,7 +8,7 @@ from pytest_socket import socket_allow_hosts
 from runpod_bench import runpod_settings
 
 from gpu_jobs.emulators.runpod import Image, RunPodEmulator
-from gpu_jobs.platforms.runpod import RunPodPlatform
+from gpu_jobs.platforms.runpod.adapter import RunPodPlatform
 from gpu_jobs.testing import an_order
 
 CRASH = Image(argv=["false"], env=os.environ)

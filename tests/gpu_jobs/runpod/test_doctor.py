@@ -8,7 +8,7 @@ import pytest
 from runpod_bench import runpod_settings
 
 from gpu_jobs.emulators.gcs import GcsEmulator
-from gpu_jobs.platforms.runpod_doctor import checks
+from gpu_jobs.platforms.runpod.doctor import checks
 
 
 def told(runpod, store_root="gs://fanfold/runs", **settings):

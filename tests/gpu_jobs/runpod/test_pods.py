@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from runpod_bench import pods, runpod_settings, script, seen, until
 
+from gpu_jobs.campaign.reaper import reap
 from gpu_jobs.emulators.runpod import Fault
 from gpu_jobs.errors import (
     BalanceError,
@@ -17,13 +18,12 @@ from gpu_jobs.errors import (
     RefusedError,
     RejectedError,
 )
-from gpu_jobs.failures import Failure
-from gpu_jobs.jobs import Phase
-from gpu_jobs.platforms import runpod_pods
+from gpu_jobs.jobs.failures import Failure
+from gpu_jobs.jobs.orders import Phase
 from gpu_jobs.platforms.base import start_once
-from gpu_jobs.platforms.runpod import RunPodPlatform
-from gpu_jobs.platforms.runpod_api import open_account
-from gpu_jobs.reap import reap
+from gpu_jobs.platforms.runpod import pods as adapter_pods
+from gpu_jobs.platforms.runpod.adapter import RunPodPlatform
+from gpu_jobs.platforms.runpod.api import open_account
 
 
 async def test_four_gpu_workers_are_one_pod_with_four_gpus(open_platform, order, runpod):
@@ -47,7 +47,7 @@ async def test_four_gpu_workers_are_one_pod_with_four_gpus(open_platform, order,
         "SERVICE_ACCOUNT_JSON": "{{ RUNPOD_SECRET_bucket_key }}",
     }
     assert pod.body.cmd == [
-        "python", "-m", "gpu_jobs.image.runpod_pod", "--api", runpod.url, order.campaign_uri,
+        "python", "-m", "gpu_jobs.platforms.runpod.pod_worker", "--api", runpod.url, order.campaign_uri,
         "--order", order.name, "--slots", "0-3", "--gpus", "1", "--deadline", "1795564800",
     ]  # fmt: skip
     assert [(mount.volume_id, mount.path) for mount in pod.body.mounts.network] == [("vol1", "/runpod-volume")]
@@ -216,7 +216,7 @@ async def test_a_pod_that_does_not_come_up_is_ended(open_platform, order, runpod
 
 async def test_a_container_that_is_restarted_for_ever_is_ended(open_platform, order, runpod, monkeypatch):
     """RunPod reads RUNNING all the time; only the uptime tells."""
-    monkeypatch.setattr(runpod_pods, "_CLOCKS_S", 1.0)
+    monkeypatch.setattr(adapter_pods, "_CLOCKS_S", 1.0)
     runpod.world.restart_s = 0.5
     platform = open_platform(runpod_image="crash")
 

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from gpu_jobs.image.runpod_pod import end_pod
+from gpu_jobs.platforms.runpod.pod_worker import end_pod
 
 URL = "https://api.runpod.io/v2/pods/pod1"
 

@@ -8,10 +8,10 @@ from runpod_bench import script, seen, until
 
 from gpu_jobs.emulators.runpod import Fault
 from gpu_jobs.errors import NoCapacityError, QuotaError
-from gpu_jobs.failures import Failure
-from gpu_jobs.jobs import Phase
+from gpu_jobs.jobs.failures import Failure
+from gpu_jobs.jobs.orders import Phase
 from gpu_jobs.platforms.base import start_once
-from gpu_jobs.platforms.runpod_serverless import job_end
+from gpu_jobs.platforms.runpod.serverless import job_end
 from gpu_jobs.testing import an_order
 
 

@@ -1,0 +1,267 @@
+"""The reconcile loop: observe, decide, act.
+
+It keeps nothing that matters: kill it anywhere, run it again, and it goes on from the store. Two of them on one
+campaign are safe; the one that opened it last rules, and the other gives way at its next look.
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+
+from gpu_jobs.campaign.observer import Observer, Progress
+from gpu_jobs.dispatch import CloseCampaign, Decision, Evidence, HedgeChunk, StartJob, StopJob, decide
+from gpu_jobs.errors import (
+    CampaignError,
+    NoCapacityError,
+    OutcomeUnknownError,
+    PlatformError,
+    RejectedError,
+    SupersededError,
+)
+from gpu_jobs.jobs.costs import REAPER_S, worst_case_usd
+from gpu_jobs.jobs.failures import failure_of_refusal
+from gpu_jobs.jobs.offers import OfferKey, big_enough, stale_prices
+from gpu_jobs.jobs.orders import Handle, Observation, Order, Phase, Policy, failure_of
+from gpu_jobs.ledger.journal import Closed, Ended, Journal, JournalEntry, JournalState, Opened, Ordered
+from gpu_jobs.ledger.ledger import Ledger, Plan
+from gpu_jobs.platforms import open_platform
+from gpu_jobs.platforms.base import Platform, start_once
+from gpu_jobs.platforms.event_loop import Background
+from gpu_jobs.workloads import load_workload
+
+_STOP_S = 20.0
+"""How long to wait for GPU jobs to stop; Prefect kills a cancelled flow after 30 s."""
+_LOGGER = logging.getLogger(__name__)
+_STARTING = Observation(phase=Phase.STARTING)
+
+
+class Loop:
+    """One flow run's turn at one campaign."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        plan: Plan,
+        policy: Policy,
+        platforms: Sequence[Platform],
+        *,
+        opener: str,
+        background: Background,
+        earlier: Mapping[OfferKey, Evidence] | None = None,
+    ) -> None:
+        self._uri = ledger.store.uri
+        self._journal = Journal(ledger.store)
+        self._policy = policy
+        self._platforms = {platform.name: platform for platform in platforms}
+        offers = list(chain.from_iterable(platform.offers() for platform in platforms))
+        workload = load_workload(plan.workload, plan.params)
+        self._offers = big_enough(offers, workload.num_gpus, workload.gpu_memory_gib())
+        self._background = background
+        self._opener = opener
+        self._observer = Observer(ledger, plan, policy, earlier or {})
+        self._handles: dict[str, Handle] = {}
+        self._seen: dict[str, Observation] = {}
+        self._given_up: dict[str, StopJob] = {}
+        self._told: set[str] = set()
+        self.is_over = False
+
+    def open(self) -> None:
+        """Take the campaign over."""
+        for told in stale_prices(self._offers, datetime.now(UTC).date()):
+            _LOGGER.warning(told)
+        self._append(Opened(opener=self._opener, policy=self._policy, at=datetime.now(UTC)))
+
+    def turn(self) -> Progress:
+        """Observe, decide, act; once."""
+        state = self._read()
+        seen = self._observe(state)
+        if self._note_ends(state, seen):
+            state = self._read()
+        self._observer.look(must_survey=not any(each.workers_alive for each in seen.values()))
+        decision = self._decide(state, seen)
+        if any(isinstance(action, StartJob) for action in decision.actions):
+            self._observer.look(must_survey=True)  # those who left may have left because all is done
+            decision = self._decide(state, seen)
+        self._act(decision, state)
+        state = self._journal.read()
+        self.is_over = state.closed is not None and not state.live_orders
+        return self._observer.progress(state, seen, decision)
+
+    def _decide(self, state: JournalState, seen: Mapping[str, Observation]) -> Decision:
+        return decide(self._observer.view(state, seen), self._offers, self._policy, datetime.now(UTC))
+
+    def stop(self, reason: str) -> None:
+        """Close the campaign and end its GPU jobs, within the time that an interrupted flow has."""
+        give_up_at = time.monotonic() + _STOP_S
+        with suppress(CampaignError):  # closed already, or another flow run's now
+            self._append(Closed(reason=reason, opener=self._opener, at=datetime.now(UTC)))
+        while (state := self._journal.read()).live_orders and time.monotonic() < give_up_at:
+            if state.opened is None or state.opened.opener != self._opener:
+                return  # so are the GPU jobs
+            for order in state.live_orders:
+                self._stop_job(order.name)
+            self._observer.look(must_survey=False)
+            self._note_ends(state, self._observe(state), because=f"stopped: {reason}")
+            time.sleep(0.1)
+
+    def _read(self) -> JournalState:
+        state = self._journal.read()
+        opened = state.opened
+        if opened is None or opened.opener != self._opener:
+            by = opened.opener if opened else "nobody"
+            raise SupersededError(f"flow run {by} has opened {self._uri} since; this one gives way")
+        return state
+
+    def _append(self, entry: JournalEntry) -> None:
+        """Append an entry that stays right whatever others append first."""
+        while not self._journal.append(entry, upon=self._journal.read()):
+            continue
+
+    def _observe(self, state: JournalState) -> dict[str, Observation]:
+        """What the platforms say of every live order that they know."""
+        seen: dict[str, Observation] = {}
+        for name in {order.offer.platform for order in state.live_orders}:
+            platform = self._platform(name)
+            orders = [order for order in state.live_orders if order.offer.platform == name]
+            for order in orders:
+                if order.name not in self._handles:
+                    self._look_up(platform, order, state, seen)
+            handles = [self._handles[order.name] for order in orders if order.name in self._handles]
+            try:
+                found = self._background.run(platform.observe(handles)) if handles else {}
+            except PlatformError as error:
+                self._tell(name, error)
+                found = {
+                    handle: self._presumed_gone(state, handle.order, error) or self._seen.get(handle.order, _STARTING)
+                    for handle in handles
+                }
+            seen.update({handle.order: observation for handle, observation in found.items()})
+        self._seen = seen
+        return seen
+
+    def _look_up(self, platform: Platform, order: Order, state: JournalState, seen: dict[str, Observation]) -> None:
+        """Find a GPU job whose start we have not seen: a lost reply, or an orchestrator that died."""
+        try:
+            handle = self._background.run(platform.find(order.name))
+        except PlatformError as error:  # no news: asked again at the next turn
+            self._tell(platform.name, error)
+            if gone := self._presumed_gone(state, order.name, error):
+                seen[order.name] = gone
+            return
+        age_s = (datetime.now(UTC) - state.orders[order.name].at).total_seconds()
+        if handle is not None:
+            self._handles[order.name] = handle
+        elif age_s > platform.find_lag_s:
+            seen[order.name] = Observation(phase=Phase.GONE, reason="not to be found on its platform")
+
+    def _tell(self, platform: str, error: PlatformError) -> None:
+        """Say once what a person may have to mend; the campaign goes on, elsewhere if it can."""
+        if isinstance(error, RejectedError) and str(error) not in self._told:
+            self._told.add(str(error))
+            _LOGGER.warning("%s refuses to say how its GPU jobs fare: %s", platform, error)
+
+    def _presumed_gone(self, state: JournalState, name: str, error: PlatformError) -> Observation | None:
+        """No news is no end, until GPU workers and reaper must long have ended it."""
+        if datetime.now(UTC) < state.orders[name].order.expires_at + timedelta(seconds=REAPER_S):
+            return None
+        return Observation(phase=Phase.GONE, reason=f"its time is over, and its platform says nothing of it: {error}")
+
+    def _note_ends(self, state: JournalState, seen: Mapping[str, Observation], because: str = "") -> bool:
+        over = {name: observation for name, observation in seen.items() if observation.phase.is_over}
+        if over:
+            self._observer.look(must_survey=False)
+        for name, observation in over.items():
+            self._end_order(state.orders[name], observation, because)
+        return bool(over)
+
+    def _end_order(self, ordered: Ordered, observation: Observation, because: str = "") -> None:
+        name = ordered.order.name
+        now = datetime.now(UTC)
+        failure = None if because else failure_of(observation, self._observer.lives.failures(name))
+        if stop := self._given_up.get(name):
+            because, failure = because or f"stopped: {stop.reason}", stop.failure
+        never_ran = observation.phase is Phase.GONE and not self._observer.has_lived(name)
+        ended = Ended(
+            order=name,
+            reason=because or observation.reason or observation.phase.value,
+            detail=observation.detail,
+            items_done=self._observer.lives.items_done_by(name),
+            spent_usd=0.0 if never_ran else self._observer.lives.usd(ordered, now),
+            checkpoints=self._observer.lives.checkpoints_by(name),
+            at=now,
+            failure=failure,
+        )
+        with suppress(CampaignError):  # another flow run has noted it
+            self._append(ended)
+
+    def _act(self, decision: Decision, state: JournalState) -> None:
+        for action in decision.actions:
+            match action:
+                case StartJob():
+                    if not self._start_job(action, state):
+                        return  # another entry came first: decide again
+                    state = self._journal.read()
+                    if state.entries[-1].kind != "ordered":
+                        return  # it is over already, so much has changed
+                case StopJob():
+                    self._given_up[action.order] = action
+                    self._stop_job(action.order)
+                case HedgeChunk(chunk=chunk, reason=reason):
+                    self._observer.hedge(chunk, reason)
+                case CloseCampaign(reason=reason):
+                    closed = Closed(reason=reason, opener=self._opener, at=datetime.now(UTC))
+                    self._journal.append(closed, upon=state)  # if another came first, we decide again
+
+    def _start_job(self, action: StartJob, state: JournalState) -> bool:
+        """Order it, then start it; False if another entry came first."""
+        now = datetime.now(UTC)
+        expires_at = now + timedelta(hours=action.hours)
+        if self._policy.deadline is not None:
+            expires_at = min(expires_at, self._policy.deadline)
+        order = Order(
+            name=f"{order_prefix(self._uri)}-{state.next_seq:04d}",
+            campaign_uri=self._uri,
+            offer=action.offer,
+            num_workers=action.num_workers,
+            expires_at=expires_at,
+            reserved_usd=worst_case_usd(action.offer, action.num_workers, (expires_at - now) / timedelta(hours=1)),
+        )
+        if not self._journal.append(Ordered(order=order, opener=self._opener, reason=action.reason, at=now), state):
+            return False
+        try:
+            platform = self._platform(action.offer.platform)
+            self._handles[order.name] = self._background.run(start_once(platform, order))
+        except (NoCapacityError, RejectedError) as error:
+            gone = Observation(phase=Phase.GONE, reason=str(error), failure=failure_of_refusal(error))
+            self._end_order(self._journal.read().orders[order.name], gone)
+        except OutcomeUnknownError:
+            pass  # looked up at every turn until its platform must know
+        return True
+
+    def _stop_job(self, order: str) -> None:
+        if handle := self._handles.get(order):
+            try:
+                self._background.run(self._platform(handle.platform).stop(handle))
+            except PlatformError as error:  # asked again at the next turn
+                self._tell(handle.platform, error)
+
+    def _platform(self, name: str) -> Platform:
+        """An adapter; those of earlier openings are opened too, since their GPU jobs may live."""
+        if name not in self._platforms:
+            self._platforms[name] = open_platform(name)
+        return self._platforms[name]
+
+
+def root_prefix(store_root: str) -> str:
+    """What the names of all GPU jobs under one store root begin with; the reaper touches nothing else."""
+    return f"ff-{hashlib.sha256(store_root.rstrip('/').encode()).hexdigest()[:8]}"
+
+
+def order_prefix(campaign_uri: str) -> str:
+    """What the names of all GPU jobs of one campaign begin with."""
+    root, _, name = campaign_uri.rpartition("/")
+    return f"{root_prefix(root)}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -1,0 +1,140 @@
+"""End what nobody owns: GPU jobs under a store root whose order is not open, or has expired.
+
+It looks at the platforms first and at the journals second, so that an order written in between is not mistaken for
+none. It touches only GPU jobs whose name begins with this root's hash, and reads only journals of campaigns that have
+some. A store that cannot be read is an error, never "nothing to do".
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from gpu_jobs.campaign.loop import order_prefix, root_prefix
+from gpu_jobs.errors import StoreError
+from gpu_jobs.jobs.costs import spent_usd
+from gpu_jobs.jobs.orders import Handle, Observation
+from gpu_jobs.ledger.journal import Journal, JournalState, Ordered
+from gpu_jobs.platforms.base import Platform
+from gpu_jobs.platforms.event_loop import Background
+from gpu_jobs.store import campaign_names, open_store
+
+_GRACE_S = 60.0
+"""Past an order's expiry: GPU workers end at the expiry by themselves, and need a moment for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orphan:
+    """A GPU job that nobody owns."""
+
+    order: str
+    platform: str
+    campaign: str
+    """Where its campaign is; "" if there is none under this root."""
+    why: str
+    usd: float | None
+    """What it has cost from its order on, at its offer's price; None if its order is not known."""
+    has_ended: bool
+    """It was seen to be over; always False in a dry run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Living:
+    """GPU jobs under a store root that their platforms list, and the journals of their campaigns."""
+
+    handles: Sequence[tuple[Platform, Handle]]
+    campaigns: Mapping[str, str]
+    """Where a campaign is, by the prefix of its orders' names."""
+    states: Mapping[str, JournalState]
+    """By the same."""
+
+
+def reap(
+    store_root: str, platforms: Sequence[Platform], now: datetime, *, is_dry_run: bool = False, wait_s: float = 20.0
+) -> list[Orphan]:
+    """Find orphans on all platforms, and end them unless it is a dry run.
+
+    Raises:
+        StoreError: the root or a journal cannot be read; nothing was ended.
+    """
+    with Background() as background:
+        living = _look(store_root, platforms, background)
+        found = []
+        for platform, handle in living.handles:
+            prefix = _campaign_prefix(handle)
+            state = living.states.get(prefix, JournalState())
+            if why := reason_to_end(state, handle.order, now):
+                is_over = not is_dry_run and _end(background, platform, handle, wait_s)
+                found.append(_orphan(handle, living.campaigns.get(prefix, ""), state, why, now, has_ended=is_over))
+    return found
+
+
+def openers(store_root: str, platforms: Sequence[Platform]) -> dict[str, str]:
+    """Who has opened the campaigns under a root that have living GPU jobs and are not closed: opener by campaign.
+
+    Raises:
+        StoreError: as `reap`.
+    """
+    with Background() as background:
+        living = _look(store_root, platforms, background)
+    return {
+        living.campaigns[prefix]: state.opened.opener
+        for prefix, state in living.states.items()
+        if state.opened and not state.closed
+    }
+
+
+def _look(store_root: str, platforms: Sequence[Platform], background: Background) -> _Living:
+    root = open_store(store_root)
+    prefix = root_prefix(root.uri)
+    handles = [(platform, handle) for platform in platforms for handle in background.run(platform.list_owned(prefix))]
+    named = {order_prefix(f"{root.uri}/{name}"): f"{root.uri}/{name}" for name in campaign_names(root)}
+    if handles and not named:
+        raise StoreError(
+            f"{root.uri} holds no campaign, but {len(handles)} GPU jobs carry its name: is it the right one?"
+        )
+    alive = {_campaign_prefix(handle) for _, handle in handles}
+    campaigns = {each: uri for each, uri in named.items() if each in alive}
+    states = {each: Journal(open_store(uri)).read() for each, uri in campaigns.items()}
+    return _Living(handles=handles, campaigns=campaigns, states=states)
+
+
+def _campaign_prefix(handle: Handle) -> str:
+    return handle.order.rpartition("-")[0]
+
+
+def reason_to_end(state: JournalState, order: str, now: datetime) -> str:
+    """Why a GPU job that is alive should not be; "" if it may. Pure."""
+    ordered = state.orders.get(order)
+    if ordered is None:
+        return "no campaign under this root has ordered it"
+    if ended := state.ended.get(order):
+        return f"its order has ended: {ended.reason}"
+    if (now - ordered.order.expires_at).total_seconds() > _GRACE_S:
+        return f"its order expired at {ordered.order.expires_at:%Y-%m-%d %H:%M} UTC"
+    if closed := state.closed:
+        late_s = (now - closed.at).total_seconds()
+        return f"its campaign is closed: {closed.reason}" if late_s > _GRACE_S else ""
+    return ""
+
+
+def _end(background: Background, platform: Platform, handle: Handle, wait_s: float) -> bool:
+    give_up_at = time.monotonic() + wait_s
+    while True:
+        background.run(platform.stop(handle))
+        seen: Mapping[Handle, Observation] = background.run(platform.observe([handle]))
+        if seen[handle].phase.is_over or time.monotonic() > give_up_at:
+            return seen[handle].phase.is_over
+        time.sleep(0.2)
+
+
+def _orphan(handle: Handle, campaign: str, state: JournalState, why: str, now: datetime, *, has_ended: bool) -> Orphan:
+    ordered: Ordered | None = state.orders.get(handle.order)
+    return Orphan(
+        order=handle.order,
+        platform=handle.platform,
+        campaign=campaign,
+        why=why,
+        usd=None if ordered is None else spent_usd(ordered.order, ordered.at, now),
+        has_ended=has_ended,
+    )

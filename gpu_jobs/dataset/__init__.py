@@ -1,0 +1,1 @@
+"""From what the caller names to sources that can be read."""

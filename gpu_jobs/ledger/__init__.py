@@ -1,0 +1,1 @@
+"""The durable facts of a campaign, and their formats in the store."""

@@ -1,0 +1,174 @@
+"""The campaign's numbered decisions. An entry is valid only against the entries before it.
+
+Whoever decides reads to the last entry, decides, and creates the next number. If that number is taken, somebody else
+decided meanwhile: read it and decide again. So two flow runs can neither order the same GPU worker nor spend the same
+dollar.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from gpu_jobs.errors import CampaignClosedError, CampaignError, StoreError, SupersededError
+from gpu_jobs.jobs.failures import Failure
+from gpu_jobs.jobs.orders import Order, Policy
+from gpu_jobs.ledger import keys
+from gpu_jobs.store.base import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A flow run took the campaign over, under a policy."""
+
+    opener: str
+    policy: Policy
+    at: datetime
+    kind: Literal["opened"] = "opened"
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ordered:
+    """A GPU job will be started, and its worst-case dollars are set aside."""
+
+    order: Order
+    opener: str
+    reason: str
+    at: datetime
+    kind: Literal["ordered"] = "ordered"
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A GPU job is over: nothing of it runs."""
+
+    order: str
+    reason: str
+    items_done: int
+    spent_usd: float
+    at: datetime
+    detail: str = ""
+    failure: Failure | None = None
+    """What it failed of; None if it did not, or was stopped by us."""
+    checkpoints: int = 0
+    """Of long items; getting on is not being idle."""
+    kind: Literal["ended"] = "ended"
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed:
+    """No more leases and no more orders, until it is opened again."""
+
+    reason: str
+    opener: str
+    at: datetime
+    kind: Literal["closed"] = "closed"
+    version: int = 1
+
+
+JournalEntry = Annotated[Opened | Ordered | Ended | Closed, Field(discriminator="kind")]
+_ENTRY: TypeAdapter[JournalEntry] = TypeAdapter(JournalEntry)
+
+
+@dataclass(frozen=True, slots=True)
+class JournalState:
+    """What the entries so far amount to."""
+
+    entries: tuple[JournalEntry, ...] = ()
+
+    @property
+    def next_seq(self) -> int:
+        return len(self.entries) + 1
+
+    @property
+    def opened(self) -> Opened | None:
+        return next((entry for entry in reversed(self.entries) if isinstance(entry, Opened)), None)
+
+    @property
+    def closed(self) -> Closed | None:
+        """The closing that rules now; None if the campaign was opened after it."""
+        for entry in reversed(self.entries):
+            if isinstance(entry, Closed):
+                return entry
+            if isinstance(entry, Opened):
+                return None
+        return None
+
+    @property
+    def orders(self) -> dict[str, Ordered]:
+        """All GPU jobs ever ordered, by name, in order."""
+        return {entry.order.name: entry for entry in self.entries if isinstance(entry, Ordered)}
+
+    @property
+    def orders_of_opening(self) -> list[Ordered]:
+        """GPU jobs ordered since the last opening, and those that it found alive."""
+        last = max((at for at, entry in enumerate(self.entries) if isinstance(entry, Opened)), default=0)
+        ended_before = {entry.order for entry in self.entries[:last] if isinstance(entry, Ended)}
+        return [entry for name, entry in self.orders.items() if name not in ended_before]
+
+    @property
+    def ended(self) -> dict[str, Ended]:
+        return {entry.order: entry for entry in self.entries if isinstance(entry, Ended)}
+
+    @property
+    def live_orders(self) -> list[Order]:
+        ended = self.ended
+        return [entry.order for name, entry in self.orders.items() if name not in ended]
+
+    @property
+    def ends_of_opening(self) -> list[Ended]:
+        """GPU jobs that have ended since the last opening, in order."""
+        last = max((at for at, entry in enumerate(self.entries) if isinstance(entry, Opened)), default=0)
+        return [entry for entry in self.entries[last:] if isinstance(entry, Ended)]
+
+    def refusal(self, entry: JournalEntry) -> CampaignError | None:
+        """Why `entry` may not come next; None if it may."""
+        if isinstance(entry, Opened):
+            return None
+        if isinstance(entry, Ended):
+            known = entry.order in self.orders and entry.order not in self.ended
+            return None if known else CampaignError(f"GPU job {entry.order} is not open in the journal")
+        opened = self.opened
+        if opened is None or opened.opener != entry.opener:
+            now = "nobody" if opened is None else opened.opener
+            return SupersededError(f"this campaign was opened by {now} since; this flow run gives way")
+        if self.closed:
+            return CampaignClosedError(f"the campaign is closed: {self.closed.reason}")
+        return None
+
+
+def _parse(body: bytes, seq: int) -> JournalEntry:
+    try:
+        return _ENTRY.validate_json(body)
+    except ValidationError as error:
+        raise StoreError(f"{keys.journal(seq)} is damaged: {error.errors()[0]['msg']}") from error
+
+
+class Journal:
+    """Reads forward and appends; keeps what it has read, since entries never change."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._entries: list[JournalEntry] = []
+
+    def read(self) -> JournalState:
+        """Read whatever was added since the last read."""
+        while (body := self._store.get(keys.journal(len(self._entries) + 1))) is not None:
+            self._entries.append(_parse(body, len(self._entries) + 1))
+        return JournalState(tuple(self._entries))
+
+    def append(self, entry: JournalEntry, upon: JournalState) -> bool:
+        """Create `entry` as the next after `upon`; False if another came first.
+
+        Raises:
+            SupersededError: `entry` orders or closes, and another flow run has opened the campaign since ours.
+            CampaignClosedError: `entry` orders, and the campaign is closed.
+            CampaignError: `entry` ends what is not open.
+        """
+        if error := upon.refusal(entry):
+            raise error
+        return self._store.create(keys.journal(upon.next_seq), _ENTRY.dump_json(entry))

@@ -1,0 +1,243 @@
+"""What GPU jobs on Cloud Run need, checked before any is ordered: `fanfold doctor cloud_run`.
+
+It starts nothing. It writes one small object into the store and deletes it. What it cannot see: whether the service
+account of GPU workers may use the bucket, and whether a GPU is free just now.
+"""
+
+import asyncio
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import google.auth
+import requests
+from google.auth.exceptions import GoogleAuthError
+from google.auth.transport.requests import AuthorizedSession, Request
+from google.cloud import run_v2
+
+from gpu_jobs.errors import NoCapacityError, PlatformError, RefusedError
+from gpu_jobs.jobs.orders import Order
+from gpu_jobs.platforms.base import Check
+from gpu_jobs.platforms.cloud_run.api import open_clients, translate
+from gpu_jobs.platforms.cloud_run.jobs import job_resource, offers_in
+from gpu_jobs.platforms.doctor import MissingError, check, try_store
+from gpu_jobs.settings import Settings
+
+PERMISSIONS = (
+    *(f"run.jobs.{verb}" for verb in ("create", "delete", "get", "list", "run")),
+    *(f"run.executions.{verb}" for verb in ("cancel", "get", "list")),
+    "run.operations.get",
+    "run.tasks.list",
+)
+"""What whoever orders GPU jobs needs in the project."""
+_QUOTAS = {
+    "nvidia-l4": "NvidiaL4GpuAllocNoZonalRedundancyPerProjectRegion",
+    "nvidia-rtx-pro-6000": "NvidiaRtxPro6000GpuAllocNoZonalRedundancyPerProjectRegion",
+}
+_MANIFESTS = ", ".join(
+    f"application/vnd.{kind}+json"
+    for kind in (
+        "oci.image.index.v1",
+        "oci.image.manifest.v1",
+        "docker.distribution.manifest.list.v2",
+        "docker.distribution.manifest.v2",
+    )
+)
+_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+_TIMEOUT_S = 30.0
+
+
+def checks(
+    store_root: str, settings: Settings | None = None, session: requests.Session | None = None
+) -> Iterator[Check]:
+    """Check one thing after the other; what depends on something that is missing is left out.
+
+    Args:
+        store_root: where campaigns are to be kept.
+        settings: of the orchestrator; None: from the environment.
+        session: to ask Google's REST services with; None: one with this machine's credentials. Against an emulator
+            there is none, and what only those services know is not checked.
+    """
+    settings = settings or Settings()
+    configured = check("settings", lambda: _settings(settings))
+    yield configured
+    if session is None and not settings.cloud_run_emulator:
+        session = AuthorizedSession(None)
+        login = check("credentials", lambda: _log_in(session))
+        yield login
+        if not login.is_ok:
+            return
+    if configured.is_ok:
+        if session is not None:
+            yield from _told_by_google(settings, session)
+        yield check("a GPU job on trial", lambda: _trial(settings))
+    yield check("store", lambda: try_store(store_root))
+
+
+def _settings(settings: Settings) -> str:
+    for field in ("project", "image"):
+        if not getattr(settings, f"cloud_run_{field}"):
+            name = f"FANFOLD_CLOUD_RUN_{field.upper()}"
+            raise MissingError(f"{name} is not set", f"Run `export {name}=…`")
+    try:
+        offers = offers_in(settings.cloud_run_region, settings.cloud_run_gpu)
+    except RefusedError as error:
+        raise MissingError(str(error)) from error
+    return f"{' or '.join(offer.gpu for offer in offers)} in {settings.cloud_run_region}"
+
+
+def _log_in(session: AuthorizedSession) -> str:
+    try:
+        session.credentials, _ = google.auth.default(scopes=[_SCOPE])
+        session.credentials.refresh(Request())
+    except GoogleAuthError as error:
+        fix = "Run `gcloud auth application-default login`, or give a service account"
+        raise MissingError(_first_line(error), fix) from error
+    return getattr(session.credentials, "service_account_email", "") or "of a user"
+
+
+def _told_by_google(settings: Settings, session: requests.Session) -> Iterator[Check]:
+    """What only Google's REST services know, for which we have no client."""
+    yield check("permissions", lambda: _permissions(settings, session))
+    yield check("services", lambda: _services(settings, session))
+    for offer in offers_in(settings.cloud_run_region, settings.cloud_run_gpu):
+        yield check(f"quota of {offer.gpu}", partial(_quota, settings, session, offer.gpu))
+    if re.match(r"[a-z0-9-]+-docker\.pkg\.dev/", settings.cloud_run_image):
+        yield check("image", lambda: _image(settings, session))
+    yield check("service account", lambda: _service_account(settings, session))
+
+
+def _permissions(settings: Settings, session: requests.Session) -> str:
+    project = settings.cloud_run_project
+    told = _ask(
+        session,
+        f"https://cloudresourcemanager.googleapis.com/v1/projects/{project}:testIamPermissions",
+        {"permissions": PERMISSIONS},
+        fix="Correct FANFOLD_CLOUD_RUN_PROJECT, or run `gcloud services enable cloudresourcemanager.googleapis.com`",
+    )
+    held = told.get("permissions", [])
+    if missing := [each for each in PERMISSIONS if each not in held]:
+        raise MissingError(f"in {project}: {', '.join(missing)}", "Grant roles/run.developer to the orchestrator")
+    return f"to create, run, watch and cancel jobs in {project}"
+
+
+def _services(settings: Settings, session: requests.Session) -> str:
+    project = f"projects/{settings.cloud_run_project}"
+    wanted = ["run", "storage", "artifactregistry", *(["secretmanager"] if settings.cloud_run_secrets else [])]
+    names = "&".join(f"names={project}/services/{each}.googleapis.com" for each in wanted)
+    told = _ask(
+        session,
+        f"https://serviceusage.googleapis.com/v1/{project}/services:batchGet?{names}",
+        fix="To see them, whoever asks needs roles/serviceusage.serviceUsageViewer",
+    )
+    enabled = {each["name"].rpartition("/")[2] for each in told.get("services", []) if each.get("state") == "ENABLED"}
+    if missing := [f"{each}.googleapis.com" for each in wanted if f"{each}.googleapis.com" not in enabled]:
+        fix = f"Run `gcloud services enable {' '.join(missing)} --project {settings.cloud_run_project}`"
+        raise MissingError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} off", fix)
+    return f"{', '.join(wanted)} are on"
+
+
+def _quota(settings: Settings, session: requests.Session, gpu: str) -> str:
+    project, region, quota = settings.cloud_run_project, settings.cloud_run_region, _QUOTAS[gpu]
+    page = _quota_page(settings)
+    told = _ask(
+        session,
+        f"https://cloudquotas.googleapis.com/v1/projects/{project}/locations/global/services/run.googleapis.com"
+        f"/quotaInfos/{quota}",
+        fix=f"Enable cloudquotas.googleapis.com and grant roles/cloudquotas.viewer, or look for {quota} at {page}",
+    )
+    limits = [
+        int(each.get("details", {}).get("value", 0))
+        for each in told.get("dimensionsInfos", [])
+        if each.get("dimensions", {}).get("region") == region or region in each.get("applicableLocations", [])
+    ]
+    if not limits or not limits[0]:
+        raise MissingError(f"0 at once in {region}", f"Ask for more of {quota} at {page}")
+    return f"{'any number' if limits[0] < 0 else limits[0]} at once in {region}"
+
+
+def _image(settings: Settings, session: requests.Session) -> str:
+    host, _, path = settings.cloud_run_image.partition("/")
+    path, _, digest = path.partition("@")
+    path, _, tag = path.partition(":")
+    _ask(
+        session,
+        f"https://{host}/v2/{path}/manifests/{digest or tag or 'latest'}",
+        accept=_MANIFESTS,
+        fix="Build and push it, correct FANFOLD_CLOUD_RUN_IMAGE, or grant roles/artifactregistry.reader",
+    )
+    return settings.cloud_run_image
+
+
+def _service_account(settings: Settings, session: requests.Session) -> str:
+    account = settings.cloud_run_service_account
+    if not account:
+        return "FANFOLD_CLOUD_RUN_SERVICE_ACCOUNT is not set: GPU workers get the project's default one and its rights"
+    told = _ask(
+        session,
+        f"https://iam.googleapis.com/v1/projects/-/serviceAccounts/{account}:testIamPermissions",
+        {"permissions": ["iam.serviceAccounts.actAs"]},
+        fix="Create it, or correct FANFOLD_CLOUD_RUN_SERVICE_ACCOUNT",
+    )
+    if not told.get("permissions"):
+        fix = "Grant roles/iam.serviceAccountUser on it to the orchestrator"
+        raise MissingError(f"we may not start containers as {account}", fix)
+    return f"{account}; whether it may use the bucket cannot be seen from here"
+
+
+def _trial(settings: Settings) -> str:
+    """Let the service validate a GPU job without creating it; how much it looks at is its own affair."""
+    offer, now = offers_in(settings.cloud_run_region, settings.cloud_run_gpu)[0], datetime.now(UTC)
+    order = Order(
+        name="fanfold-doctor",
+        campaign_uri="gs://nowhere",
+        offer=offer,
+        num_workers=1,
+        expires_at=now + timedelta(hours=1),
+        reserved_usd=0.0,
+    )
+    parent = f"projects/{settings.cloud_run_project}/locations/{settings.cloud_run_region}"
+    job = job_resource(order, settings, now)
+    request = run_v2.CreateJobRequest(parent=parent, job_id=order.name, job=job, validate_only=True)
+
+    async def create() -> None:
+        clients = open_clients(settings.cloud_run_emulator)
+        with translate("run.jobs.create", parent):
+            await clients.jobs.create_job(request, timeout=_TIMEOUT_S, retry=None)
+
+    try:
+        asyncio.run(create())
+    except NoCapacityError as error:
+        raise MissingError(str(error), f"See {_quota_page(settings)}") from error
+    except (PlatformError, RefusedError) as error:
+        raise MissingError(str(error)) from error
+    return f"accepted on {offer.gpu}; nothing was created"
+
+
+def _ask(
+    session: requests.Session, url: str, body: Mapping[str, Any] | None = None, *, accept: str = "*/*", fix: str
+) -> Any:
+    """The answer's JSON. Raises `MissingError` with the service's own words if it says no."""
+    verb = "GET" if body is None else "POST"
+    try:
+        reply = session.request(verb, url, json=body, headers={"accept": accept}, timeout=_TIMEOUT_S)
+    except (requests.RequestException, GoogleAuthError) as error:
+        raise MissingError(f"no answer: {_first_line(error)}", fix) from error
+    if reply.ok:
+        return reply.json()
+    try:
+        told = reply.json()
+        message = told["error"]["message"] if "error" in told else told["errors"][0]["message"]
+    except (ValueError, LookupError, TypeError):
+        message = reply.reason
+    raise MissingError(f"{reply.status_code} {_first_line(message)}", fix)
+
+
+def _quota_page(settings: Settings) -> str:
+    return f"https://console.cloud.google.com/iam-admin/quotas?project={settings.cloud_run_project}"
+
+
+def _first_line(text: object) -> str:
+    return (str(text).strip().splitlines() or [type(text).__name__])[0][:300]

@@ -1,0 +1,159 @@
+"""What a GPU job looks like on Cloud Run: offers, the Job resource, and what an execution tells. Pure."""
+
+import signal
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from google.cloud import run_v2
+
+from gpu_jobs.errors import RefusedError
+from gpu_jobs.jobs.failures import Failure, failure_of_exit, gravest
+from gpu_jobs.jobs.offers import Offer, offers_of
+from gpu_jobs.jobs.orders import Observation, Order, Phase
+from gpu_jobs.settings import Settings
+
+CAP_S = 3600.0
+"""A task with a GPU ends by force after this long."""
+_MARGIN_S = 300.0
+"""The order's expiry, at which GPU workers end by themselves, is so long before a task's end by force."""
+_MOUNT = "/weights"
+_SHAPES = {"nvidia-l4": ("4", "16Gi"), "nvidia-rtx-pro-6000": ("20", "80Gi")}
+
+
+def offers_in(region: str, gpu: str) -> list[Offer]:
+    """Raises `RefusedError` if the region lacks the GPU type, or all."""
+    if gpu and gpu not in _SHAPES:
+        raise RefusedError("FANFOLD_CLOUD_RUN_GPU", f"'{gpu}' is none of {', '.join(_SHAPES)}")
+    everywhere = [offer for offer in offers_of("cloud_run", gpu=gpu) if offer.gpu in _SHAPES]
+    here = [offer for offer in everywhere if offer.region == region]
+    if not here:
+        wanted = [gpu] if gpu else list(_SHAPES)
+        places = {name: ", ".join(offer.region for offer in everywhere if offer.gpu == name) for name in wanted}
+        where = "; ".join(f"{name} in {regions}" for name, regions in places.items())
+        raise RefusedError("FANFOLD_CLOUD_RUN_REGION", f"{region} has no {' or '.join(wanted)}; use {where}")
+    return here
+
+
+def job_resource(order: Order, settings: Settings, now: datetime) -> run_v2.Job:
+    """Its task timeout is a second line: GPU workers end at the order's expiry, before it."""
+    cpu, memory = _SHAPES[order.offer.gpu]
+    left_s = (order.expires_at - now).total_seconds() + _MARGIN_S
+    container = run_v2.Container(
+        image=settings.cloud_run_image,
+        command=["python"],
+        args=["-m", "gpu_jobs.platforms.cloud_run.worker", order.campaign_uri, "--order", order.name],
+        env=[*_plain(settings), *_secrets(settings)],
+        resources=run_v2.ResourceRequirements(limits={"cpu": cpu, "memory": memory, "nvidia.com/gpu": "1"}),
+    )
+    template = run_v2.TaskTemplate(
+        containers=[container],
+        max_retries=0,
+        timeout=timedelta(seconds=round(max(60.0, min(CAP_S, left_s)))),
+        service_account=settings.cloud_run_service_account,
+        node_selector=run_v2.NodeSelector(accelerator=order.offer.gpu),
+        gpu_zonal_redundancy_disabled=True,
+    )
+    if bucket := settings.cloud_run_weights_bucket:
+        template.volumes = [run_v2.Volume(name="weights", gcs=run_v2.GCSVolumeSource(bucket=bucket, read_only=True))]
+        container.volume_mounts = [run_v2.VolumeMount(name="weights", mount_path=_MOUNT)]
+        template.containers = [container]
+    return run_v2.Job(
+        labels=_labels(order),
+        template=run_v2.ExecutionTemplate(task_count=order.num_workers, template=template),
+    )
+
+
+def _labels(order: Order) -> dict[str, str]:
+    hashes = dict(zip(("fanfold-root", "fanfold-campaign"), order.name.split("-")[1:3], strict=False))
+    return {**hashes, "fanfold-expires": str(int(order.expires_at.timestamp()))}
+
+
+def _plain(settings: Settings) -> list[run_v2.EnvVar]:
+    return [run_v2.EnvVar(name=name, value=value) for name, value in sorted(settings.cloud_run_env.items())]
+
+
+def _secrets(settings: Settings) -> list[run_v2.EnvVar]:
+    found = []
+    for name, reference in sorted(settings.cloud_run_secrets.items()):
+        secret, _, version = reference.partition(":")
+        selector = run_v2.SecretKeySelector(secret=secret, version=version or "latest")
+        found.append(run_v2.EnvVar(name=name, value_source=run_v2.EnvVarSource(secret_key_ref=selector)))
+    return found
+
+
+def observation(execution: run_v2.Execution, tasks: Sequence[run_v2.Task]) -> Observation:
+    """What an execution tells; `tasks` matter once it is over.
+
+    GPU workers that wait for their machine count as alive, or others would be ordered in their place.
+    """
+    over = execution.succeeded_count + execution.failed_count + execution.cancelled_count
+    if not execution.completion_time:
+        if not execution.running_count and not over:
+            return Observation(phase=Phase.STARTING)
+        return Observation(phase=Phase.RUNNING, workers_alive=execution.task_count - over)
+    log = f"log: {execution.log_uri}" if execution.log_uri else ""
+    detail = "\n".join(filter(None, [*(each.message for each in execution.conditions), log]))
+    is_cancelled = any(
+        each.execution_reason == run_v2.Condition.ExecutionReason.CANCELLED for each in execution.conditions
+    )
+    if execution.cancelled_count or is_cancelled:
+        return Observation(phase=Phase.STOPPED, reason="stopped", detail=detail)
+    if execution.succeeded_count == execution.task_count:
+        return Observation(phase=Phase.SUCCEEDED, detail=detail)
+    ends = [end for task in tasks if (end := task_end(task.last_attempt_result))]
+    return Observation(
+        phase=Phase.FAILED,
+        reason=_reasons(ends) or "failed",
+        detail=detail,
+        failure=gravest(
+            [*(end.failure for end in ends), *(_BY_CONDITION.get(each.reason) for each in execution.conditions)]
+        ),
+    )
+
+
+class TaskEnd(NamedTuple):
+    """Why a task failed."""
+
+    reason: str
+    failure: Failure | None = None
+
+
+def _reasons(ends: Iterable[TaskEnd]) -> str:
+    counts = Counter(end.reason for end in ends)
+    return ", ".join(f"{reason} ({count}x)" if count > 1 else reason for reason, count in counts.items())
+
+
+def task_end(result: run_v2.TaskAttemptResult) -> TaskEnd | None:
+    """None if it did not fail. Its exit code is 0 also after some failures."""
+    if result.status.code in _BY_CODE:
+        return _BY_CODE[result.status.code]
+    for text, end in _BY_MESSAGE.items():
+        if text in result.status.message.lower():
+            return end
+    signum = result.term_signal or result.exit_code - 128
+    if signum in set(signal.Signals):
+        return TaskEnd(f"killed by {signal.Signals(signum).name}", failure_of_exit(-signum))
+    if result.exit_code:
+        return TaskEnd(f"exit code {result.exit_code}", failure_of_exit(result.exit_code))
+    return TaskEnd(f"preempted, or failed by the platform: {result.status.message}", Failure.PREEMPTED)
+
+
+_TIMED_OUT = TaskEnd("timed out", Failure.TIMEOUT)
+_BY_CODE = {0: None, 1: TaskEnd("stopped"), 4: _TIMED_OUT}
+_BY_MESSAGE = {
+    "memory limit was reached": TaskEnd("out of memory", Failure.OUT_OF_MEMORY),
+    "configured timeout was reached": _TIMED_OUT,
+}
+"""The service's whole sentences: it has no code of its own for these."""
+_CommonReason = run_v2.Condition.CommonReason
+_BY_CONDITION = dict.fromkeys(
+    (
+        _CommonReason.CONTAINER_MISSING,
+        _CommonReason.CONTAINER_PERMISSION_DENIED,
+        _CommonReason.CONTAINER_IMAGE_UNAUTHORIZED,
+        _CommonReason.CONTAINER_IMAGE_AUTHORIZATION_CHECK_FAILED,
+    ),
+    Failure.IMAGE,
+)

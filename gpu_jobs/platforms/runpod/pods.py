@@ -1,0 +1,229 @@
+"""GPU jobs as pods: each pod a machine with several GPUs, one GPU worker for each offered GPU count.
+
+RunPod never tells that a pod's command ended, and starts it again; there is no time limit on a pod, and creating one
+is not idempotent. So a pod ends itself when its GPU workers are through (it terminates) or have failed (it stops). Of
+two pods with one name, from one request that was carried out twice, the older is kept.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from gpu_jobs.errors import OutcomeUnknownError, PlatformError
+from gpu_jobs.jobs.failures import Failure, gravest
+from gpu_jobs.jobs.orders import Handle, Observation, Order, Phase
+from gpu_jobs.platforms.runpod.api import AbsentError, Account, Listing
+from gpu_jobs.platforms.runpod.names import VOLUME_PATH, Name, environment
+from gpu_jobs.settings import Settings
+
+_MAX_RESTARTS = 3
+_CLOCKS_S = 3.0
+"""Uptime is in whole seconds, and later than the question by as much as the reply took."""
+
+
+class PodEnd(NamedTuple):
+    """Why a pod is over, or must not go on."""
+
+    reason: str
+    failure: Failure | None = None
+
+
+_ENDS = {
+    "EXITED": PodEnd("its GPU workers failed, or RunPod killed it: the pod was found stopped"),
+    "ERROR": PodEnd("killed by RunPod: the pod is in error"),
+}
+Found = Sequence[tuple[Name, Mapping[str, Any]]]
+"""Pods of ours in a listing."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    """What this process has seen of one GPU job, since RunPod forgets a pod that has ended."""
+
+    created_at: float | None = None
+    """By our monotonic clock, when we asked for its last pod; None if another process did."""
+    ids: list[str] = field(default_factory=list)
+    """Of pods that we have created."""
+    is_listed: bool = False
+    has_run: bool = False
+    is_stopped: bool = False
+    ends: dict[str, PodEnd] = field(default_factory=dict)
+    """By the pod's name."""
+    boots: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """When a pod's container was started, each time that it was, by our monotonic clock."""
+
+    def epitaph(self) -> Observation:
+        """What to say when none of its pods is left."""
+        if self.is_stopped:
+            return Observation(phase=Phase.STOPPED, reason="stopped")
+        if self.ends:
+            reasons = sorted({end.reason for end in self.ends.values()})
+            failure = gravest(end.failure for end in self.ends.values())
+            return Observation(phase=Phase.FAILED, reason="; ".join(reasons), failure=failure)
+        if self.has_run:
+            return Observation(phase=Phase.SUCCEEDED, detail="its pods have ended themselves")
+        return Observation(phase=Phase.GONE, reason="not to be found on RunPod")
+
+
+class Pods:
+    """The verbs of `Platform`, for pods."""
+
+    def __init__(self, account: Account, settings: Settings, *, poll_s: float, find_lag_s: float) -> None:
+        self._account = account
+        self._settings = settings
+        self._poll_s = poll_s
+        self._find_lag_s = find_lag_s
+        self._watched: defaultdict[str, _Watched] = defaultdict(_Watched)
+
+    async def start(self, order: Order) -> Handle:
+        watched = self._watched[order.name]
+        try:
+            for name in _names(order, self._settings.runpod_gpus_per_pod):
+                watched.created_at = time.monotonic()
+                pod = await self._account.call("POST", "/v2/pods", self._request(order, name))
+                watched.ids.append(pod["id"])
+        except OutcomeUnknownError:
+            raise
+        except PlatformError:
+            while watched.ids:  # what was started of it must not be left
+                await self._end(watched.ids.pop())
+            raise
+        return _handle(order.name)
+
+    async def find(self, name: str) -> Handle | None:
+        listing = await self._account.listing("pods", max_age_s=self._poll_s)
+        return _handle(name) if any(each.order == name for each, _ in ours(listing)) else None
+
+    async def observe(self, handles: Collection[Handle]) -> Mapping[Handle, Observation]:
+        if not handles:
+            return {}
+        listing = await self._account.listing("pods", max_age_s=self._poll_s)
+        by_order = defaultdict(list)
+        for name, pod in ours(listing):
+            by_order[name.order].append((name, pod))
+        return {
+            handle: await self._observe(handle.order, by_order[handle.order], listing.asked_at) for handle in handles
+        }
+
+    async def stop(self, handle: Handle) -> None:
+        """Terminate, since a stopped pod would keep its place; those that no list shows yet too."""
+        watched = self._watched[handle.order]
+        listed = {pod["id"] for name, pod in ours(await self._account.listing("pods")) if name.order == handle.order}
+        watched.is_stopped = watched.is_stopped or bool(listed or watched.ids)
+        for pod_id in listed.union(watched.ids):
+            await self._end(pod_id)
+        watched.ids.clear()
+
+    async def list_owned(self, prefix: str) -> Sequence[Handle]:
+        found = ours(await self._account.listing("pods"))
+        return [_handle(order) for order in sorted({name.order for name, _ in found if name.order.startswith(prefix)})]
+
+    async def _observe(self, order: str, pods: Found, asked_at: float) -> Observation:
+        watched = self._watched[order]
+        running = starting = 0
+        for name, pod in await self._without_doubles(pods):
+            watched.is_listed = True
+            if end := self._end_of(pod, watched, asked_at):
+                watched.ends[str(name)] = end
+                await self._end(pod["id"])
+            elif pod["status"] == "RUNNING":
+                watched.has_run = True
+                running += name.num_workers
+            else:
+                starting += name.num_workers
+        if running:
+            return Observation(phase=Phase.RUNNING, workers_alive=running + starting)
+        if starting or self._may_be_listed_late(watched):
+            return Observation(phase=Phase.STARTING)
+        return watched.epitaph()
+
+    def _may_be_listed_late(self, watched: _Watched) -> bool:
+        if watched.created_at is None or watched.is_listed or watched.is_stopped:
+            return False
+        return time.monotonic() - watched.created_at < self._find_lag_s
+
+    async def _without_doubles(self, pods: Found) -> Found:
+        """The oldest pod of each name; the others are ended."""
+        kept: dict[str, tuple[Name, Mapping[str, Any]]] = {}
+        for name, pod in sorted(pods, key=lambda each: (each[1]["createdAt"], each[1]["id"])):
+            if str(name) in kept:
+                await self._end(pod["id"])
+            else:
+                kept[str(name)] = (name, pod)
+        return list(kept.values())
+
+    def _end_of(self, pod: Mapping[str, Any], watched: _Watched, asked_at: float) -> PodEnd | None:
+        """None if the pod may go on."""
+        if pod["status"] in _ENDS:
+            return _ENDS[pod["status"]]
+        age_s = (datetime.now(UTC) - datetime.fromisoformat(pod["createdAt"])).total_seconds()
+        if pod["runtime"] is None:
+            minutes = self._settings.runpod_boot_minutes
+            late = f"not up within {minutes:g} minutes: its image cannot be pulled, or its host is bad"
+            return PodEnd(late, Failure.IMAGE) if age_s > minutes * 60 else None
+        boots = watched.boots[pod["id"]]
+        booted_at = asked_at - pod["runtime"]["uptime"]
+        if not boots or booted_at - boots[-1] > _CLOCKS_S:
+            boots.append(booted_at)
+        crashed = f"its container ended and was started again {_MAX_RESTARTS} times: the image or its command crashes"
+        return PodEnd(crashed, Failure.IMAGE) if len(boots) > _MAX_RESTARTS else None
+
+    def _request(self, order: Order, name: Name) -> dict[str, Any]:
+        """Body of the request for one pod."""
+        settings = self._settings
+        body: dict[str, Any] = {
+            "name": str(name),
+            "image": settings.runpod_image,
+            "cloud": "COMMUNITY" if order.offer.mode == "community" else "SECURE",
+            "gpu": {"id": order.offer.gpu, "count": name.num_workers * max(1, order.offer.num_gpus)},
+            "disk": settings.runpod_disk_gb,
+            "env": environment(settings),
+            "cmd": _command(order, name, self._account.api_url),
+        }
+        if order.offer.region != "any":
+            body["dataCenterIds"] = order.offer.region.split(",")
+        if settings.runpod_volume:
+            body["mounts"] = {"network": [{"volumeId": settings.runpod_volume, "path": VOLUME_PATH}]}
+        if settings.runpod_registry:
+            body["registry"] = settings.runpod_registry
+        return body
+
+    async def _end(self, pod_id: str) -> None:
+        """Silent if it is gone."""
+        with suppress(AbsentError):
+            await self._account.call("DELETE", f"/v2/pods/{pod_id}")
+
+
+def ours(listing: Listing) -> Iterator[tuple[Name, Mapping[str, Any]]]:
+    """Those pods of a listing that Fanfold has made, whichever store they are for."""
+    for pod in listing.found:
+        name = Name.parse(pod["name"])
+        if name is not None and pod["status"] != "TERMINATED":
+            yield name, pod
+
+
+def _handle(order: str) -> Handle:
+    return Handle(platform="runpod", order=order, id=f"pods/{order}")
+
+
+def _names(order: Order, gpus_per_pod: int) -> Iterator[Name]:
+    """One for each pod: as many GPU workers in each as its GPUs allow."""
+    at_once = max(1, gpus_per_pod // max(1, order.offer.num_gpus))
+    for first in range(0, order.num_workers, at_once):
+        last = min(order.num_workers, first + at_once) - 1
+        yield Name(order.name, first, last, int(order.expires_at.timestamp()))
+
+
+def _command(order: Order, name: Name, api_url: str) -> list[str]:
+    options = {
+        "--order": order.name,
+        "--slots": f"{name.first_slot}-{name.last_slot}",
+        "--gpus": str(order.offer.num_gpus),
+        "--deadline": str(name.deadline),
+    }
+    flags = [part for option in options.items() for part in option]
+    return ["python", "-m", "gpu_jobs.platforms.runpod.pod_worker", "--api", api_url, order.campaign_uri, *flags]

@@ -1,0 +1,205 @@
+"""What all workloads on texts share: which model, how a table's row becomes a text, and how much a text weighs."""
+
+import hashlib
+import re
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from gpu_jobs.dataset.sources import Source
+from gpu_jobs.errors import ItemError, ModelTooLargeError, RefusedError, WorkloadImportError
+from gpu_jobs.workloads.base import Item, Params, Row, Workload
+from gpu_jobs.workloads.batch_size import free_memory, is_out_of_memory
+from gpu_jobs.workloads.engines.base import ModelSpec
+from gpu_jobs.workloads.engines.precision import Precision, look_at, memory_gib, next_lower
+from gpu_jobs.workloads.weights import find_weights, is_code_trusted, measure_weights
+
+_IN_BRACES = re.compile(r"\{([^{}\n]+)\}")
+_LOOKS_LIKE_A_COLUMN = re.compile(r"\w+")
+BYTES_PER_TOKEN = 4
+_TOO_BIG = 6
+"""Times that a single text does not fit; each is tried twice."""
+
+MODEL = (
+    "Hugging Face id, id@revision, folder, gs://bucket/prefix, or a package: smollm2-135m-instruct, all-minilm-l6-v2"
+)
+ModelName = Annotated[str, Field(min_length=1)]
+
+
+class ModelParams(Params):
+    """Which model, and how it is loaded."""
+
+    model: ModelName = Field(title="Model", description=MODEL)
+    precision: Precision = Field(
+        default="auto",
+        title="Precision",
+        description="auto: full on a CPU, 16 bits on a GPU, fewer if the model does not fit. Name one and every GPU "
+        "worker computes alike",
+    )
+    gpus_per_model: int = Field(
+        default=1, ge=1, le=16, title="GPUs per model", description="How many GPUs one copy of the model spans"
+    )
+    trust_remote_code: bool = Field(
+        default=False,
+        title="Trust the model's code",
+        description="Run Python that comes with the model; refused where FANFOLD_TRUSTED_MODELS does not name it",
+    )
+
+
+class ModelWorkload(Workload):
+    """One language model, whose load is tried with fewer bits when memory runs out."""
+
+    params: ModelParams
+    load_threads = 1  # tokenizers are not safe in several
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params)
+        self.num_gpus = params.gpus_per_model
+        self._has_answered = False
+        self._num_too_big = 0
+        if params.trust_remote_code and not is_code_trusted(params.model):
+            raise RefusedError(
+                "params.trust_remote_code",
+                f"'{params.model}' is not named in FANFOLD_TRUSTED_MODELS of this machine; its code will not run",
+            )
+
+    def gpu_memory_gib(self) -> float:
+        return memory_gib(self.params.precision, *measure_weights(self.params.model))
+
+    def setup(self, device: str) -> None:
+        weights = find_weights(self.params.model)
+        self.facts["device"] = look_at(device, self.num_gpus).name
+        self.facts["model"] = f"{self.params.model} ({weights.digest})"
+        self._spec = ModelSpec(
+            name=self.params.model,
+            folder=weights.folder,
+            device=device,
+            precision=self.params.precision,
+            num_gpus=self.num_gpus,
+            trust_remote_code=self.params.trust_remote_code,
+        )
+        self._tokenizer = load_tokenizer(self._spec)
+        self.open_model(self._spec)
+
+    @abstractmethod
+    def open_model(self, spec: ModelSpec) -> None:
+        """Load the model, and say in `facts`, `batch_size` and `micro_batch` what came of it."""
+
+    @abstractmethod
+    def close_model(self) -> None:
+        """Give its memory back."""
+
+    @abstractmethod
+    def answer(self, inputs: Sequence[Any]) -> Sequence[Sequence[Row] | ItemError]:
+        """What `infer` returns, if memory does not run out."""
+
+    def infer(self, inputs: Sequence[Any]) -> Sequence[Sequence[Row] | ItemError]:
+        """The window's rows. If not even one text at a time fits, the model is loaded again with fewer bits.
+
+        Raises:
+            ModelTooLargeError: with the fewest bits that are allowed, not one of the first texts fits.
+        """
+        while True:
+            try:
+                rows = self.answer(inputs)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                precision = self.facts["precision"].partition(":")[0]
+                lower = next_lower(precision) if self.params.precision == "auto" else ""
+                if not lower:
+                    self._note_too_big(len(inputs), precision)
+                    raise
+            else:
+                self._has_answered = True
+                return rows
+            self._lower(lower, f"memory ran out in {precision}, at one text at a time")
+
+    def teardown(self) -> None:
+        self.close_model()
+
+    def _note_too_big(self, num_inputs: int, precision: str) -> None:
+        """One that does not fit alone may be too long; when none of the first ones fits, the device is too small."""
+        self._num_too_big += num_inputs == 1
+        if self._num_too_big >= _TOO_BIG and not self._has_answered:
+            told = f"model '{self.params.model}' in {precision} runs out of memory at one text at a time"
+            raise ModelTooLargeError(f"{told}; take a larger GPU")
+
+    def _lower(self, precision: Any, reason: str) -> None:
+        self.close_model()
+        free_memory()
+        self.open_model(replace(self._spec, precision=precision))
+        self.facts["precision"] = f"{precision}: {reason}"
+
+
+class TextParams(ModelParams):
+    """A model, and which text of a row it gets."""
+
+    text: str = Field(
+        default="{text}",
+        title="Text",
+        description="What the model is given for each row of the table; {name} stands for the column of that name",
+    )
+
+
+class TextWorkload(ModelWorkload):
+    """Texts of a table through one language model, by windows of consecutive rows that finish together."""
+
+    params: TextParams
+
+    def items(self, sources: Iterable[Source]) -> Iterator[Item]:
+        """One per row; its weight is an estimate of its tokens, made without a tokenizer."""
+        for source in sources:
+            text = fill(self.params.text, source, "params.text")
+            yield {
+                "item": source.id,
+                "weight": self.weight(text),
+                "fingerprint": source.fingerprint or digest(text),
+                "text": text,
+            }
+
+    def weight(self, text: str) -> float:
+        """Estimated tokens that one text costs."""
+        return 1 + len(text.encode()) / BYTES_PER_TOKEN
+
+
+def load_tokenizer(spec: ModelSpec) -> Any:
+    from transformers import AutoTokenizer
+
+    auto: Any = AutoTokenizer
+    try:
+        return auto.from_pretrained(spec.folder, trust_remote_code=spec.trust_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        raise WorkloadImportError(f"model '{spec.name}' has no tokenizer that can be loaded: {error}") from error
+
+
+def fill(template: str, source: Source, field: str) -> str:
+    """The template with a row's values; an empty value is an empty string. Braces around anything else stay.
+
+    Raises:
+        RefusedError: of `field`: no column is named, or one that the row has not. Of "dataset": it is no table.
+    """
+    if source.columns.keys() == {"uri"}:
+        raise RefusedError(
+            "dataset", f"'{source.id}' is no table: name .parquet, .csv or .jsonl files, or a glob of them"
+        )
+    named = _IN_BRACES.findall(template)
+    missing = [name for name in named if name not in source.columns and _LOOKS_LIKE_A_COLUMN.fullmatch(name)]
+    known = [*source.columns]
+    if missing:
+        raise RefusedError(field, f"row '{source.id}' has no column '{missing[0]}'; the dataset's columns are {known}")
+    if not any(name in source.columns for name in named):
+        raise RefusedError(field, f"{template!r} would be the same for every row: name a column, as {{{known[-1]}}}")
+
+    def value(match: re.Match[str]) -> str:
+        found = source.columns.get(match[1], match[0])
+        return "" if found is None else str(found)
+
+    return _IN_BRACES.sub(value, template)
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,225 @@
+"""A sweep of fine-tunings: each item is one training, with hyperparameters of its own, on all GPUs of a GPU worker."""
+
+import json
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import polars as pl
+from pydantic import Field, ValidationError
+
+from gpu_jobs.dataset.sources import Source
+from gpu_jobs.errors import ItemError, RefusedError, WorkloadImportError
+from gpu_jobs.ledger import keys
+from gpu_jobs.settings import Settings
+from gpu_jobs.workloads.base import Item, LongWorkload, Row, Session
+from gpu_jobs.workloads.batch_size import BatchSize
+from gpu_jobs.workloads.engines.precision import look_at
+from gpu_jobs.workloads.text.base import digest
+from gpu_jobs.workloads.training.attempt import Attempt, Place
+from gpu_jobs.workloads.training.card import model_card
+from gpu_jobs.workloads.training.checkpoints import upload_folder
+from gpu_jobs.workloads.training.job import MODEL, Outcome
+from gpu_jobs.workloads.training.news import METRIC_COLUMNS
+from gpu_jobs.workloads.training.prepared import Prepared, fetch
+from gpu_jobs.workloads.training.settings import TrainingParams
+from gpu_jobs.workloads.weights import Weights, find_weights
+
+_NO_LIMIT = 1 << 30
+"""Blocks that a GPU takes at once, until memory runs out."""
+_TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.jinja")
+
+
+class FineTuneParams(TrainingParams):
+    """What all trainings of a sweep share, unless an item says otherwise; and what they learn from."""
+
+    data: str = Field(
+        title="Data", description="Manifest that the workload `prepare` has published: …/manifests/….json"
+    )
+
+
+class Training(NamedTuple):
+    """A loaded item."""
+
+    name: str
+    params: FineTuneParams
+
+
+class FineTune(LongWorkload):
+    """Items are rows of a table: an id, and the hyperparameters in which this training differs."""
+
+    params: FineTuneParams
+    params_model = FineTuneParams
+    columns: ClassVar[dict[str, Any]] = {
+        "eval_loss": pl.Float64,
+        "eval_loss_before": pl.Float64,
+        "train_loss": pl.Float64,
+        "steps": pl.Int64,
+        "kept_step": pl.Int64,
+        "stopped_early": pl.Boolean,
+        "tokens": pl.Int64,
+        "seconds": pl.Float64,
+        "processes": pl.Int64,
+        "precision": pl.String,
+        "model": pl.String,
+        "model_sha256": pl.String,
+        "sample_before": pl.String,
+        "sample_after": pl.String,
+        "settings": pl.String,
+        "notes": pl.List(pl.String),
+        "curve": pl.List(pl.Struct(METRIC_COLUMNS)),
+    }
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params)
+        self.num_gpus = params.gpus
+
+    def items(self, sources: Iterable[Source]) -> Iterator[Item]:
+        """One per row. Raises `RefusedError` for a column that is no hyperparameter, or a value that none can have."""
+        for source in sources:
+            settings = {name: value for name, value in source.columns.items() if name != "id" and value is not None}
+            try:
+                FineTuneParams.model_validate({**self.params.model_dump(), **settings})
+            except ValidationError as error:
+                first = error.errors()[0]
+                name = ".".join(map(str, first["loc"]))
+                raise RefusedError("dataset", f"row '{source.id}': {name}: {first['msg']}") from error
+            text = json.dumps(settings, sort_keys=True)
+            yield {"item": source.id, "weight": 1.0, "fingerprint": digest(text), "settings": text}
+
+    def setup(self, device: str) -> None:
+        """Bring the base model and the data here; an item that wants others gets them later."""
+        found = look_at(device, 1)
+        self.facts["device"] = found.name
+        self._device = found
+        self._processes = Settings().gang_size or _count_gpus(device)
+        self.batch_size = BatchSize(_NO_LIMIT)
+        find_weights(self.params.model)
+        fetch(self.params.data)
+
+    def load(self, item: Item) -> Training:
+        return Training(
+            item["item"], FineTuneParams.model_validate({**self.params.model_dump(), **json.loads(item["settings"])})
+        )
+
+    def work(self, loaded: Training, session: Session) -> Sequence[Row] | ItemError | None:
+        began = time.monotonic()
+        assert self.batch_size is not None
+        params, data = loaded.params, fetch(loaded.params.data)
+        _refuse(params, data)
+        try:
+            weights = find_weights(params.model)
+        except WorkloadImportError as error:
+            return ItemError(str(error))
+        place = Place(
+            device=self._device.kind,
+            processes=self._processes,
+            precision=self._precision(params),
+            model_folder=weights.folder,
+            data_folder=data.folder,
+        )
+        self.facts["model"] = f"{params.model} ({weights.digest})"
+        with tempfile.TemporaryDirectory(prefix="fanfold-train-") as folder:
+            attempt = Attempt(params, place, session, self.batch_size, Path(folder))
+            outcome = attempt.run()
+            if outcome is None:
+                return None
+            session.tell("storing the model")
+            made = _Made(loaded, place, outcome, attempt, weights, data)
+            return [_row(made, session, time.monotonic() - began)]
+
+    def finish(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """Add `rank`: 1 for the lowest validation loss."""
+        return rows.with_columns(rank=pl.col("eval_loss").rank("ordinal").cast(pl.Int64))
+
+    def _precision(self, params: FineTuneParams) -> Any:
+        if params.precision != "auto":
+            return params.precision
+        if self._device.kind == "cpu":
+            return "fp32"
+        return "bf16" if self._device.has_bf16 else "fp16"
+
+
+class _Made(NamedTuple):
+    """A finished training, and what it was made of."""
+
+    training: Training
+    place: Place
+    outcome: Outcome
+    attempt: Attempt
+    weights: Weights
+    data: Prepared
+
+
+def _refuse(params: FineTuneParams, data: Prepared) -> None:
+    if data.num_train < params.batch:
+        raise ItemError(f"{data.num_train} blocks of training data are fewer than one batch of {params.batch}")
+
+
+def _count_gpus(device: str) -> int:
+    if device == "cpu":
+        return 1
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _row(made: _Made, session: Session, seconds: float) -> Row:
+    params, outcome = made.training.params, made.outcome
+    key, sha256 = _store_model(made, session)
+    losses = [row["loss"] for row in outcome.log if "loss" in row]
+    return {
+        "eval_loss": outcome.eval_loss,
+        "eval_loss_before": outcome.log[0]["eval_loss"],
+        "train_loss": losses[-1] if losses else None,
+        "steps": outcome.step,
+        "kept_step": outcome.kept_step,
+        "stopped_early": outcome.stopped_early,
+        "tokens": outcome.step * params.batch * made.data.block,
+        "seconds": seconds,
+        "processes": made.attempt.shares.processes,
+        "precision": made.place.precision,
+        "model": key,
+        "model_sha256": sha256,
+        "sample_before": outcome.log[0]["sample"],
+        "sample_after": outcome.sample,
+        "settings": params.model_dump_json(),
+        "notes": made.attempt.notes,
+        "curve": [{name: row.get(name) for name in METRIC_COLUMNS} for row in outcome.log],
+    }
+
+
+def _name_base(folder: Path, model: str) -> None:
+    """An adapter says what it belongs to: by the model's name, not by its folder on this machine."""
+    path = folder / "adapter_config.json"
+    if path.exists():
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": model}, indent=2))
+
+
+def _store_model(made: _Made, session: Session) -> tuple[str, str]:
+    """Upload model or adapter, tokenizer and card; return where they are and the checksum of the weights."""
+    training, data = made.training, made.data
+    folder = made.attempt.out / MODEL
+    for pattern in _TOKENIZER_FILES:
+        for path in made.place.model_folder.glob(pattern):
+            shutil.copy(path, folder)
+    _name_base(folder, training.params.model)
+    card = model_card(
+        training.name,
+        training.params,
+        made.place,
+        made.outcome,
+        made.attempt.shares,
+        weights=made.weights.digest,
+        data=training.params.data,
+        block=data.block,
+    )
+    (folder / "README.md").write_text(card)
+    prefix = keys.model(session.index, uuid.uuid4().hex[:12])
+    files = list(upload_folder(session.store, folder, lambda name: f"{prefix}/{name}"))
+    weights = [file.sha256 for file in files if file.name.endswith(".safetensors")]
+    return prefix, weights[0] if len(weights) == 1 else digest("".join(weights))

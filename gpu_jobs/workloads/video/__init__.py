@@ -1,0 +1,1 @@
+"""Shots and frames of videos."""

@@ -1,0 +1,274 @@
+"""Video analysis: shots, and what sampled frames show. One row per shot or frame, whatever the segments were."""
+
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import polars as pl
+from pydantic import Field
+
+from gpu_jobs.dataset.sources import Source, input_cache, local_copy
+from gpu_jobs.errors import ItemError
+from gpu_jobs.workloads.base import Item, Params, Row, Workload
+from gpu_jobs.workloads.video import shots
+from gpu_jobs.workloads.video.decode import Probe, Segment, cut, decode, probe
+from gpu_jobs.workloads.video.frames import DEFAULT_MODEL, FrameModel, Pixels
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+
+_THUMBNAIL_WIDTH = 160
+_SEGMENT_FIELDS = tuple(one.name for one in fields(Segment))
+_UNUSABLE_WEIGHT = 0.1
+_LABELS = pl.List(pl.Struct({"label": pl.String, "score": pl.Float32}))
+
+
+class VideoParams(Params):
+    """What to look for in the videos, and how closely."""
+
+    analyses: list[Literal["shots", "frames"]] = Field(
+        default=["shots", "frames"],
+        min_length=1,
+        title="Analyses",
+        description="shots: where each shot begins and ends. frames: labels and an embedding of sampled frames",
+    )
+    segment_s: float = Field(
+        default=20,
+        gt=0,
+        le=600,
+        title="Segment, seconds",
+        description="Length of one item; the rows do not depend on it. A longer one is held in memory, decoded small",
+    )
+    frames_per_s: float = Field(
+        default=1, gt=0, le=60, title="Frames per second", description="How many frames a second are looked at"
+    )
+    shot_threshold: float = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        title="Shot threshold",
+        description="Probability from which a frame is part of a transition; lower finds more shots",
+    )
+    frame_model: str = Field(
+        default=DEFAULT_MODEL,
+        title="Frame model",
+        description=f"{DEFAULT_MODEL}, or a transformers vision model: hub id, id@revision or a folder in the image",
+    )
+    top_k: int = Field(default=5, ge=1, le=100, title="Labels", description="How many label guesses are kept")
+    thumbnails: bool = Field(default=True, title="Thumbnails", description="Keep a small JPEG of each shot's start")
+
+
+@dataclass(slots=True, kw_only=True)
+class Loaded:
+    """One segment, decoded: all that the models and the rows need."""
+
+    video: str
+    segment: Segment
+    windows: shots.Frames | None = None
+    starts_s: dict[int, float] = field(default_factory=dict)
+    """Times of the frames where a shot of this segment may begin."""
+    small: "dict[int, VideoFrame]" = field(default_factory=dict)
+    """The same frames, small."""
+    samples: list[tuple[int, float, Pixels]] = field(default_factory=list)
+    """(position, time, model input) of each sampled frame."""
+
+
+class Video(Workload):
+    """Shots by TransNetV2, label guesses and embeddings by an image model, on segments of videos."""
+
+    params: VideoParams
+    params_model: ClassVar[type[Params]] = VideoParams
+    suffixes: ClassVar[tuple[str, ...]] = (
+        ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".3gp",
+    )  # fmt: skip
+    columns: ClassVar[Mapping[str, pl.DataType | type[pl.DataType]]] = {
+        "analysis": pl.String,  # "shot" or "frame"
+        "video": pl.String,  # the source's id: its uri, unless a table gave another
+        "frame": pl.Int64,  # position in the video of the shot's first frame, or of the frame
+        "start_s": pl.Float64,
+        "end_s": pl.Float64,  # of a shot: where the next begins; null for a frame
+        "label": pl.String,  # the best guess
+        "score": pl.Float32,  # of a shot: of the transition before it; of a frame: of its label
+        "labels": _LABELS,  # of a shot: mean over its sampled frames
+        "embedding": pl.List(pl.Float32),  # of length 1; frames only
+        "transition_frames": pl.Int32,  # frames of the transition before the shot: 1 is a hard cut
+        "thumbnail": pl.Binary,  # JPEG; shots only
+    }
+
+    def items(self, sources: Iterable[Source]) -> Iterator[Item]:
+        """Segments of each video in order; what cannot be used becomes one item that says why when it is loaded."""
+        context = shots.CONTEXT if "shots" in self.params.analyses else 1
+        for source in sources:
+            try:
+                found = _look_into(source)
+            except ItemError as error:
+                yield _unusable(source, 0, 0, str(error))
+                continue
+            ends = [*found.pts.tolist(), found.end_pts]
+            for segment in cut(found, self.params.segment_s, context):
+                seconds = float((ends[segment.stop] - ends[segment.start]) * found.tick)
+                yield _item(source, asdict(segment), seconds)
+            if found.trouble:
+                start = len(found.pts)
+                yield _unusable(source, start, start + found.num_missing, f"frames from {start} on: {found.trouble}")
+
+    def setup(self, device: str) -> None:
+        self.micro_batch = 1 if device == "cpu" else 4
+        if "shots" in self.params.analyses:
+            self._shots = shots.ShotDetector(device)
+        if "frames" in self.params.analyses:
+            self._frames = FrameModel(self.params.frame_model, device, self.params.top_k)
+
+    def load(self, item: Item) -> Loaded:
+        if item["problem"]:
+            raise ItemError(item["problem"])
+        path = local_copy(item["uri"], input_cache(), expected=item["fingerprint"])
+        loaded = Loaded(video=item["video"], segment=Segment(**{name: item[name] for name in _SEGMENT_FIELDS}))
+        frames = decode(path, loaded.segment)
+        if "frames" in self.params.analyses:
+            frames = self._sampled(frames, loaded)
+        if "shots" in self.params.analyses:
+            frames = self._shrunk(frames, loaded)
+        for _ in frames:
+            pass
+        return loaded
+
+    def infer(self, inputs: Sequence[Loaded]) -> Sequence[Sequence[Row] | ItemError]:
+        rows: list[list[Row]] = [[] for _ in inputs]
+        if "shots" in self.params.analyses:
+            scores = self._shots.scores([one.windows for one in inputs if one.windows is not None])
+            for one, found, out in zip(inputs, scores, rows, strict=True):
+                num_frames = one.segment.stop - one.segment.start
+                runs = shots.transitions(found[:num_frames], self.params.shot_threshold)
+                out.extend(_shot_rows(one, runs))
+        if "frames" in self.params.analyses:
+            seen = iter(self._frames.see([pixels for one in inputs for _, _, pixels in one.samples]))
+            for one, out in zip(inputs, rows, strict=True):
+                out.extend(_frame_row(one.video, at, time_s, next(seen)) for at, time_s, _ in one.samples)
+        return rows
+
+    def teardown(self) -> None:
+        self.__dict__.pop("_shots", None)
+        self.__dict__.pop("_frames", None)
+
+    def finish(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """Join what segments could not know: halves of a transition, a shot's end, the labels of its frames."""
+        if "shots" not in self.params.analyses:
+            return rows
+        is_shot = pl.col("analysis") == "shot"
+        keys = ["item_index", "analysis", "frame"]
+        whole = shots.merge(rows.filter(is_shot).select(shots.MERGED_COLUMNS)).with_columns(analysis=pl.lit("shot"))
+        filled = ["end_s", "score", "transition_frames"]
+        if "frames" in self.params.analyses:
+            guesses = rows.filter(pl.col("analysis") == "frame").select("video", "frame", "labels")
+            whole = whole.join(shots.labels(whole, guesses, self.params.top_k), on=["video", "frame"], how="left")
+            filled += ["label", "labels"]
+        joined = rows.join(
+            whole.select(*keys, *filled, _is_whole=True), on=keys, how="left", suffix="_whole", maintain_order="left"
+        )
+        return (
+            joined.filter(is_shot.not_().fill_null(value=True) | pl.col("_is_whole"))
+            .with_columns(pl.coalesce(f"{name}_whole", name).alias(name) for name in filled)
+            .drop("_is_whole", *(f"{name}_whole" for name in filled))
+        )
+
+    def _sampled(
+        self, frames: "Iterable[tuple[int, VideoFrame]]", loaded: Loaded
+    ) -> "Iterator[tuple[int, VideoFrame]]":
+        """Keep the first frame in each step of a time grid that begins with the video."""
+        segment, rate = loaded.segment, Fraction(str(self.params.frames_per_s))
+        step_before = -1
+        for at, frame in frames:
+            time_s = segment.time_s(frame.pts or 0)
+            step = time_s * rate // 1
+            if step != step_before and segment.start <= at < segment.stop:
+                loaded.samples.append((at, _seconds(time_s), self._frames.prepare(frame)))
+            step_before = step
+            yield at, frame
+
+    def _shrunk(self, frames: "Iterable[tuple[int, VideoFrame]]", loaded: Loaded) -> "Iterator[tuple[int, VideoFrame]]":
+        """Fill the shot detector's windows, and keep thumbnails of all frames where a shot may begin."""
+        from av.video.reformatter import VideoReformatter
+
+        segment, to_windows, to_thumbnail = loaded.segment, VideoReformatter(), VideoReformatter()
+        loaded.windows = shots.empty_windows(segment.stop - segment.start)
+        shift = shots.CONTEXT - segment.start
+        for at, frame in frames:
+            shrunk = to_windows.reformat(frame, shots.WIDTH, shots.HEIGHT, "rgb24", interpolation="BILINEAR")
+            loaded.windows[at + shift] = shrunk.to_ndarray()
+            if segment.start <= at <= segment.stop:
+                loaded.starts_s[at] = _seconds(segment.time_s(frame.pts or 0))
+                if self.params.thumbnails:
+                    height = max(2, round(_THUMBNAIL_WIDTH * frame.height / frame.width / 2) * 2)
+                    loaded.small[at] = to_thumbnail.reformat(
+                        frame, _THUMBNAIL_WIDTH, height, "yuv420p", interpolation="BILINEAR"
+                    )
+            yield at, frame
+        shots.repeat_edges(loaded.windows, segment.first + shift, segment.last + shift)
+
+
+def _look_into(source: Source) -> Probe:
+    if not source.uri:
+        raise ItemError(f"row '{source.id}' names no file")
+    return probe(local_copy(source.uri, input_cache(), expected=source.fingerprint))
+
+
+def _item(source: Source, segment: Mapping[str, Any], weight: float, problem: str = "") -> Item:
+    return {
+        "item": f"{source.id}#{segment['start']}-{segment['stop']}",
+        "weight": weight,
+        "fingerprint": source.fingerprint,
+        "uri": source.uri,
+        "video": source.id,
+        "problem": problem,
+        **segment,
+    }
+
+
+def _unusable(source: Source, start: int, stop: int, problem: str) -> Item:
+    segment = {**dict.fromkeys(_SEGMENT_FIELDS, 0), "start": start, "stop": stop, "video_end_s": 0.0}
+    return _item(source, segment, _UNUSABLE_WEIGHT, problem)
+
+
+def _shot_rows(loaded: Loaded, runs: Iterable[tuple[int, int, float]]) -> Iterator[Row]:
+    """A row for the video's start and one behind each transition; `finish` removes those that no shot follows."""
+    segment = loaded.segment
+    starts = [(segment.start + stop, stop - start, score) for start, stop, score in runs]
+    for at, transition_frames, score in [(0, 0, None), *starts] if segment.start == 0 else starts:
+        small = loaded.small.get(at)
+        yield {
+            "analysis": "shot",
+            "video": loaded.video,
+            "frame": at,
+            "start_s": loaded.starts_s.get(at, segment.video_end_s),
+            "end_s": segment.video_end_s,
+            "score": score,
+            "transition_frames": transition_frames,
+            "thumbnail": _jpeg(small) if small is not None else None,
+        }
+
+
+def _frame_row(video: str, at: int, time_s: float, seen: Any) -> Row:
+    best = seen.labels[0] if seen.labels else {"label": None, "score": None}
+    return {
+        "analysis": "frame",
+        "video": video,
+        "frame": at,
+        "start_s": time_s,
+        **best,
+        "labels": seen.labels,
+        "embedding": seen.embedding,
+    }
+
+
+def _jpeg(frame: "VideoFrame") -> bytes:
+    buffer = io.BytesIO()
+    image: Any = frame.to_image  # not typed
+    image().save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
+
+
+def _seconds(time_s: Fraction) -> float:
+    return round(float(time_s), 6)

