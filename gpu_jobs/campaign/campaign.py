@@ -13,7 +13,7 @@ from gpu_jobs.campaign.collect import Manifest, newest_manifest
 from gpu_jobs.campaign.loop import Loop
 from gpu_jobs.campaign.observer import COST_COLUMNS, Observer, Progress
 from gpu_jobs.campaign.plan import CampaignSpec, split
-from gpu_jobs.dispatch import Decision, Evidence, allowed
+from gpu_jobs.dispatch import Decision, allowed
 from gpu_jobs.errors import CampaignError, RefusedError, SupersededError
 from gpu_jobs.jobs.costs import by_class
 from gpu_jobs.jobs.offers import OfferKey, load_offers
@@ -26,6 +26,7 @@ from gpu_jobs.platforms.base import Platform
 from gpu_jobs.platforms.event_loop import Background
 from gpu_jobs.store import Store, is_local, open_store
 from gpu_jobs.store.scan import scan_parquet
+from gpu_jobs.telemetry.samples import Evidence
 from gpu_jobs.workloads.base import BaseWorkload
 
 

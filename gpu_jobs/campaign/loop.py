@@ -4,7 +4,6 @@ It keeps nothing that matters: kill it anywhere, run it again, and it goes on fr
 campaign are safe; the one that opened it last rules, and the other gives way at its next look.
 """
 
-import hashlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain
 
 from gpu_jobs.campaign.observer import Observer, Progress
-from gpu_jobs.dispatch import CloseCampaign, Decision, Evidence, HedgeChunk, StartJob, StopJob, decide
+from gpu_jobs.dispatch import CloseCampaign, Decision, HedgeChunk, StartJob, StopJob, decide
 from gpu_jobs.errors import (
     CampaignError,
     NoCapacityError,
@@ -24,6 +23,7 @@ from gpu_jobs.errors import (
 )
 from gpu_jobs.jobs.costs import REAPER_S, worst_case_usd
 from gpu_jobs.jobs.failures import failure_of_refusal
+from gpu_jobs.jobs.names import order_prefix
 from gpu_jobs.jobs.offers import OfferKey, big_enough, stale_prices
 from gpu_jobs.jobs.orders import Handle, Observation, Order, Phase, Policy, failure_of
 from gpu_jobs.ledger.journal import Closed, Ended, Journal, JournalEntry, JournalState, Opened, Ordered
@@ -31,6 +31,7 @@ from gpu_jobs.ledger.ledger import Ledger, Plan
 from gpu_jobs.platforms import open_platform
 from gpu_jobs.platforms.base import Platform, start_once
 from gpu_jobs.platforms.event_loop import Background
+from gpu_jobs.telemetry.samples import Evidence
 from gpu_jobs.workloads import load_workload
 
 _STOP_S = 20.0
@@ -254,14 +255,3 @@ class Loop:
         if name not in self._platforms:
             self._platforms[name] = open_platform(name)
         return self._platforms[name]
-
-
-def root_prefix(store_root: str) -> str:
-    """What the names of all GPU jobs under one store root begin with; the reaper touches nothing else."""
-    return f"ff-{hashlib.sha256(store_root.rstrip('/').encode()).hexdigest()[:8]}"
-
-
-def order_prefix(campaign_uri: str) -> str:
-    """What the names of all GPU jobs of one campaign begin with."""
-    root, _, name = campaign_uri.rpartition("/")
-    return f"{root_prefix(root)}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

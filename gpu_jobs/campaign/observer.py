@@ -8,7 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from gpu_jobs.dispatch import CampaignView, Decision, Evidence, JobView
+from gpu_jobs.campaign.views import lease_views, order_end
+from gpu_jobs.dispatch import CampaignView, Decision, JobView
 from gpu_jobs.jobs.costs import CLASSES
 from gpu_jobs.jobs.offers import OfferKey
 from gpu_jobs.jobs.orders import Observation, Phase, Policy
@@ -16,7 +17,8 @@ from gpu_jobs.ledger.journal import Ended, JournalState, Ordered
 from gpu_jobs.ledger.ledger import Heartbeat, Ledger, Plan
 from gpu_jobs.ledger.open_chunks import Lease, Survey
 from gpu_jobs.ledger.ranges import Chunk
-from gpu_jobs.telemetry.workers import Lives, lease_views, order_end
+from gpu_jobs.telemetry.samples import Evidence
+from gpu_jobs.telemetry.workers import Lives
 
 _SURVEY_SHARE = 0.1
 """Of the loop's time that surveys may take: with many chunks they come less often."""

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from gpu_jobs.campaign.loop import order_prefix, root_prefix
 from gpu_jobs.errors import StoreError
 from gpu_jobs.jobs.costs import spent_usd
+from gpu_jobs.jobs.names import order_prefix, root_prefix
 from gpu_jobs.jobs.orders import Handle, Observation
 from gpu_jobs.ledger.journal import Journal, JournalState, Ordered
 from gpu_jobs.platforms.base import Platform

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gpu_jobs.dispatch.state import Evidence
 from gpu_jobs.jobs.offers import Offer, OfferKey
+from gpu_jobs.telemetry.samples import Evidence
 
 PRIOR_WORK_S = 600.0
 """GPU worker seconds of measured work that outweigh the prior of an offer's speed."""

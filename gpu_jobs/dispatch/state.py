@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.jobs.offers import Offer, OfferKey
+from gpu_jobs.telemetry.samples import Evidence
 
 
 class Stall(StrEnum):
@@ -75,19 +76,6 @@ class LeaseView:
     """Of its GPU worker now; 0: it has not finished any lately."""
     age_s: float
     is_hedged: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """What was measured on one offer, in this campaign or in earlier ones of the same workload."""
-
-    items: float = 0.0
-    working_s: float = 0.0
-    """GPU worker seconds that went into those items."""
-    starts: int = 0
-    """Cold starts that were seen to their end."""
-    start_s: float = 0.0
-    """All of them together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

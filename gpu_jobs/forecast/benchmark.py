@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.forecast.comparison import Figures, Volume, simulated
-from gpu_jobs.forecast.history import ONE_AT_LEAST_S, samples_from
 from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.jobs.offers import Offer
 from gpu_jobs.ledger.journal import Ended, Journal, Ordered
 from gpu_jobs.ledger.ledger import Heartbeat
 from gpu_jobs.store import campaign_names, open_store
 from gpu_jobs.telemetry.latencies import added, quantile_s
+from gpu_jobs.telemetry.measure import ONE_AT_LEAST_S, samples_from
 from gpu_jobs.telemetry.workers import Lives
 
 _P95 = 0.95

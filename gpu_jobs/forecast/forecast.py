@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from gpu_jobs.dispatch import Evidence
 from gpu_jobs.forecast.simulator import START, Draw, Outcome, Truth, Work, lognormal, simulate
 from gpu_jobs.jobs.offers import Offer, OfferKey
 from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.telemetry.samples import Samples
 
 MIX = "mix"
 _PRIOR_SPEED_SIGMA = 0.4
@@ -26,32 +26,6 @@ _JITTER = 0.08
 _ENOUGH = 5
 """Measurements of an offer from which its priors count no more."""
 _LOW, _HALF, _HIGH, _HIGHEST = 0.05, 0.5, 0.9, 0.95
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Samples:
-    """What was measured of one offer."""
-
-    starts_s: tuple[float, ...] = ()
-    """Cold starts, order to first item. Only these are forecast with: nobody promises a warm one."""
-    warm_starts_s: tuple[float, ...] = ()
-    items_per_s: tuple[float, ...] = ()
-    """Of GPU workers at work, one value each."""
-    orders: int = 0
-    failed_orders: int = 0
-    """Of these, those that came to nothing by an error."""
-    worker_hours: float = 0.0
-    preemptions: int = 0
-
-    @property
-    def evidence(self) -> Evidence:
-        """For `decide`; as if every GPU worker had worked for a minute."""
-        return Evidence(
-            items=60 * sum(self.items_per_s),
-            working_s=60.0 * len(self.items_per_s),
-            starts=len(self.starts_s),
-            start_s=sum(self.starts_s),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

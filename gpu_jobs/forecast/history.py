@@ -1,6 +1,5 @@
 """The outlook of a campaign: what its store and its neighbours know, made into a forecast, kept, scored at the end."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -10,20 +9,18 @@ from pydantic import TypeAdapter
 
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.errors import FanfoldError
-from gpu_jobs.forecast.forecast import Forecast, Samples, chunk_weights, forecast, score, table, virtual
+from gpu_jobs.forecast.forecast import Forecast, chunk_weights, forecast, score, table, virtual
 from gpu_jobs.forecast.simulator import Work
-from gpu_jobs.jobs.failures import TREATMENTS, Failure
 from gpu_jobs.jobs.offers import Offer, OfferKey
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.ledger import keys
-from gpu_jobs.ledger.journal import JournalState
 from gpu_jobs.store import campaign_names, open_store
+from gpu_jobs.telemetry.measure import samples_from
+from gpu_jobs.telemetry.samples import Samples
 from gpu_jobs.telemetry.workers import Lives
 
 _MAX_EARLIER = 5
 """Campaigns of the same workload that are looked at, the newest by name."""
-ONE_AT_LEAST_S = 1.0
-"""A GPU worker that has worked for less tells nothing of its speed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,40 +130,6 @@ def _like(root: str, workload: str, params: Mapping[str, Any], but: str = "") ->
 def samples_of(campaign: Campaign) -> dict[OfferKey, Samples]:
     """What a campaign has measured of each offer, by its GPU workers' heartbeats and its journal."""
     return samples_from(campaign.journal.read(), Lives(campaign.ledger.heartbeats()))
-
-
-def samples_from(state: JournalState, lives: Lives) -> dict[OfferKey, Samples]:
-    """As `samples_of`. Pure."""
-    starts: dict[OfferKey, list[float]] = defaultdict(list)
-    warm_starts: dict[OfferKey, list[float]] = defaultdict(list)
-    paces: dict[OfferKey, list[float]] = defaultdict(list)
-    hours: dict[OfferKey, float] = defaultdict(float)
-    orders: dict[OfferKey, list[Failure | None]] = defaultdict(list)
-    for name, ordered in state.orders.items():
-        key = ordered.order.offer.key
-        if end := state.ended.get(name):
-            orders[key].append(end.failure if not end.items_done else None)
-        for beat in lives.of(name):
-            working_s = beat.seconds.get("working", 0.0)
-            hours[key] += (
-                sum(beat.seconds.get(each, 0.0) for each in ("starting", "model_load", "working", "idle")) / 3600
-            )
-            if working_s:
-                (warm_starts if beat.is_warm else starts)[key].append(lives.start_s(ordered, beat))
-            if beat.items_done and working_s >= ONE_AT_LEAST_S:
-                paces[key].append(beat.items_done / working_s)
-    return {
-        key: Samples(
-            starts_s=tuple(starts[key]),
-            warm_starts_s=tuple(warm_starts[key]),
-            items_per_s=tuple(paces[key]),
-            orders=len(orders[key]),
-            failed_orders=sum(failure is not None and TREATMENTS[failure].is_error for failure in orders[key]),
-            worker_hours=hours[key],
-            preemptions=sum(failure is Failure.PREEMPTED for failure in orders[key]),
-        )
-        for key in {*hours, *orders}
-    }
 
 
 def _relevant(

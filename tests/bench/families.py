@@ -4,9 +4,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gpu_jobs.forecast.forecast import Samples
 from gpu_jobs.forecast.simulator import Truth
 from gpu_jobs.jobs.offers import Offer
+from gpu_jobs.telemetry.samples import Samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,11 @@ from datetime import timedelta
 from itertools import product
 from statistics import mean
 
-from gpu_jobs.dispatch import Evidence, decide
+from gpu_jobs.dispatch import decide
 from gpu_jobs.forecast.simulator import START, Decide, Outcome, Truth, Work, as_offered, lognormal, simulate
 from gpu_jobs.jobs.offers import OfferKey
 from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.telemetry.samples import Evidence
 from tests.bench.policies import static
 
 _SEEDS = range(4)

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from gpu_jobs.campaign.campaign import open_campaign
-from gpu_jobs.campaign.loop import order_prefix
 from gpu_jobs.campaign.plan import CampaignSpec
+from gpu_jobs.jobs.names import order_prefix
 from gpu_jobs.ledger.journal import Journal, Opened, Ordered
 from gpu_jobs.ledger.ledger import Ledger
 from gpu_jobs.testing import a_policy, an_order

@@ -7,12 +7,13 @@ import pytest
 
 from gpu_jobs.campaign.campaign import Campaign, open_campaign
 from gpu_jobs.campaign.plan import CampaignSpec
-from gpu_jobs.forecast.forecast import MIX, Samples, forecast, quantile_range, score, table
+from gpu_jobs.forecast.forecast import MIX, forecast, quantile_range, score, table
 from gpu_jobs.forecast.history import earlier_pace, forecast_text, kept_outlook, look_ahead, samples_of, scored
 from gpu_jobs.forecast.simulator import START, Work
 from gpu_jobs.jobs.orders import Order
 from gpu_jobs.ledger.journal import Opened, Ordered
 from gpu_jobs.ledger.ledger import Heartbeat
+from gpu_jobs.telemetry.samples import Samples
 from gpu_jobs.testing import a_policy, an_offer
 
 CHEAP = an_offer(platform="cheap", usd_per_hour=0.4, cold_start_p50_s=120.0, cold_start_p90_s=300.0)

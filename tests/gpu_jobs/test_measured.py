@@ -8,12 +8,12 @@ import pytest
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.forecast.benchmark import availability_of, from_campaign, has_warm_start
 from gpu_jobs.forecast.comparison import Volume
-from gpu_jobs.forecast.history import samples_from
 from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.ledger.journal import Ended, Journal, Opened, Ordered
 from gpu_jobs.ledger.ledger import Heartbeat, Ledger
 from gpu_jobs.store.local import LocalStore
 from gpu_jobs.telemetry.latencies import step_of
+from gpu_jobs.telemetry.measure import samples_from
 from gpu_jobs.telemetry.workers import Lives
 from gpu_jobs.testing import a_policy, an_offer, an_order, plan_campaign
 

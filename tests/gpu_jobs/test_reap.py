@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gpu_jobs.campaign.loop import order_prefix, root_prefix
 from gpu_jobs.campaign.reaper import openers, reap
 from gpu_jobs.errors import StoreError
+from gpu_jobs.jobs.names import order_prefix, root_prefix
 from gpu_jobs.ledger import keys
 from gpu_jobs.ledger.journal import Closed, Ended, Journal, Opened, Ordered
 from gpu_jobs.store import open_store

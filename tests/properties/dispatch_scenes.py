@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 
 from gpu_jobs.dispatch import (
     CampaignView,
-    Evidence,
     JobView,
     OrderEnd,
     StartJob,
     decide,
 )
 from gpu_jobs.jobs.failures import Failure
+from gpu_jobs.telemetry.samples import Evidence
 from gpu_jobs.testing import a_policy, an_offer
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from gpu_jobs.dispatch import (
     CampaignView,
     CloseCampaign,
-    Evidence,
     HedgeChunk,
     JobView,
     OrderEnd,
@@ -16,6 +15,7 @@ from gpu_jobs.dispatch import (
 )
 from gpu_jobs.jobs.costs import REAPER_S, billed_s, usd_for, worst_case_usd
 from gpu_jobs.jobs.failures import TREATMENTS, Failure
+from gpu_jobs.telemetry.samples import Evidence
 
 START = datetime(2026, 11, 24, tzinfo=UTC)
 ITEM_S = 60.0

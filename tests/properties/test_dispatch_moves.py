@@ -5,11 +5,11 @@ from datetime import timedelta
 
 from gpu_jobs.dispatch import (
     CampaignView,
-    Evidence,
     OrderEnd,
     StopJob,
 )
 from gpu_jobs.jobs.failures import Failure
+from gpu_jobs.telemetry.samples import Evidence
 from tests.properties.dispatch_scenes import CHEAP, DEAR, NOW, a_job, a_view, choose, refused, started
 
 

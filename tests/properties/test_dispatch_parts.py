@@ -8,7 +8,6 @@ import pytest
 from gpu_jobs.dispatch import (
     CampaignView,
     CloseCampaign,
-    Evidence,
     HedgeChunk,
     LeaseView,
     Stall,
@@ -16,6 +15,7 @@ from gpu_jobs.dispatch import (
 )
 from gpu_jobs.jobs.costs import worst_case_usd
 from gpu_jobs.jobs.failures import Failure
+from gpu_jobs.telemetry.samples import Evidence
 from gpu_jobs.testing import an_offer
 from tests.properties.dispatch_scenes import CHEAP, DEAR, FAST, NOW, a_job, a_view, choose, refused, started
 

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 import pytest
 from havoc import finish, gpu_workers, quarantine_of, rows_of, wait_for
 
+from gpu_jobs.campaign.views import order_end
 from gpu_jobs.dispatch.circuit_breakers import is_fruitless_error
 from gpu_jobs.jobs.failures import Cause, Failure
 from gpu_jobs.jobs.offers import LOCAL
 from gpu_jobs.ledger.journal import Ended, Ordered
 from gpu_jobs.ledger.ranges import from_cuts
 from gpu_jobs.platforms.local import LocalPlatform
-from gpu_jobs.telemetry.workers import Lives, order_end
+from gpu_jobs.telemetry.workers import Lives
 from gpu_jobs.testing import an_order
 
 

@@ -8,7 +8,6 @@ from gpu_jobs.dispatch import (
     CampaignView,
     CloseCampaign,
     Decision,
-    Evidence,
     HedgeChunk,
     JobView,
     LeaseView,
@@ -20,6 +19,7 @@ from gpu_jobs.forecast.simulator.model import Job, Outcome, Truth, Work, Worker
 from gpu_jobs.forecast.simulator.workers import START, Fleet
 from gpu_jobs.jobs.offers import Offer, OfferKey
 from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.telemetry.samples import Evidence
 
 Decide = Callable[[CampaignView, Sequence[Offer], Policy, datetime], Decision]
 _MAX_TICKS = 200_000
