@@ -146,9 +146,9 @@ def measure_start(campaign: Campaign, policy: Policy, *, within_s: float) -> str
     """
     opener, begun = new_opener(), time.monotonic()
     for progress in campaign.run(policy, opener=opener):
-        if any(job.seconds.get("working") for job in progress.jobs):
+        if any(job.seconds.working for job in progress.jobs):
             campaign.stop("a start was measured", opener=opener)
-        elif time.monotonic() - begun > within_s and not any(job.seconds for job in progress.jobs):
+        elif time.monotonic() - begun > within_s and not any(job.has_lived for job in progress.jobs):
             campaign.stop("no GPU worker has started in time", opener=opener)
     return progress.closed
 

@@ -15,9 +15,11 @@ from prefect.logging.loggers import flow_run_logger
 from flows.campaign import follow_jobs
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.errors import CampaignError
+from gpu_jobs.ledger.journal import CloseCause
 from tasks.flow_runs import campaign_of, say_in_state, show_stopped
 
 HOW_TO_RESUME = "start the flow again with the same dataset and parameters to resume"
+_INTERRUPTIONS = (CloseCause.INTERRUPTED, CloseCause.STOPPED)
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -58,7 +60,7 @@ def stop_and_tell(uri: str, opener: str, *, because: str) -> str:
     before = campaign.journal.read()
     if before.opened is None or before.opened.opener != opener:
         return ""
-    was_interrupted = before.closed is None or before.closed.reason.startswith(("interrupted", "flow run"))
+    was_interrupted = before.closed is None or before.closed.cause in _INTERRUPTIONS
     if not was_interrupted and not before.live_orders:
         return ""  # it had ended by itself
     left = campaign.stop(f"flow run {because}", opener=opener)

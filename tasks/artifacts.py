@@ -175,7 +175,7 @@ def _row(job: JobStatus) -> Row:
         "items": job.items_done,
         "doing": job.doing,
         "items/s": "" if is_over else f"{job.items_per_s:.3g}",
-        "GPU use": "" if job.gpu_use.startswith("unavailable") else job.gpu_use,
+        "GPU use": job.gpu_use,
         "dollars": f"{job.usd:.2f}",
         "reason": job.reason[:_MAX_REASON],
     }

@@ -60,8 +60,7 @@ class Events:
 
     def _tell_job(self, job: JobStatus) -> None:
         about = {"order": job.order, "platform": job.platform, "machine": job.machine, "workers": job.workers}
-        has_lived = job.status == "running" or bool(job.seconds)
-        if has_lived and job.order not in self._started:
+        if (job.has_lived or job.status == "running") and job.order not in self._started:
             self._started.add(job.order)
             self._emit("gpu_job.started", about)
         if job.status in OVER and job.order not in self._ended:

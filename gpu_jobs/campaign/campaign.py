@@ -19,7 +19,7 @@ from gpu_jobs.jobs.costs import by_class
 from gpu_jobs.jobs.offers import OfferKey, load_offers
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.ledger import keys
-from gpu_jobs.ledger.journal import Journal
+from gpu_jobs.ledger.journal import CloseCause, Journal
 from gpu_jobs.ledger.ledger import Ledger, Plan
 from gpu_jobs.platforms import ADAPTERS, open_platform
 from gpu_jobs.platforms.base import Platform
@@ -131,7 +131,7 @@ class Campaign:
             except SupersededError:
                 raise
             except BaseException as error:
-                loop.stop(f"interrupted by {type(error).__name__}")
+                loop.stop(f"interrupted by {type(error).__name__}", CloseCause.INTERRUPTED)
                 raise
 
     def stop(self, reason: str, *, opener: str, platforms: Sequence[Platform] = ()) -> list[str]:
@@ -146,7 +146,8 @@ class Campaign:
         if opened is None or opened.opener != opener:
             return []
         with Background() as background:
-            Loop(self.ledger, self.plan, opened.policy, platforms, opener=opener, background=background).stop(reason)
+            loop = Loop(self.ledger, self.plan, opened.policy, platforms, opener=opener, background=background)
+            loop.stop(reason, CloseCause.STOPPED)
         return [order.name for order in self.journal.read().live_orders]
 
     def status(self) -> Progress:

@@ -25,8 +25,8 @@ from gpu_jobs.jobs.costs import REAPER_S, worst_case_usd
 from gpu_jobs.jobs.failures import failure_of_refusal
 from gpu_jobs.jobs.names import order_prefix
 from gpu_jobs.jobs.offers import OfferKey, big_enough, stale_prices
-from gpu_jobs.jobs.orders import Handle, Observation, Order, Phase, Policy, failure_of
-from gpu_jobs.ledger.journal import Closed, Ended, Journal, JournalEntry, JournalState, Opened, Ordered
+from gpu_jobs.jobs.orders import Handle, JobOutcome, Observation, Order, Phase, Policy, failure_of
+from gpu_jobs.ledger.journal import CloseCause, Closed, Ended, Journal, JournalEntry, JournalState, Opened, Ordered
 from gpu_jobs.ledger.ledger import Ledger, Plan
 from gpu_jobs.platforms import open_platform
 from gpu_jobs.platforms.base import Platform, start_once
@@ -95,11 +95,11 @@ class Loop:
     def _decide(self, state: JournalState, seen: Mapping[str, Observation]) -> Decision:
         return decide(self._observer.view(state, seen), self._offers, self._policy, datetime.now(UTC))
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: str, cause: CloseCause) -> None:
         """Close the campaign and end its GPU jobs, within the time that an interrupted flow has."""
         give_up_at = time.monotonic() + _STOP_S
         with suppress(CampaignError):  # closed already, or another flow run's now
-            self._append(Closed(reason=reason, opener=self._opener, at=datetime.now(UTC)))
+            self._append(Closed(reason=reason, cause=cause, opener=self._opener, at=datetime.now(UTC)))
         while (state := self._journal.read()).live_orders and time.monotonic() < give_up_at:
             if state.opened is None or state.opened.opener != self._opener:
                 return  # so are the GPU jobs
@@ -185,11 +185,16 @@ class Loop:
         failure = None if because else failure_of(observation, self._observer.lives.failures(name))
         if stop := self._given_up.get(name):
             because, failure = because or f"stopped: {stop.reason}", stop.failure
+        if because or observation.phase is Phase.STOPPED:
+            outcome = JobOutcome.STOPPED
+        else:
+            outcome = JobOutcome.FAILED if failure else JobOutcome.SUCCEEDED
         never_ran = observation.phase is Phase.GONE and not self._observer.has_lived(name)
         ended = Ended(
             order=name,
             reason=because or observation.reason or observation.phase.value,
             detail=observation.detail,
+            outcome=outcome,
             items_done=self._observer.lives.items_done_by(name),
             spent_usd=0.0 if never_ran else self._observer.lives.usd(ordered, now),
             checkpoints=self._observer.lives.checkpoints_by(name),
@@ -213,8 +218,8 @@ class Loop:
                     self._stop_job(action.order)
                 case HedgeChunk(chunk=chunk, reason=reason):
                     self._observer.hedge(chunk, reason)
-                case CloseCampaign(reason=reason):
-                    closed = Closed(reason=reason, opener=self._opener, at=datetime.now(UTC))
+                case CloseCampaign(cause=cause, reason=reason):
+                    closed = Closed(reason=reason, cause=cause, opener=self._opener, at=datetime.now(UTC))
                     self._journal.append(closed, upon=state)  # if another came first, we decide again
 
     def _start_job(self, action: StartJob, state: JournalState) -> bool:

@@ -1,7 +1,7 @@
 """What can be seen of a running campaign: the survey of its chunks, its GPU workers' heartbeats, its GPU jobs."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,9 +10,9 @@ import polars as pl
 
 from gpu_jobs.campaign.views import lease_views, order_end
 from gpu_jobs.dispatch import CampaignView, Decision, JobView
-from gpu_jobs.jobs.costs import CLASSES
+from gpu_jobs.jobs.costs import CLASSES, BilledSeconds, WorkerSeconds
 from gpu_jobs.jobs.offers import OfferKey
-from gpu_jobs.jobs.orders import Observation, Phase, Policy
+from gpu_jobs.jobs.orders import JobOutcome, Observation, Phase, Policy
 from gpu_jobs.ledger.journal import Ended, JournalState, Ordered
 from gpu_jobs.ledger.ledger import Heartbeat, Ledger, Plan
 from gpu_jobs.ledger.open_chunks import Lease, Survey
@@ -37,6 +37,11 @@ COST_COLUMNS: dict[str, Any] = {
 OVER = ("succeeded", "failed", "cancelled")
 """Statuses of a GPU job of which nothing runs any more."""
 _STARTING = Observation(phase=Phase.STARTING)
+_STATUS = {
+    JobOutcome.SUCCEEDED: "succeeded",
+    JobOutcome.FAILED: "failed",
+    JobOutcome.STOPPED: "cancelled",
+}
 _NO_DECISION = Decision(actions=(), reason="")
 
 
@@ -56,13 +61,16 @@ class JobStatus:
     items_failed: int
     items_per_s: float
     gpu_use: str
+    """In words; "" where it is unknown."""
     usd: float
     """An estimate; so far, while it runs."""
     status: str
     """pending, running, succeeded, failed or cancelled."""
     reason: str
-    seconds: Mapping[str, float]
-    """GPU worker seconds by class, added up."""
+    seconds: WorkerSeconds
+    """All its GPU workers', added up."""
+    has_lived: bool = False
+    """Some GPU worker of it has given a sign of life."""
     stall: str = ""
     """What is the matter with it while it lives, such as "starved"; "" if nothing is."""
     log: str = ""
@@ -114,7 +122,7 @@ class Observer:
         self._over: dict[str, tuple[Heartbeat, float]] = {}
         self.lives = Lives(())
         self._newest: dict[Chunk, Lease] = {}
-        self._progress: dict[str, tuple[tuple[tuple[int, int, str], ...], float]] = {}
+        self._progress: dict[str, tuple[tuple[tuple[int, int, int], ...], float]] = {}
         self._settled_before: int | None = None
         self._items_done = 0
 
@@ -239,7 +247,7 @@ class Observer:
         end = state.ended.get(ordered.order.name)
         seconds = self.lives.classes(ordered, end.at if end else datetime.now(UTC), is_over=end is not None)
         if end and not end.spent_usd and not self.has_lived(ordered.order.name):
-            seconds = dict.fromkeys(CLASSES, 0.0)
+            seconds = BilledSeconds()
         return {
             "order": status.order,
             "platform": status.platform,
@@ -248,8 +256,8 @@ class Observer:
             "status": status.status,
             "items": status.items_done,
             "usd": status.usd,
-            "billed_s": sum(seconds.values()),
-            **{f"{name}_s": value for name, value in seconds.items()},
+            "billed_s": seconds.total_s,
+            **{f"{name}_s": value for name, value in seconds.by_class().items()},
         }
 
     def has_lived(self, order: str) -> bool:
@@ -258,7 +266,7 @@ class Observer:
 
     def _reason(self, order: str, end: Ended | None) -> str:
         """The platform's word, unless it is only "succeeded", and the GPU workers' own."""
-        words = [end.reason] if end and end.reason != "succeeded" else []
+        words = [end.reason] if end and end.outcome is not JobOutcome.SUCCEEDED else []
         return ": ".join(filter(None, [*words, self.lives.why_over(order)]))
 
     def _job_status(
@@ -279,12 +287,13 @@ class Observer:
             items_done=sum(beat.items_done for beat in beats),
             items_failed=sum(beat.items_failed for beat in beats),
             items_per_s=sum(beat.items_per_s for beat in alive),
-            gpu_use="; ".join(sorted({beat.gpu for beat in beats})),
+            gpu_use="; ".join(sorted({beat.gpu_use.words for beat in beats if beat.gpu_use})),
             doing="; ".join(filter(None, (beat.doing for beat in alive))),
             usd=end.spent_usd if end else self.lives.usd(ordered, datetime.now(UTC)),
             status=_status(end, observation),
             reason=self._reason(order.name, end),
-            seconds=_added_up(beats),
+            seconds=sum((beat.seconds for beat in beats), start=WorkerSeconds()),
+            has_lived=bool(beats),
             log=(end or observation).detail,
             stall="" if end else decision.stalls.get(order.name, ""),
         )
@@ -293,14 +302,4 @@ class Observer:
 def _status(end: Ended | None, seen: Observation) -> str:
     if end is None:
         return "pending" if seen.phase is Phase.STARTING else "running"
-    if end.reason.startswith("stopped"):
-        return "cancelled"
-    return "succeeded" if end.reason == "succeeded" else "failed"
-
-
-def _added_up(beats: Iterable[Heartbeat]) -> dict[str, float]:
-    total: dict[str, float] = {}
-    for beat in beats:
-        for name, value in beat.seconds.items():
-            total[name] = total.get(name, 0.0) + value
-    return total
+    return _STATUS[end.outcome]

@@ -3,6 +3,7 @@
 from collections.abc import Container, Mapping
 
 from gpu_jobs.dispatch import LeaseView, OrderEnd
+from gpu_jobs.jobs.orders import JobOutcome
 from gpu_jobs.ledger.journal import Ended, Ordered
 from gpu_jobs.ledger.open_chunks import Lease
 from gpu_jobs.ledger.ranges import Chunk
@@ -17,7 +18,7 @@ def order_end(lives: Lives, ordered: Ordered, end: Ended) -> OrderEnd:
         at=end.at,
         items_done=end.items_done + end.checkpoints,
         failure=end.failure,
-        is_stopped=end.reason.startswith("stopped") and end.failure is None,
+        is_stopped=end.outcome is JobOutcome.STOPPED and end.failure is None,
         told=f"{end.reason} {lives.why_over(end.order)}".strip(),
     )
 
@@ -37,7 +38,7 @@ def lease_views(
     views = []
     for beat in lives.all:
         ordered = orders.get(beat.order)
-        if ordered is None or beat.status != "working" or beat.doing:  # a long item is at one place only
+        if ordered is None or beat.status != "working" or beat.is_at_long_item:  # a long item is at one place only
             continue
         for chunk in map(Chunk.parse, beat.leases):
             lease = newest.get(chunk)

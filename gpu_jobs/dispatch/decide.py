@@ -12,6 +12,7 @@ from gpu_jobs.dispatch.stalls import stall_of, stop_for
 from gpu_jobs.dispatch.state import Action, CampaignView, CloseCampaign, Decision, OrderEnd, Stall, StartJob, StopJob
 from gpu_jobs.jobs.offers import Offer
 from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.ledger.journal import CloseCause
 
 _SHARE_FROM_ITEMS = 20
 _LEAVE_S = 10.0
@@ -29,13 +30,13 @@ def decide(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: dat
         return _stop_all(view, f"the campaign is closed: {view.closed}")
     if view.items_left == 0:
         done = "every item is settled"
-        return Decision(actions=(CloseCampaign(reason=done),), reason=done)
+        return Decision(actions=(CloseCampaign(cause=CloseCause.COMPLETE, reason=done),), reason=done)
     usable = allowed(offers, policy)
-    if reason := _hopeless(view, usable, policy, now):
-        return _close(view, reason)
+    if closing := _hopeless(view, usable, policy, now):
+        return _close(view, closing)
     decision = staff(view, usable, policy, now)
-    if not view.jobs and (reason := _stuck(view, usable, policy, decision, now)):
-        return _close(view, reason)
+    if not view.jobs and (closing := _stuck(view, usable, policy, decision, now)):
+        return _close(view, closing)
     return _with_care(view, policy, decision)
 
 
@@ -50,34 +51,39 @@ def _with_care(view: CampaignView, policy: Policy, decision: Decision) -> Decisi
     return replace(decision, actions=actions, stalls=stalls, reason=second[0].reason if second else decision.reason)
 
 
-def _hopeless(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> str:
-    """Why the campaign should not go on; "" if it should."""
+def _hopeless(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> CloseCampaign | None:
+    """Why the campaign should not go on; None if it should."""
     if policy.deadline is not None and now >= policy.deadline:
-        return f"the deadline {policy.deadline:%Y-%m-%d %H:%M} UTC has passed"
+        why = f"the deadline {policy.deadline:%Y-%m-%d %H:%M} UTC has passed"
+        return CloseCampaign(cause=CloseCause.DEADLINE, reason=why)
     if not offers:
-        return f"no platform offers {' or '.join(policy.gpus)}" if policy.gpus else "no platform offers anything"
-    if reason := _broken(view, offers, policy, now):
-        return reason
+        why = f"no platform offers {' or '.join(policy.gpus)}" if policy.gpus else "no platform offers anything"
+        return CloseCampaign(cause=CloseCause.NO_OFFER, reason=why)
+    if broken := _broken(view, offers, policy, now):
+        return broken
     if view.exhausted_chunk:
-        return f"chunk {view.exhausted_chunk} has had {policy.max_attempts} attempts"
+        why = f"chunk {view.exhausted_chunk} has had {policy.max_attempts} attempts"
+        return CloseCampaign(cause=CloseCause.ATTEMPTS, reason=why)
     share = view.quarantined_items / view.num_items
     if view.quarantined_items >= _SHARE_FROM_ITEMS and share > policy.max_quarantined_share:
-        return f"{share:.0%} of all items are quarantined, {policy.max_quarantined_share:.0%} are allowed"
-    return ""
+        why = f"{share:.0%} of all items are quarantined, {policy.max_quarantined_share:.0%} are allowed"
+        return CloseCampaign(cause=CloseCause.QUARANTINE, reason=why)
+    return None
 
 
-def _broken(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> str:
+def _broken(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> CloseCampaign | None:
     """Whether GPU jobs keep failing wherever they are ordered."""
     if any(job.items_done for job in view.jobs):
-        return ""
+        return None
     idle = _fruitless_in_a_row(view.ends)
     if not idle:
-        return ""
+        return None
     found = gates(view, offers, now).values()
     places = sum(not gate.is_final for gate in found)
     if len(idle) >= policy.max_idle_jobs * max(1, places):
-        return f"{len(idle)} GPU jobs in a row got nothing done; the last: {idle[-1].told}"
-    return ""
+        why = f"{len(idle)} GPU jobs in a row got nothing done; the last: {idle[-1].told}"
+        return CloseCampaign(cause=CloseCause.IDLE_JOBS, reason=why)
+    return None
 
 
 def _fruitless_in_a_row(ends: Sequence[OrderEnd]) -> list[OrderEnd]:
@@ -86,28 +92,33 @@ def _fruitless_in_a_row(ends: Sequence[OrderEnd]) -> list[OrderEnd]:
     return [end for end in ends[last + 1 :] if is_fruitless_error(end)]
 
 
-def _stuck(view: CampaignView, offers: Sequence[Offer], policy: Policy, decision: Decision, now: datetime) -> str:
-    """With nothing alive and nothing to start: why waiting is of no use; "" if it may be."""
+def _stuck(
+    view: CampaignView, offers: Sequence[Offer], policy: Policy, decision: Decision, now: datetime
+) -> CloseCampaign | None:
+    """With nothing alive and nothing to start: why waiting is of no use; None if it may be."""
     if decision.actions:
-        return ""
+        return None
     if decision.stall is Stall.WAITING_FOR_BUDGET:
-        return decision.reason
+        return CloseCampaign(cause=CloseCause.BUDGET, reason=decision.reason)
     found = gates(view, offers, now).values()
     if all(gate.is_final for gate in found):
-        return "; ".join(dict.fromkeys(gate.why for gate in found))
+        why = "; ".join(dict.fromkeys(gate.why for gate in found))
+        return CloseCampaign(cause=CloseCause.OFFERS_REFUSED, reason=why)
     if policy.deadline is not None:
         soonest_s = min(offer.cold_start_p50_s for offer in offers)
         if (policy.deadline - now).total_seconds() <= soonest_s:
-            return f"the deadline {policy.deadline:%Y-%m-%d %H:%M} UTC is too near for a GPU worker to start"
+            why = f"the deadline {policy.deadline:%Y-%m-%d %H:%M} UTC is too near for a GPU worker to start"
+            return CloseCampaign(cause=CloseCause.DEADLINE, reason=why)
     waited_s = min([view.opened_for_s, *((now - end.at).total_seconds() for end in view.ends if end.items_done)])
     if waited_s >= 3600 * policy.max_wait_hours:
-        return f"no GPU worker could be had for {policy.max_wait_hours:g} h; {decision.reason}"
-    return ""
+        why = f"no GPU worker could be had for {policy.max_wait_hours:g} h; {decision.reason}"
+        return CloseCampaign(cause=CloseCause.NO_CAPACITY, reason=why)
+    return None
 
 
-def _close(view: CampaignView, reason: str) -> Decision:
-    stops = _stop_all(view, reason).actions
-    return Decision(actions=(*stops, CloseCampaign(reason=reason)), reason=reason)
+def _close(view: CampaignView, closing: CloseCampaign) -> Decision:
+    stops = _stop_all(view, closing.reason).actions
+    return Decision(actions=(*stops, closing), reason=closing.reason)
 
 
 def _stop_all(view: CampaignView, reason: str) -> Decision:

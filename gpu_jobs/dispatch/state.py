@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.jobs.offers import Offer, OfferKey
+from gpu_jobs.ledger.journal import CloseCause
 from gpu_jobs.telemetry.samples import Evidence
 
 
@@ -135,6 +136,7 @@ class HedgeChunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseCampaign:
+    cause: CloseCause
     reason: str
 
 

@@ -8,6 +8,7 @@ from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.forecast.comparison import Figures, Volume, simulated
 from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.jobs.offers import Offer
+from gpu_jobs.jobs.orders import JobOutcome
 from gpu_jobs.ledger.journal import Ended, Journal, Ordered
 from gpu_jobs.ledger.ledger import Heartbeat
 from gpu_jobs.store import campaign_names, open_store
@@ -98,7 +99,7 @@ def _was_had(end: Ended) -> bool | None:
     if end.items_done or end.checkpoints:
         return True
     if end.failure is None:
-        return None if end.reason.startswith("stopped") else True
+        return None if end.outcome is JobOutcome.STOPPED else True
     return None if end.failure in _OUR_OWN else end.failure not in _NOT_THERE
 
 
@@ -117,7 +118,7 @@ def _together(orders: Mapping[str, Ordered], lives: Lives) -> Together:
         (ordered.at.timestamp(), lives.ready_at(beat), lives.seen_at(beat), _pace(beat))
         for name, ordered in orders.items()
         for beat in lives.of(name)
-        if beat.items_done and beat.seconds.get("working", 0.0) >= ONE_AT_LEAST_S
+        if beat.items_done and beat.seconds.working >= ONE_AT_LEAST_S
     ]
     moments = []
     for _, now, _, _ in sorted(at_work, key=lambda each: each[1]):
@@ -128,7 +129,7 @@ def _together(orders: Mapping[str, Ordered], lives: Lives) -> Together:
 
 
 def _pace(beat: Heartbeat) -> float:
-    return beat.items_done / beat.seconds["working"]
+    return beat.items_done / beat.seconds.working
 
 
 def _mean(values: Iterable[float]) -> float | None:

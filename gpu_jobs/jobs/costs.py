@@ -5,18 +5,80 @@ second of a GPU worker into exactly one class, and so every dollar.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Self
 
 import polars as pl
 
+from gpu_jobs.jobs.failures import Cause
 from gpu_jobs.jobs.offers import Offer
 from gpu_jobs.jobs.orders import Order
 
-CLASSES = ("useful", "starting", "model_load", "idle", "retry", "preempted", "hedged", "quarantined")
-"""What a billed second went into. All but the first is waste."""
-LOST = ("retry", "preempted", "hedged", "quarantined")
-"""Classes of work that came to nothing."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostSeconds:
+    """Working seconds that came to nothing, by class. Records of one type can be added."""
+
+    retry: float = 0.0
+    """The work failed and is done again."""
+    preempted: float = 0.0
+    """The GPU worker was stopped or died before it had saved the work."""
+    hedged: float = 0.0
+    """Another GPU worker had settled the chunk first."""
+    quarantined: float = 0.0
+    """The items gave no rows."""
+
+    def __add__(self, other: Self) -> Self:
+        added = {each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)}
+        return type(self)(**added)
+
+    @property
+    def lost_s(self) -> float:
+        return self.retry + self.preempted + self.hedged + self.quarantined
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSeconds(LostSeconds):
+    """What a GPU worker says of its own life: four phases that follow one another, and parts of `working`."""
+
+    starting: float = 0.0
+    model_load: float = 0.0
+    working: float = 0.0
+    idle: float = 0.0
+    infer: float = 0.0
+    """The part of `working` that was spent inside the model."""
+    unsettled: float = 0.0
+    """The part of `working` that is lost if the GPU worker dies now."""
+
+    @property
+    def lived_s(self) -> float:
+        return self.starting + self.model_load + self.working + self.idle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BilledSeconds(LostSeconds):
+    """Every second that is billed, in exactly one class. All but `useful` is waste."""
+
+    useful: float = 0.0
+    starting: float = 0.0
+    model_load: float = 0.0
+    idle: float = 0.0
+
+    @property
+    def total_s(self) -> float:
+        return self.useful + self.starting + self.model_load + self.idle + self.lost_s
+
+    def by_class(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in CLASSES}
+
+
+LIFE_PHASES = ("starting", "model_load", "working", "idle")
+"""Fields of `WorkerSeconds` that add up to a life, in the order of a life."""
+LOST = tuple(each.name for each in fields(LostSeconds))
+CLASSES = (*(each.name for each in fields(BilledSeconds) if each.name not in LOST), *LOST)
+"""Fields of `BilledSeconds`, as tables list them."""
 REAPER_S = 600.0
 """How long a GPU worker that does not end itself at its order's expiry may live on: one period of the reaper."""
 
@@ -43,30 +105,39 @@ def spent_usd(order: Order, since: datetime, until: datetime) -> float:
     return order.num_workers * usd_for(order.offer, billed_s(order.offer, (until - since).total_seconds()))
 
 
-def classes_of(billed: float, seconds: Mapping[str, float], before_s: float, *, is_over: bool) -> dict[str, float]:
-    """Sort one GPU worker's billed seconds into `CLASSES`; they add up to `billed`.
+def lost_by(cause: Cause, seconds: float, *, is_convicting: bool) -> LostSeconds:
+    """The class of the working seconds that an attempt's end threw away."""
+    if is_convicting:
+        return LostSeconds(quarantined=seconds)
+    if cause.is_suspicious or cause is Cause.TRANSIENT:
+        return LostSeconds(retry=seconds)
+    return LostSeconds(preempted=seconds)
+
+
+def classes_of(billed: float, told: WorkerSeconds | None, before_s: float, *, is_over: bool) -> BilledSeconds:
+    """Sort one GPU worker's billed seconds into classes; they add up to `billed`.
 
     Args:
         billed: what is billed for it.
-        seconds: its own account: starting, model_load, working, idle; of working the parts in `LOST`, and "unsettled",
-            which nobody keeps if it dies. Empty if it never gave a sign of life.
+        told: its own account; None if it never gave a sign of life.
         before_s: from the order to its first sign of life.
         is_over: it ended in order, or lives.
     """
-    lost = {name: seconds.get(name, 0.0) for name in LOST}
-    if not is_over:
-        lost["preempted"] += seconds.get("unsettled", 0.0)
+    if told is None:
+        return BilledSeconds(starting=billed)
     named = {
-        "useful": max(0.0, seconds.get("working", 0.0) - sum(lost.values())),
-        "starting": max(0.0, before_s) + seconds.get("starting", 0.0) if seconds else billed,
-        "model_load": seconds.get("model_load", 0.0),
-        "idle": seconds.get("idle", 0.0),
-        **lost,
+        **{name: getattr(told, name) for name in LOST},
+        "starting": max(0.0, before_s) + told.starting,
+        "model_load": told.model_load,
+        "idle": told.idle,
     }
+    if not is_over:
+        named["preempted"] += told.unsettled
+    named["useful"] = max(0.0, told.working - sum(named[name] for name in LOST))
     total = sum(named.values())
     if total > billed:
-        return {name: value * billed / total for name, value in named.items()}
-    return {**named, "idle": named["idle"] + billed - total}
+        return BilledSeconds(**{name: value * billed / total for name, value in named.items()})
+    return BilledSeconds(**{**named, "idle": named["idle"] + billed - total})
 
 
 def by_class(cost: pl.DataFrame) -> pl.DataFrame:

@@ -67,13 +67,6 @@ class AttemptEnd:
         return self.cause.is_suspicious and self.vouched and not self.advanced
 
 
-def wasted_as(cause: Cause, *, is_convicting: bool) -> str:
-    """The class of the waste ledger for the seconds that an attempt's end threw away."""
-    if is_convicting:
-        return "quarantined"
-    return "retry" if cause.is_suspicious or cause is Cause.TRANSIENT else "preempted"
-
-
 class Verdict(StrEnum):
     WORK = "work"
     HALVE = "halve"

@@ -29,6 +29,15 @@ class Phase(StrEnum):
         return self not in (Phase.STARTING, Phase.RUNNING)
 
 
+class JobOutcome(StrEnum):
+    """What became of a GPU job that is over."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    """It was stopped by us, or by a person at its platform; `Ended.failure` says if that was its platform's fault."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What an opened campaign may do, and how patient it is. A resume may change all of it."""

@@ -7,13 +7,14 @@ dollar.
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from gpu_jobs.errors import CampaignClosedError, CampaignError, StoreError, SupersededError
 from gpu_jobs.jobs.failures import Failure
-from gpu_jobs.jobs.orders import Order, Policy
+from gpu_jobs.jobs.orders import JobOutcome, Order, Policy
 from gpu_jobs.ledger import keys
 from gpu_jobs.store.base import Store
 
@@ -47,16 +48,52 @@ class Ended:
 
     order: str
     reason: str
+    """Why, in words for people."""
     items_done: int
     spent_usd: float
     at: datetime
     detail: str = ""
+    outcome: JobOutcome = JobOutcome.SUCCEEDED
+    """Never `SUCCEEDED` with a failure: entries of version 1 have no outcome, and failed if they carry a failure."""
     failure: Failure | None = None
-    """What it failed of; None if it did not, or was stopped by us."""
+    """What it failed of; None if it did not, or if we stopped it for no fault of its platform."""
     checkpoints: int = 0
     """Of long items; getting on is not being idle."""
     kind: Literal["ended"] = "ended"
-    version: int = 1
+    version: int = 2
+
+    def __post_init__(self) -> None:
+        if self.failure is not None and self.outcome is JobOutcome.SUCCEEDED:
+            object.__setattr__(self, "outcome", JobOutcome.FAILED)
+
+
+class CloseCause(StrEnum):
+    """Why a campaign was closed."""
+
+    COMPLETE = "complete"
+    """Every item is settled."""
+    INTERRUPTED = "interrupted"
+    """An exception ended its loop."""
+    STOPPED = "stopped"
+    """Somebody outside of its loop stopped it: a person, or the hook of a flow run that ended."""
+    BUDGET = "budget"
+    """What is left of the budget is too little for any GPU job."""
+    DEADLINE = "deadline"
+    """It has passed, or is too near for a GPU worker to start."""
+    NO_OFFER = "no offer"
+    """No platform offers what the policy allows."""
+    OFFERS_REFUSED = "offers refused"
+    """Every offer was given up for good."""
+    NO_CAPACITY = "no capacity"
+    """No GPU worker was available for `Policy.max_wait_hours`."""
+    IDLE_JOBS = "idle jobs"
+    """GPU jobs failed without a result, more in a row than `Policy.max_idle_jobs` allows."""
+    ATTEMPTS = "attempts"
+    """A chunk had `Policy.max_attempts`."""
+    QUARANTINE = "quarantine"
+    """More than `Policy.max_quarantined_share` of the items have no rows."""
+    UNKNOWN = "unknown"
+    """The entry is of version 1, which had words only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +101,12 @@ class Closed:
     """No more leases and no more orders, until it is opened again."""
 
     reason: str
+    """Why, in words for people."""
     opener: str
     at: datetime
+    cause: CloseCause = CloseCause.UNKNOWN
     kind: Literal["closed"] = "closed"
-    version: int = 1
+    version: int = 2
 
 
 JournalEntry = Annotated[Opened | Ordered | Ended | Closed, Field(discriminator="kind")]

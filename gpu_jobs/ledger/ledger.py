@@ -12,8 +12,10 @@ from typing import Any, Literal, NamedTuple
 from pydantic import TypeAdapter
 
 from gpu_jobs.errors import AuditError
+from gpu_jobs.jobs.costs import WorkerSeconds
 from gpu_jobs.jobs.failures import AttemptEnd, Failure
 from gpu_jobs.ledger import keys, rows
+from gpu_jobs.ledger.gpu_use import GpuUse
 from gpu_jobs.ledger.ranges import Chunk, best_cover, subtract, tiling_problem
 from gpu_jobs.store.base import Store
 
@@ -146,23 +148,29 @@ class Heartbeat:
     """Error rows among `items_done`."""
     items_per_s: float = 0.0
     """Over the last minute."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Life so far by class: starting, model_load, working, idle; and infer, the part of working inside the model."""
-    gpu: str = ""
-    """GPU use in words, or why it is unknown."""
+    seconds: WorkerSeconds = field(default_factory=WorkerSeconds)
+    """Its life so far."""
+    gpu_use: GpuUse | None = None
+    """None: it could not be measured, or the heartbeat is of version 1, which had words only."""
+    gpu_note: str = ""
+    """Why GPU use, or a part of it, is unknown; for people."""
     facts: dict[str, str] = field(default_factory=dict)
     """What its workload found out and rows may depend on: `device`, `engine`, `precision`, ..."""
     batch_size: int = 0
     """What its workload has learned of such a device; 0: nothing yet."""
+    is_at_long_item: bool = False
+    """It works on an item that may take hours, such as a fine-tuning run."""
     doing: str = ""
-    """How far it is with a long item, in words."""
+    """How far it is with a long item, in words for people."""
+    progress_marks: int = 0
+    """How often a long item has reported progress; grows only."""
     checkpoints: int = 0
     """Of long items that it has put into the store."""
     is_warm: bool = False
     """Its container has served another GPU worker before."""
     latencies: dict[int, int] = field(default_factory=dict)
     """Items by how long the micro-batch that each was in took; see `gpu_jobs.telemetry.latencies`."""
-    version: int = 1
+    version: int = 2
 
 
 class OpenChunk(NamedTuple):

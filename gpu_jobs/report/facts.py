@@ -21,7 +21,6 @@ MAX_QUARANTINE_ROWS = 200
 MAX_ATTEMPTS = 2000
 """That are drawn one by one; a campaign with more chunks shows sums."""
 _READS_AT_ONCE = 16
-LIFE_CLASSES = ("starting", "model_load", "working", "idle")
 _Key = tuple[Chunk, int]
 
 
@@ -35,7 +34,7 @@ class Life:
 
     @property
     def items_per_s(self) -> float:
-        working_s = self.heartbeat.seconds.get("working", 0.0)
+        working_s = self.heartbeat.seconds.working
         return self.heartbeat.items_done / working_s if working_s > 0 else 0.0
 
 
@@ -122,8 +121,7 @@ def gather(campaign: Campaign, manifest: Manifest) -> Facts:
 
 def _life(found: tuple[Heartbeat, float]) -> Life:
     heartbeat, last_at = found
-    lived_s = sum(heartbeat.seconds.get(name, 0.0) for name in LIFE_CLASSES)
-    return Life(heartbeat=heartbeat, began_at=last_at - lived_s, ended_at=last_at)
+    return Life(heartbeat=heartbeat, began_at=last_at - heartbeat.seconds.lived_s, ended_at=last_at)
 
 
 def _wall_s(store: Store, journal: JournalState, last_seen_at: float) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from gpu_jobs.jobs.orders import JobOutcome
 from gpu_jobs.ledger.journal import Ended, Ordered
 from gpu_jobs.report import formats
 from gpu_jobs.report.facts import MAX_QUARANTINE_ROWS, Facts, Life
@@ -14,7 +15,6 @@ _MAX_WHOLE = 30
 _ROWS_AT_FIRST = 20
 """Of the quarantine; the rest unfolds."""
 _MAX_LOGS = 10
-_UNKNOWN_GPU = "unavailable: "
 _CAUSES = {
     "error": "The workload says that the item cannot be used, or failed on it alone twice.",
     "crashed": "The item killed the process that worked on it, more than once.",
@@ -67,9 +67,8 @@ def _quarantine_row(row: dict[str, Any]) -> tuple[object, ...]:
 def workers(facts: Facts) -> Html:
     if not facts.lives:
         return section("GPU workers", note="None ever began.")
-    words = {life.heartbeat.gpu for life in facts.lives}
-    why = next(iter(words)) if len(words) == 1 else ""
-    is_unknown = why.startswith(_UNKNOWN_GPU)
+    is_unknown = all(life.heartbeat.gpu_use is None for life in facts.lives)
+    why = "; ".join(sorted({life.heartbeat.gpu_note for life in facts.lives if life.heartbeat.gpu_note}))
     titles = ("Items", "Unusable", "Items a second", "Starting", "Loading model", "Working", "Waiting")
     columns = [
         Column(title="GPU worker", style="mono"),
@@ -84,7 +83,7 @@ def workers(facts: Facts) -> Html:
     if all(order.order.offer.num_gpus == 0 for order in facts.journal.orders.values()):
         notes.append("They ran without a GPU.")
     elif is_unknown:
-        notes.append(f"GPU use could not be read: {why.removeprefix(_UNKNOWN_GPU)}.")
+        notes.append(f"GPU use could not be read: {why}." if why else "GPU use was not measured.")
     if len(facts.lives) > _MAX_ROWS:
         notes.append(f"The first {_MAX_ROWS} of {len(facts.lives):,}.")
     rows = (_worker_row(facts, life, is_unknown=is_unknown) for life in facts.lives[:_MAX_ROWS])
@@ -94,7 +93,7 @@ def workers(facts: Facts) -> Html:
 def _worker_row(facts: Facts, life: Life, *, is_unknown: bool) -> tuple[object, ...]:
     beat = life.heartbeat
     order = facts.journal.orders.get(beat.order)
-    working_s = beat.seconds.get("working", 0.0)
+    seconds = beat.seconds
     if beat.status == "over":
         why = beat.reason
     elif order is None or beat.order in facts.journal.ended:
@@ -108,9 +107,9 @@ def _worker_row(facts: Facts, life: Life, *, is_unknown: bool) -> tuple[object, 
         f"{beat.items_done:,}",
         f"{beat.items_failed:,}",
         formats.rate(life.items_per_s),
-        *(formats.seconds(beat.seconds.get(name, 0.0)) for name in ("starting", "model_load", "working", "idle")),
-        formats.share(beat.seconds.get("infer", 0.0) / working_s) if working_s else "",
-        *(() if is_unknown else (beat.gpu,)),
+        *map(formats.seconds, (seconds.starting, seconds.model_load, seconds.working, seconds.idle)),
+        formats.share(seconds.infer / seconds.working) if seconds.working else "",
+        *(() if is_unknown else (beat.gpu_use.words if beat.gpu_use else beat.gpu_note,)),
         why,
     )
 
@@ -133,7 +132,7 @@ def jobs(facts: Facts) -> Html:
     ended = facts.journal.ended
     rows = (_job_row(order, ended.get(order.order.name)) for order in orders[:_MAX_ROWS])
     note = f"The first {_MAX_ROWS} of {len(orders):,}." if len(orders) > _MAX_ROWS else ""
-    logs = [end for end in ended.values() if end.reason != "succeeded" and end.detail.strip()]
+    logs = [end for end in ended.values() if end.outcome is not JobOutcome.SUCCEEDED and end.detail.strip()]
     return section("GPU jobs", table(columns, rows), join(map(_log, logs[-_MAX_LOGS:])), note=note)
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from gpu_jobs.jobs.costs import LIFE_PHASES
 from gpu_jobs.report import formats
-from gpu_jobs.report.facts import LIFE_CLASSES, Attempted, Life
+from gpu_jobs.report.facts import Attempted, Life
 from gpu_jobs.report.markup import Html, fill, join
 
 MAX_LANES = 40
@@ -107,7 +108,7 @@ def names(lives: Sequence[Life], attempts: Sequence[Attempted] | None) -> dict[s
     """Kinds of bars that occur, and what they are."""
     found = dict(KINDS) if attempts is not None else {**KINDS, "committed": "working"}
     for name in ("starting", "model_load"):
-        if not any(life.heartbeat.seconds.get(name) for life in lives):
+        if not any(getattr(life.heartbeat.seconds, name) for life in lives):
             del found[name]
     if all(one.end in _GOOD_ENDS for one in attempts or ()):
         del found["ended"]
@@ -119,7 +120,7 @@ def _bars(life: Life, attempts: Sequence[Attempted]) -> Iterator[Bar]:
     yield "idle", life.began_at, life.ended_at, "alive"
     at = life.began_at
     for name in ("starting", "model_load"):
-        end = at + life.heartbeat.seconds.get(name, 0.0)
+        end = at + getattr(life.heartbeat.seconds, name)
         yield name, at, end, f"{KINDS[name]}, {formats.duration(end - at)}"
         at = end
     ends = ((one.ended_at or life.ended_at, one) for one in attempts)
@@ -134,8 +135,8 @@ def _bars(life: Life, attempts: Sequence[Attempted]) -> Iterator[Bar]:
 
 def _sums(life: Life) -> Iterator[Bar]:
     at = life.began_at
-    for name in LIFE_CLASSES:
-        end = at + life.heartbeat.seconds.get(name, 0.0)
+    for name in LIFE_PHASES:
+        end = at + getattr(life.heartbeat.seconds, name)
         kind = "committed" if name == "working" else name
         yield kind, at, end, f"{name.replace('_', ' ')}, {formats.duration(end - at)}"
         at = end

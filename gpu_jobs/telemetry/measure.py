@@ -24,10 +24,8 @@ def samples_from(state: JournalState, lives: Lives) -> dict[OfferKey, Samples]:
         if end := state.ended.get(name):
             orders[key].append(end.failure if not end.items_done else None)
         for beat in lives.of(name):
-            working_s = beat.seconds.get("working", 0.0)
-            hours[key] += (
-                sum(beat.seconds.get(each, 0.0) for each in ("starting", "model_load", "working", "idle")) / 3600
-            )
+            working_s = beat.seconds.working
+            hours[key] += beat.seconds.lived_s / 3600
             if working_s:
                 (warm_starts if beat.is_warm else starts)[key].append(lives.start_s(ordered, beat))
             if beat.items_done and working_s >= ONE_AT_LEAST_S:

@@ -1,6 +1,5 @@
 """Whether other machines would have cost less, by what GPU workers measured of themselves. Pure."""
 
-import re
 from collections.abc import Iterable
 
 from gpu_jobs.ledger.ledger import Heartbeat
@@ -18,19 +17,18 @@ def advice(beats: Iterable[Heartbeat], gpu_memory_gib: float) -> str:
         beats: the last heartbeats of GPU workers on one offer.
         gpu_memory_gib: of one of its GPUs; 0: unknown.
     """
-    known = [beat for beat in beats if beat.seconds.get("working", 0.0) > 0]
-    working_s = sum(beat.seconds["working"] for beat in known)
+    known = [beat for beat in beats if beat.seconds.working > 0]
+    working_s = sum(beat.seconds.working for beat in known)
     if working_s < _LEAST_WORK_S:
         return ""
-    in_model = sum(beat.seconds.get("infer", 0.0) for beat in known) / working_s
+    in_model = sum(beat.seconds.infer for beat in known) / working_s
     if in_model < _LITTLE:
         return f"More CPU would have cost less: the model waited for its input {1 - in_model:.0%} of the working time."
-    busy = [float(found[1]) / 100 for beat in known if (found := re.search(r"busy (\d+) %", beat.gpu))]
+    uses = [beat.gpu_use for beat in known if beat.gpu_use is not None]
+    busy = [use.busy_share for use in uses if use.busy_share is not None]
     if not busy or sum(busy) / len(busy) >= _LITTLE:
         return ""
-    used = max(
-        (float(found[1]) for beat in known if (found := re.search(r"([\d.]+) GiB in use", beat.gpu))), default=0.0
-    )
+    used = max((use.memory_gib or 0.0 for use in uses), default=0.0)
     told = f"the GPU was busy {sum(busy) / len(busy):.0%} of the time"
     if gpu_memory_gib and used and 2 * used <= gpu_memory_gib:
         return f"A smaller GPU, or more processes for each, would have cost less: {told}, with {used:.1f} GiB in use."

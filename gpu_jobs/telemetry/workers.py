@@ -1,18 +1,17 @@
 """What GPU workers' heartbeats tell of a GPU job: what it did, what it cost, how fast it started and worked. Pure."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from itertools import zip_longest
 from typing import NamedTuple
 
-from gpu_jobs.jobs.costs import CLASSES, billed_s, classes_of, usd_for
+from gpu_jobs.jobs.costs import BilledSeconds, WorkerSeconds, billed_s, classes_of, usd_for
 from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.jobs.offers import OfferKey
 from gpu_jobs.ledger.journal import Ordered
 from gpu_jobs.ledger.ledger import Heartbeat
 from gpu_jobs.telemetry.samples import Evidence
-
-_LIFE = ("starting", "model_load", "working", "idle")
 
 
 class _BilledLife(NamedTuple):
@@ -47,9 +46,9 @@ class Lives:
         """Of long items."""
         return sum(beat.checkpoints for beat in self.of(order))
 
-    def marks(self, order: str) -> tuple[tuple[int, int, str], ...]:
+    def marks(self, order: str) -> tuple[tuple[int, int, int], ...]:
         """What changes while its GPU workers get on, within long items too."""
-        return tuple((beat.items_done, beat.checkpoints, beat.doing) for beat in self.of(order))
+        return tuple((beat.items_done, beat.checkpoints, beat.progress_marks) for beat in self.of(order))
 
     def why_over(self, order: str) -> str:
         """What its GPU workers say of their ends."""
@@ -65,11 +64,11 @@ class Lives:
 
     def began_at(self, beat: Heartbeat) -> float:
         """By the store's clock."""
-        return self._seen_at[beat.boot] - sum(beat.seconds.get(name, 0.0) for name in _LIFE)
+        return self._seen_at[beat.boot] - beat.seconds.lived_s
 
     def ready_at(self, beat: Heartbeat) -> float:
         """When it could work, by the store's clock."""
-        return self.began_at(beat) + beat.seconds.get("starting", 0.0) + beat.seconds.get("model_load", 0.0)
+        return self.began_at(beat) + beat.seconds.starting + beat.seconds.model_load
 
     def start_s(self, ordered: Ordered, beat: Heartbeat) -> float:
         """Until it was ready to work: from the order, or of a restarted one from the end of its life before."""
@@ -84,14 +83,13 @@ class Lives:
         billed = sum(billed_s(offer, life.lived_s) for life in self._lives(ordered, until))
         return min(ordered.order.reserved_usd, usd_for(offer, billed))
 
-    def classes(self, ordered: Ordered, until: datetime, *, is_over: bool) -> dict[str, float]:
+    def classes(self, ordered: Ordered, until: datetime, *, is_over: bool) -> BilledSeconds:
         """Every second that is billed for a GPU job, by class of the waste ledger."""
-        total = dict.fromkeys(CLASSES, 0.0)
+        total = BilledSeconds()
         for life in self._lives(ordered, until):
             beat, billed = life.beat, billed_s(ordered.order.offer, life.lived_s)
             is_well = beat is not None and (beat.status == "over" or not is_over)
-            for name, value in classes_of(billed, _account(beat), life.before_s, is_over=is_well).items():
-                total[name] += value
+            total += classes_of(billed, _account(beat), life.before_s, is_over=is_well)
         return total
 
     def evidence(self, orders: Mapping[str, Ordered], earlier: Mapping[OfferKey, Evidence]) -> dict[OfferKey, Evidence]:
@@ -107,7 +105,7 @@ class Lives:
                 known = found.get(ordered.order.offer.key, Evidence())
                 found[ordered.order.offer.key] = Evidence(
                     items=known.items + beat.items_done,
-                    working_s=known.working_s + beat.seconds.get("working", 0.0),
+                    working_s=known.working_s + beat.seconds.working,
                     starts=known.starts + 1,
                     start_s=known.start_s + self.start_s(ordered, beat),
                 )
@@ -116,7 +114,7 @@ class Lives:
     def hedged_usd(self, orders: Mapping[str, Ordered]) -> float:
         """What went into work that another GPU worker had settled first."""
         return sum(
-            usd_for(ordered.order.offer, beat.seconds.get("hedged", 0.0))
+            usd_for(ordered.order.offer, beat.seconds.hedged)
             for name, ordered in orders.items()
             for beat in self.of(name)
         )
@@ -144,12 +142,11 @@ class Lives:
         return lives
 
 
-def _account(beat: Heartbeat | None) -> dict[str, float]:
+def _account(beat: Heartbeat | None) -> WorkerSeconds | None:
     """A GPU worker's own account; the share of error rows is of no use to anybody."""
     if beat is None:
-        return {}
-    seconds = dict(beat.seconds)
-    if beat.items_failed and beat.items_done:
-        failed_s = seconds.get("working", 0.0) * beat.items_failed / beat.items_done
-        seconds["quarantined"] = seconds.get("quarantined", 0.0) + failed_s
-    return seconds
+        return None
+    if not (beat.items_failed and beat.items_done):
+        return beat.seconds
+    failed_s = beat.seconds.working * beat.items_failed / beat.items_done
+    return replace(beat.seconds, quarantined=beat.seconds.quarantined + failed_s)

@@ -2,17 +2,27 @@
 
 import os
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+
+from gpu_jobs.ledger.gpu_use import GpuUse
+
+
+class Reading(NamedTuple):
+    """GPU use so far; None with a note if all of it is unknown."""
+
+    use: GpuUse | None
+    note: str = ""
+    """Why all of it, or a part, is unknown; for people."""
 
 
 class Sampler(Protocol):
-    """Where the heartbeat gets its words on the GPU from."""
+    """Where the heartbeat gets its GPU use from."""
 
     device: str
     """What the compute process is told to use."""
 
-    def read(self) -> str:
-        """GPU use now, in words."""
+    def read(self) -> Reading:
+        """Measure once more."""
 
 
 class NoGpu:
@@ -23,8 +33,8 @@ class NoGpu:
     def __init__(self, why: str) -> None:
         self._why = why
 
-    def read(self) -> str:
-        return f"unavailable: {self._why}"
+    def read(self) -> Reading:
+        return Reading(None, self._why)
 
 
 class NvmlSampler:
@@ -37,21 +47,26 @@ class NvmlSampler:
         self._handle = _visible_gpu(nvml)
         self._uses: list[int] = []
 
-    def read(self) -> str:
-        return f"{self._try(self._use)}, {self._try(self._memory)}"
+    def read(self) -> Reading:
+        busy_share, busy_note = self._try(self._busy_share)
+        memory_gib, memory_note = self._try(self._memory_gib)
+        note = "; ".join(dict.fromkeys(filter(None, [busy_note, memory_note])))
+        if busy_share is None and memory_gib is None:
+            return Reading(None, note)
+        return Reading(GpuUse(busy_share=busy_share, memory_gib=memory_gib), note)
 
-    def _use(self) -> str:
+    def _busy_share(self) -> float:
         self._uses.append(self._nvml.nvmlDeviceGetUtilizationRates(self._handle).gpu)
-        return f"busy {sum(self._uses) / len(self._uses):.0f} % of the time"
+        return round(sum(self._uses) / len(self._uses) / 100, 4)
 
-    def _memory(self) -> str:
-        return f"{self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used / 2**30:.1f} GiB in use"
+    def _memory_gib(self) -> float:
+        return round(int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used) / 2**30, 3)
 
-    def _try(self, reading: Callable[[], str]) -> str:
+    def _try(self, measure: Callable[[], float]) -> tuple[float | None, str]:
         try:
-            return reading()
+            return measure(), ""
         except self._nvml.NVMLError as error:
-            return f"unavailable: {error}"
+            return None, str(error)
 
 
 def _visible_gpu(nvml: Any) -> Any:

@@ -3,9 +3,10 @@
 import os
 import socket
 import time
+from dataclasses import asdict
 from typing import Literal
 
-from gpu_jobs.jobs.costs import LOST
+from gpu_jobs.jobs.costs import LIFE_PHASES, LostSeconds, WorkerSeconds
 from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.jobs.orders import Order
 from gpu_jobs.ledger.ledger import Heartbeat
@@ -34,7 +35,7 @@ class Life:
         self._sampler = sampler
         self._is_warm = is_warm
         self._rate = Rate()
-        self._seconds = dict.fromkeys(("starting", "model_load", "working", "idle"), 0.0)
+        self._seconds = dict.fromkeys(LIFE_PHASES, 0.0)
         self._status: Status = "starting"
         self._reason = ""
         self._failure: Failure | None = None
@@ -43,12 +44,15 @@ class Life:
         self._facts: dict[str, str] = {}
         self._batch_size = 0
         self._worked_s = 0.0
-        self._lost = dict.fromkeys(LOST, 0.0)
+        self._lost = LostSeconds()
         self._latencies: dict[int, int] = {}
         self.items_done = 0
         self.items_failed = 0
         self.infer_s = 0.0
+        self.is_long = False
+        """Its items are; see `LongWorkload`."""
         self.doing = ""
+        self.progress_marks = 0
         self.checkpoints = 0
 
     @property
@@ -90,9 +94,9 @@ class Life:
         before, self._worked_s = self._worked_s, self._seconds["working"]
         return self._worked_s - before
 
-    def lose(self, name: str, seconds: float) -> None:
-        """So many working seconds came to nothing; `name` is one of `LOST`."""
-        self._lost[name] += seconds
+    def lose(self, lost: LostSeconds) -> None:
+        """So many working seconds came to nothing."""
+        self._lost += lost
 
     def keep_what_was_learned(self, campaign_uri: str) -> None:
         """For the next campaign."""
@@ -109,10 +113,16 @@ class Life:
         self.tick("over")
         self._reason, self._failure = reason, failure
 
+    def progressed(self, doing: str) -> None:
+        """A long item has reported how far it is."""
+        self.doing = doing
+        self.progress_marks += 1
+
     def heartbeat(self) -> Heartbeat | None:
         """None if the supervisor has not ticked for long: a stuck supervisor must not look alive."""
         if self._status != "over" and time.monotonic() - self._ticked_at > _STUCK_S:
             return None
+        gpu = self._sampler.read()
         return Heartbeat(
             boot=self._boot,
             order=self._order,
@@ -126,16 +136,19 @@ class Life:
             items_failed=self.items_failed,
             items_per_s=round(self._rate.read(self.items_done), 3),
             seconds=self._all_seconds(),
-            gpu=self._sampler.read(),
+            gpu_use=gpu.use,
+            gpu_note=gpu.note,
             facts=self._facts,
             batch_size=self._batch_size,
+            is_at_long_item=self.is_long and self._status == "working",
+            progress_marks=self.progress_marks,
             doing=self.doing if self._status == "working" else "",
             checkpoints=self.checkpoints,
             is_warm=self._is_warm,
             latencies=self._latencies,
         )
 
-    def _all_seconds(self) -> dict[str, float]:
-        parts = {**self._lost, "hedged": self._hands.hedged_s, "unsettled": self._hands.unsaved_s}
-        named = {**self._seconds, "infer": self.infer_s, **{name: value for name, value in parts.items() if value}}
-        return {name: round(value, 3) for name, value in named.items()}
+    def _all_seconds(self) -> WorkerSeconds:
+        lost = self._lost + LostSeconds(hedged=self._hands.hedged_s)
+        parts = {**asdict(lost), "infer": self.infer_s, "unsettled": self._hands.unsaved_s}
+        return WorkerSeconds(**{name: round(value, 3) for name, value in {**self._seconds, **parts}.items()})

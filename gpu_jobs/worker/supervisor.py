@@ -7,7 +7,8 @@ the compute process; one leases ahead; a few settle; one beats.
 import time
 from multiprocessing.connection import Connection, wait
 
-from gpu_jobs.jobs.failures import MAX_FRUITLESS_FAILURES, UNFIT, Cause, Failure, wasted_as
+from gpu_jobs.jobs.costs import LostSeconds, lost_by
+from gpu_jobs.jobs.failures import MAX_FRUITLESS_FAILURES, UNFIT, Cause, Failure
 from gpu_jobs.jobs.offers import GRACE_S
 from gpu_jobs.jobs.orders import Order, Policy
 from gpu_jobs.ledger.journal import Journal
@@ -127,7 +128,7 @@ class Supervisor:
         if self._compute is not None:
             self._compute.kill()
         works = self._hands.works()
-        self._life.lose("preempted", self._life.worked() if works else 0.0)
+        self._life.lose(LostSeconds(preempted=self._life.worked() if works else 0.0))
         for work in works:
             self._settler.settle(work)
         self._settler.close()
@@ -192,6 +193,7 @@ class Supervisor:
 
     def _on_ready(self, ready: Ready) -> None:
         self._is_ready, self._is_long = True, ready.is_long
+        self._life.is_long = ready.is_long
         self._life.model_loaded(ready.seconds, ready.device)
         if self._is_long:
             self._leaser.most_ahead = 1
@@ -209,7 +211,7 @@ class Supervisor:
         return self._life.achievements > 0 or self._is_probed
 
     def _on_progress(self, progress: Progress) -> None:
-        self._life.doing = progress.doing
+        self._life.progressed(progress.doing)
         work = self._assigned.get(progress.token)
         if work is not None and progress.checkpoint:
             work.advanced = True
@@ -220,7 +222,7 @@ class Supervisor:
         worked_s = self._life.worked()
         work = self._assigned.get(done.token)
         if work is None:
-            self._life.lose("hedged", worked_s)
+            self._life.lose(LostSeconds(hedged=worked_s))
             return  # cut off, or given back
         work.worked_s += worked_s
         work.unsaved_s += worked_s
@@ -257,7 +259,7 @@ class Supervisor:
             self._forget(work)
             told = (cause, detail) if is_suspect else (Cause.STOPPED, f"beside another chunk: {detail}")
             self._settler.end(work, *told, vouched=convicting)
-        self._life.lose(wasted_as(cause, is_convicting=convicting), self._life.worked())
+        self._life.lose(lost_by(cause, self._life.worked(), is_convicting=convicting))
         self._fruitless = 0 if is_fruitful or convicting else self._fruitless + 1
         self._achieved_at_death = self._life.achievements
         self._is_careful, self._is_probing = True, False

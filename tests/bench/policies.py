@@ -8,6 +8,7 @@ from gpu_jobs.dispatch import CampaignView, CloseCampaign, Decision, HedgeChunk,
 from gpu_jobs.forecast.simulator import Decide
 from gpu_jobs.jobs.offers import Offer
 from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.ledger.journal import CloseCause
 
 
 def fixed_order(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> Decision:
@@ -67,5 +68,7 @@ def _hours(policy: Policy, now: datetime) -> float:
 
 def _over(view: CampaignView, policy: Policy, now: datetime) -> Decision | None:
     if policy.deadline is not None and now >= policy.deadline:
-        return Decision(actions=(CloseCampaign(reason="the deadline has passed"),), reason="late")
+        return Decision(
+            actions=(CloseCampaign(cause=CloseCause.DEADLINE, reason="the deadline has passed"),), reason="late"
+        )
     return None

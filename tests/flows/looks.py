@@ -1,6 +1,7 @@
 """Looks at a campaign, as the loop would yield them."""
 
 from gpu_jobs.campaign.observer import JobStatus, Progress
+from gpu_jobs.jobs.costs import WorkerSeconds
 
 
 def a_job(**changed) -> JobStatus:
@@ -19,7 +20,7 @@ def a_job(**changed) -> JobStatus:
             "usd": 0.0,
             "status": "running",
             "reason": "",
-            "seconds": {},
+            "seconds": WorkerSeconds(),
             **changed,
         }
     )

@@ -36,13 +36,13 @@ def test_a_gpu_job_starts_and_ends_once():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "names"), [({}, ["gpu_job.ended"]), ({"working": 1.0}, ["gpu_job.started", "gpu_job.ended"])]
+    ("has_lived", "names"), [(False, ["gpu_job.ended"]), (True, ["gpu_job.started", "gpu_job.ended"])]
 )
-def test_a_gpu_job_that_was_over_at_the_first_look(seconds, names):
+def test_a_gpu_job_that_was_over_at_the_first_look(has_lived, names):
     """It has started only if some GPU worker of it has lived."""
     world = World()
 
-    world.events.tell(a_look(1, jobs=(a_job(status="failed", seconds=seconds),)))
+    world.events.tell(a_look(1, jobs=(a_job(status="failed", has_lived=has_lived),)))
 
     assert world.names == names
 

@@ -53,7 +53,7 @@ def test_before_it_has_begun(campaign):
 def test_while_it_runs(campaign):
     """Another process sees the GPU job, its GPU workers by their heartbeats, and dollars so far."""
     for progress in campaign.run(POLICY, tick_s=0.1):
-        if progress.jobs and progress.jobs[0].seconds:
+        if progress.jobs and progress.jobs[0].has_lived:
             break
     found = Campaign.open(campaign.store.uri)
 

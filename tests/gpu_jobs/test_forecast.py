@@ -10,6 +10,7 @@ from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.forecast.forecast import MIX, forecast, quantile_range, score, table
 from gpu_jobs.forecast.history import earlier_pace, forecast_text, kept_outlook, look_ahead, samples_of, scored
 from gpu_jobs.forecast.simulator import START, Work
+from gpu_jobs.jobs.costs import WorkerSeconds
 from gpu_jobs.jobs.orders import Order
 from gpu_jobs.ledger.journal import Opened, Ordered
 from gpu_jobs.ledger.ledger import Heartbeat
@@ -101,7 +102,7 @@ def beat_as_measured(world):
     """A GPU worker that tells of its cold start and its work."""
     order = next(iter(Campaign(world.store, world.plan).journal.read().orders))
     (beat, _) = next(Campaign(world.store, world.plan).ledger.heartbeats())
-    seconds = {"starting": 5.0, "model_load": 15.0, "working": 30.0, "idle": 0.0}
+    seconds = WorkerSeconds(starting=5.0, model_load=15.0, working=30.0)
     Campaign(world.store, world.plan).ledger.beat(replace(beat, order=order, seconds=seconds, items_done=6))
 
 
@@ -146,7 +147,7 @@ def test_earlier_campaigns_tell_what_weight_a_gpu_worker_does_in_a_second(tmp_pa
         Ordered(order=order, opener="me", reason="for a test", at=now),
     ):
         campaign.journal.append(entry, upon=campaign.journal.read())
-    seconds = {"starting": 1.0, "working": 30.0}
+    seconds = WorkerSeconds(starting=1.0, working=30.0)
     campaign.ledger.beat(
         Heartbeat(boot="boot", order="order", slot=0, host="here", status="over", seconds=seconds, items_done=60)
     )

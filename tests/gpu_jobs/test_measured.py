@@ -8,7 +8,9 @@ import pytest
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.forecast.benchmark import availability_of, from_campaign, has_warm_start
 from gpu_jobs.forecast.comparison import Volume
+from gpu_jobs.jobs.costs import WorkerSeconds
 from gpu_jobs.jobs.failures import Failure
+from gpu_jobs.jobs.orders import JobOutcome
 from gpu_jobs.ledger.journal import Ended, Journal, Opened, Ordered
 from gpu_jobs.ledger.ledger import Heartbeat, Ledger
 from gpu_jobs.store.local import LocalStore
@@ -34,19 +36,29 @@ class Past:
     def _append(self, entry):
         assert self.journal.append(entry, upon=self.journal.read())
 
-    def job(self, *, offer=OFFER, ago_s=0.0, reason="succeeded", failure=None, items_done=0):
+    def job(
+        self, *, offer=OFFER, ago_s=0.0, reason="succeeded", failure=None, outcome=JobOutcome.SUCCEEDED, items_done=0
+    ):
         """Ordered so long ago, and over now."""
         at = datetime.now(UTC)
         order = an_order(name=f"job-{self.journal.read().next_seq}", offer=offer, num_workers=2)
         self._append(Ordered(order=order, opener="me", reason="", at=at - timedelta(seconds=ago_s)))
         self._append(
-            Ended(order=order.name, reason=reason, failure=failure, items_done=items_done, spent_usd=0.1, at=at)
+            Ended(
+                order=order.name,
+                reason=reason,
+                failure=failure,
+                outcome=outcome,
+                items_done=items_done,
+                spent_usd=0.1,
+                at=at,
+            )
         )
         return order.name
 
     def gpu_worker(self, order, *, start_s, working_s, items=0, slot=0, **told):
         """It ends just now, so that its first sign of life was `start_s + working_s` ago."""
-        seconds = {"starting": start_s, "working": working_s}
+        seconds = WorkerSeconds(starting=start_s, working=working_s)
         boot = f"{order}-{len(list(Ledger(self.store).heartbeats()))}"
         beat = Heartbeat(
             boot=boot, order=order, slot=slot, host="h", status="over", items_done=items, seconds=seconds, **told
@@ -137,7 +149,7 @@ def test_a_campaign_without_items_has_no_figures(past):
         ({"reason": "is full", "failure": Failure.NO_CAPACITY}, False),
         ({"reason": "429", "failure": Failure.QUOTA}, False),
         ({"reason": "never started", "failure": Failure.TIMEOUT}, False),
-        ({"reason": "stopped: enough"}, None),
+        ({"reason": "enough", "outcome": JobOutcome.STOPPED}, None),
         ({"reason": "no such image", "failure": Failure.IMAGE}, None),
         ({"reason": "403", "failure": Failure.REJECTED}, None),
     ],

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import pytest
 from pydantic import TypeAdapter
 
+from gpu_jobs.jobs.costs import WorkerSeconds
+from gpu_jobs.ledger.gpu_use import GpuUse
 from gpu_jobs.ledger.ledger import Heartbeat
 from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.telemetry.latencies import step_of
@@ -46,15 +48,17 @@ def test_gpu_use_is_the_mean_so_far():
     """A single reading tells little: the last one is often taken when all is over."""
     sampler = NvmlSampler(FakeNvml([100, 50]))
 
-    assert sampler.read() == "busy 100 % of the time, 3.0 GiB in use"
-    assert sampler.read() == "busy 75 % of the time, 3.0 GiB in use"
+    assert sampler.read() == (GpuUse(busy_share=1.0, memory_gib=3.0), "")
+    assert sampler.read() == (GpuUse(busy_share=0.75, memory_gib=3.0), "")
 
 
-def test_what_a_gpu_does_not_tell_is_called_unavailable():
+def test_what_a_gpu_does_not_tell_is_unknown():
     """Never zero: on some GPUs one reading fails and another works."""
     sampler = NvmlSampler(FakeNvml([FakeNvml.NVMLError("Not Supported")]))
 
-    assert sampler.read() == "unavailable: Not Supported, 3.0 GiB in use"
+    use, note = sampler.read()
+    assert (use, note) == (GpuUse(busy_share=None, memory_gib=3.0), "Not Supported")
+    assert use.words == "3.0 GiB in use"
 
 
 def test_without_a_driver_the_gpu_worker_goes_on_and_says_so():
@@ -62,7 +66,8 @@ def test_without_a_driver_the_gpu_worker_goes_on_and_says_so():
     sampler = open_sampler()
 
     assert sampler.device in ("cpu", "cuda:0")
-    assert (sampler.device == "cpu") == sampler.read().startswith("unavailable: ")
+    assert (sampler.device == "cpu") == (sampler.read().use is None)
+    assert (sampler.device == "cpu") <= bool(sampler.read().note)
 
 
 def test_seconds_are_booked_under_the_status_that_held(life, monkeypatch):
@@ -79,7 +84,7 @@ def test_seconds_are_booked_under_the_status_that_held(life, monkeypatch):
     life.over("done")
     now += 100
 
-    assert life.heartbeat().seconds == {"starting": 6, "model_load": 4, "working": 7, "idle": 2, "infer": 0}
+    assert life.heartbeat().seconds == WorkerSeconds(starting=6, model_load=4, working=7, idle=2)
 
 
 def test_a_stuck_supervisor_gives_no_sign_of_life(life, monkeypatch):
@@ -98,15 +103,37 @@ def test_items_and_failures_are_counted(life):
     life.did(Done(token=1, range=Chunk(5, 6), body=b"", num_failed=0, busy_s=0.0, latency_s=2.0))
 
     heartbeat = life.heartbeat()
-    assert (heartbeat.items_done, heartbeat.items_failed, heartbeat.seconds["infer"]) == (6, 2, 0.5)
+    assert (heartbeat.items_done, heartbeat.items_failed, heartbeat.seconds.infer) == (6, 2, 0.5)
     assert heartbeat.latencies == {step_of(0.5): 5, step_of(2.0): 1}
 
 
 def test_heartbeats_of_earlier_versions_are_read(life):
-    """Those that did not say whether their container was warm were taken for cold."""
+    """Seconds were a dict that left out zeros, GPU use was a sentence, and nothing said that an item is long."""
     told = json.loads(TypeAdapter(Heartbeat).dump_json(life.heartbeat()))
-    del told["is_warm"], told["latencies"]
+    for name in ("is_warm", "latencies", "gpu_use", "gpu_note", "is_at_long_item", "progress_marks"):
+        del told[name]
+    told |= {"version": 1, "gpu": "busy 88 % of the time", "doing": "step 3 of 9"}
+    told["seconds"] = {"starting": 1.5, "model_load": 0.5, "working": 7.0, "idle": 1.0, "infer": 6.0, "preempted": 2.0}
 
     read = TypeAdapter(Heartbeat).validate_json(json.dumps(told))
 
-    assert (read.is_warm, read.latencies) == (False, {})
+    assert (read.is_warm, read.latencies, read.gpu_use, read.gpu_note) == (False, {}, None, "")
+    assert (read.is_at_long_item, read.progress_marks, read.doing) == (False, 0, "step 3 of 9")
+    assert read.seconds == WorkerSeconds(starting=1.5, model_load=0.5, working=7.0, idle=1.0, infer=6.0, preempted=2.0)
+    assert read.seconds.lived_s == 10.0
+
+
+def test_a_gpu_worker_says_that_it_is_at_a_long_item_and_that_it_gets_on(life):
+    """As values: what it says in words is for people."""
+    life.is_long = True
+    life.tick("working")
+    before = life.heartbeat()
+    life.progressed("step 1 of 9")
+    life.progressed("step 1 of 9")
+
+    after = life.heartbeat()
+
+    assert (before.is_at_long_item, before.doing, before.progress_marks) == (True, "", 0)
+    assert (after.is_at_long_item, after.doing, after.progress_marks) == (True, "step 1 of 9", 2)
+    life.tick("idle")
+    assert not life.heartbeat().is_at_long_item

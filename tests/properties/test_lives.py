@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_jobs.jobs.costs import usd_for
+from gpu_jobs.jobs.costs import LIFE_PHASES, WorkerSeconds, usd_for
 from gpu_jobs.ledger.journal import Ordered
 from gpu_jobs.ledger.ledger import Heartbeat
 from gpu_jobs.telemetry.workers import Lives
@@ -24,7 +24,7 @@ def life(boot="b", *, began_s, seconds, status="over", slot=0):
     """A GPU worker's last heartbeat, and the store's stamp of it."""
     order = an_order().name
     beat = Heartbeat(boot=boot, order=order, slot=slot, host="h", status=status, items_done=9, seconds=seconds)
-    return beat, AT.timestamp() + began_s + sum(seconds.values())
+    return beat, AT.timestamp() + began_s + seconds.lived_s
 
 
 @given(
@@ -32,7 +32,7 @@ def life(boot="b", *, began_s, seconds, status="over", slot=0):
         st.tuples(
             st.integers(0, 2),
             st.floats(0, 1e4),
-            st.fixed_dictionaries({name: st.floats(0, 1e4) for name in ("starting", "model_load", "working", "idle")}),
+            st.builds(WorkerSeconds, **{name: st.floats(0, 1e4) for name in LIFE_PHASES}),
             st.sampled_from(["over", "working"]),
         ),
         max_size=6,
@@ -57,11 +57,11 @@ def test_seconds_by_class_add_up_to_the_bill(lives, job, until_s, is_over):
 
     classes = Lives(beats).classes(job, until, is_over=is_over)
 
-    assert usd_for(job.order.offer, sum(classes.values())) == pytest.approx(Lives(beats).usd(job, until), abs=1e-6)
-    assert min(classes.values()) >= 0
+    assert usd_for(job.order.offer, classes.total_s) == pytest.approx(Lives(beats).usd(job, until), abs=1e-6)
+    assert min(classes.by_class().values()) >= 0
 
 
-SECONDS = {"starting": 5.0, "model_load": 15.0, "working": 60.0, "idle": 10.0}
+SECONDS = WorkerSeconds(starting=5.0, model_load=15.0, working=60.0, idle=10.0)
 
 
 @pytest.mark.parametrize(("is_start_billed", "billed_s", "starting_s"), [(True, 130.0, 45.0), (False, 90.0, 5.0)])
@@ -73,8 +73,8 @@ def test_an_unbilled_start_is_billed_from_the_first_sign_of_life(is_start_billed
 
     classes = found.classes(job, AT + timedelta(hours=1), is_over=True)
     assert found.usd(job, AT + timedelta(hours=1)) == pytest.approx(usd_for(job.order.offer, billed_s))
-    assert classes["starting"] == pytest.approx(starting_s)
-    assert (classes["model_load"], classes["useful"]) == pytest.approx((15.0, 60.0))
+    assert classes.starting == pytest.approx(starting_s)
+    assert (classes.model_load, classes.useful) == pytest.approx((15.0, 60.0))
 
 
 @pytest.mark.parametrize(("is_start_billed", "billed_s"), [(True, 100.0), (False, 0.0)])
@@ -84,14 +84,14 @@ def test_a_gpu_worker_that_never_lived_is_all_start(is_start_billed, billed_s):
 
     classes = Lives([]).classes(job, AT + timedelta(seconds=100), is_over=True)
 
-    assert (classes["starting"], sum(classes.values())) == pytest.approx((billed_s, billed_s))
+    assert (classes.starting, classes.total_s) == pytest.approx((billed_s, billed_s))
 
 
 def test_a_restarted_gpu_workers_start_counts_from_the_end_of_its_life_before():
     """And not once more from the order."""
-    again = life("again", began_s=150.0, seconds={"starting": 5.0, "model_load": 5.0, "working": 40.0})
+    again = life("again", began_s=150.0, seconds=WorkerSeconds(starting=5.0, model_load=5.0, working=40.0))
 
     found = Lives([life(began_s=40.0, seconds=SECONDS, status="working"), again])
 
     classes = found.classes(ordered(), AT + timedelta(hours=1), is_over=True)
-    assert (classes["starting"], classes["useful"]) == pytest.approx((40.0 + 5.0 + 5.0, 100.0))
+    assert (classes.starting, classes.useful) == pytest.approx((40.0 + 5.0 + 5.0, 100.0))

@@ -1,5 +1,6 @@
 """Where dollars went: every billed second is in one class, every dollar too, and caps hold."""
 
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from gpu_jobs.jobs.costs import (
     CLASSES,
     REAPER_S,
+    WorkerSeconds,
     billed_s,
     by_class,
     classes_of,
@@ -22,8 +24,7 @@ from gpu_jobs.testing import an_offer, an_order
 
 AT = datetime(2026, 11, 24, tzinfo=UTC)
 SECONDS = st.floats(min_value=0, max_value=1e6, allow_subnormal=False)
-TOLD = ("starting", "model_load", "working", "idle", "retry", "preempted", "hedged", "quarantined", "unsettled")
-ACCOUNTS = st.dictionaries(st.sampled_from(TOLD), SECONDS)
+ACCOUNTS = st.none() | st.builds(WorkerSeconds, **{each.name: SECONDS for each in fields(WorkerSeconds)})
 RULES = st.builds(
     lambda granularity, least, idle: an_offer(granularity_s=granularity, min_billed_s=least, idle_s=idle),
     st.sampled_from([0.1, 1.0, 60.0]),
@@ -37,7 +38,9 @@ def test_every_billed_second_is_in_one_class(billed, seconds, before_s, is_over)
     """Whatever a GPU worker says of itself, the classes add up to what is billed, and none is negative."""
     found = classes_of(billed, seconds, before_s, is_over=is_over)
 
-    assert tuple(sorted(found)) == tuple(sorted(CLASSES))
+    assert found.total_s == pytest.approx(billed, abs=1e-6)
+    found = found.by_class()
+    assert tuple(found) == CLASSES
     assert sum(found.values()) == pytest.approx(billed, abs=1e-6)
     assert min(found.values()) >= 0
 
@@ -45,7 +48,7 @@ def test_every_billed_second_is_in_one_class(billed, seconds, before_s, is_over)
 @pytest.mark.parametrize(
     ("seconds", "is_over", "expected"),
     [
-        ({}, False, {"starting": 100}),
+        (None, False, {"starting": 100}),
         ({"starting": 5, "model_load": 10, "working": 60, "idle": 5}, True, {"starting": 15, "useful": 60, "idle": 15}),
         ({"working": 80, "retry": 10, "hedged": 5}, True, {"useful": 65, "retry": 10, "hedged": 5, "idle": 10}),
         ({"working": 80, "unsettled": 30}, False, {"useful": 50, "preempted": 30}),
@@ -54,7 +57,9 @@ def test_every_billed_second_is_in_one_class(billed, seconds, before_s, is_over)
 )
 def test_what_seconds_went_into(seconds, is_over, expected):
     """Silence is starting; lost work is taken off the useful; what a dead GPU worker had not saved is preempted."""
-    found = classes_of(100.0, seconds, 10.0 if seconds else 0.0, is_over=is_over)
+    told = None if seconds is None else WorkerSeconds(**seconds)
+
+    found = classes_of(100.0, told, 10.0 if seconds else 0.0, is_over=is_over).by_class()
 
     assert {name: value for name, value in found.items() if name in expected} == pytest.approx(expected)
 

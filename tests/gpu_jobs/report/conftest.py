@@ -12,10 +12,12 @@ from PIL import Image
 
 from gpu_jobs.campaign.campaign import Campaign, Policy
 from gpu_jobs.campaign.collect import Manifest, OutputFile
+from gpu_jobs.jobs.costs import WorkerSeconds
 from gpu_jobs.jobs.failures import AttemptEnd
 from gpu_jobs.jobs.offers import Offer
 from gpu_jobs.jobs.orders import Order
 from gpu_jobs.ledger import keys
+from gpu_jobs.ledger.gpu_use import GpuUse
 from gpu_jobs.ledger.journal import Closed, Ended, Journal, Opened, Ordered
 from gpu_jobs.ledger.ledger import Attempt, Committed, Heartbeat, Ledger, Plan, Settlement
 from gpu_jobs.report import write_report
@@ -33,7 +35,7 @@ OFFER = Offer(
     price_source="a price list",
     max_workers=4,
 )
-SECONDS = {"starting": 10.0, "model_load": 20.0, "working": 60.0, "idle": 10.0, "infer": 45.0}
+SECONDS = WorkerSeconds(starting=10.0, model_load=20.0, working=60.0, idle=10.0, infer=45.0)
 SHOT = {"analysis": "shot", "end_s": 0.0, "labels": None, "embedding": None, "thumbnail": None}
 VIDEO_SCHEMA = {
     "item_index": pl.Int64,
@@ -132,7 +134,13 @@ class MadeUp:
         self.note(Ended(order=name, at=_instant(at), **values), at)
 
     def beat(self, boot, at, order="ff-1234-5678-0002", **changes):
-        values = {"status": "over", "reason": "nothing is left", "items_done": 30, "gpu": "88 %", **changes}
+        values = {
+            "status": "over",
+            "reason": "nothing is left",
+            "items_done": 30,
+            "gpu_use": GpuUse(busy_share=0.88),
+            **changes,
+        }
         self.ledger.beat(Heartbeat(boot=boot, order=order, slot=0, host="h", **{"seconds": SECONDS, **values}))
         self.stamp(keys.worker(boot), at)
 

@@ -68,7 +68,7 @@ def test_what_users_wrote_is_never_markup(make_up, video_rows):
     made = make_up(dataset=EVIL)
     made.opened(T)
     made.ordered(T, reason=EVIL)
-    made.beat("boot-1", T + 100, reason=EVIL, gpu=EVIL)
+    made.beat("boot-1", T + 100, reason=EVIL, gpu_note=EVIL, gpu_use=None)
     made.ended(T + 100, reason=f"failed: {EVIL}", detail=f"log {EVIL}")
     made.closed(T + 101, reason=EVIL)
     rows = video_rows().with_columns(

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from gpu_jobs.jobs.costs import WorkerSeconds
 from gpu_jobs.jobs.failures import Cause
 from gpu_jobs.ledger.ledger import Heartbeat
 from gpu_jobs.ledger.ranges import Chunk
@@ -12,7 +13,7 @@ from gpu_jobs.report.facts import Attempted, Life, gather
 from gpu_jobs.report.timeline import Axis, draw
 
 T = 1_790_000_000.0
-SECONDS = {"starting": 10.0, "model_load": 20.0, "working": 60.0, "idle": 10.0}
+SECONDS = WorkerSeconds(starting=10.0, model_load=20.0, working=60.0, idle=10.0)
 
 
 def a_life(boot="boot-1", began_at=T, ended_at=T + 100):
