@@ -14,9 +14,9 @@ from flows.display import Display
 from flows.parameters import CampaignParameters
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.campaign.collect import Manifest
-from gpu_jobs.campaign.observer import JobStatus, Progress
+from gpu_jobs.campaign.progress import JobStatus, Progress
 from gpu_jobs.errors import CampaignClosedError, RefusedError, SupersededError
-from gpu_jobs.forecast.history import earlier_samples
+from gpu_jobs.forecast.history import EarlierCampaigns
 from gpu_jobs.forecast.history import scored as score_of
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.ledger import keys
@@ -75,13 +75,14 @@ def run_campaign(parameters: CampaignParameters, *, tidy: Callable[[Campaign], N
     """
     try:
         spec = parameters.spec(flow_run.scheduled_start_time)
-        campaign = split(spec, parameters.policy, return_state=True).result()
+        earlier = EarlierCampaigns(spec.store_root)
+        campaign = split(spec, parameters.policy, earlier, return_state=True).result()
         if campaign is None:
             return end_in(Completed(message="nothing new", data=CampaignSummary(campaign="")))
         label_flow_run(campaign)
         is_free = set(parameters.policy.platforms) == {"local"}
-        is_foretold = is_free or forecast(campaign, parameters.policy) is not None
-        first, last = _dispatch(campaign, parameters.policy, is_foretold=is_foretold)
+        is_foretold = is_free or forecast(campaign, parameters.policy, earlier) is not None
+        first, last = _dispatch(campaign, parameters.policy, earlier, is_foretold=is_foretold)
     except RefusedError as error:
         return end_in(Failed(message=f"refused: {error}", data=error))
     except SupersededError as error:
@@ -89,12 +90,14 @@ def run_campaign(parameters: CampaignParameters, *, tidy: Callable[[Campaign], N
     return _publish(campaign, first, last, tidy)
 
 
-def _dispatch(campaign: Campaign, policy: Policy, *, is_foretold: bool) -> tuple[Progress, Progress]:
+def _dispatch(
+    campaign: Campaign, policy: Policy, earlier: EarlierCampaigns, *, is_foretold: bool
+) -> tuple[Progress, Progress]:
     """Run the loop to its end; return its first look and its last. A forecast follows the first items, if none came."""
     first: Progress | None = None
     followers = _Followers()
-    earlier = {key: found.evidence for key, found in earlier_samples(campaign).items() if found.items_per_s}
-    turns = campaign.run(policy, opener=flow_run.id or "", earlier=earlier)
+    evidence = {key: found.evidence for key, found in earlier.samples(campaign).items() if found.items_per_s}
+    turns = campaign.run(policy, opener=flow_run.id or "", earlier=evidence)
     curves = CurvesArtifact(campaign) if measures(campaign) else None
     display = Display(campaign.store.uri, policy.budget_usd, curves=curves)
     with platform_slots(policy.platforms), display:
@@ -106,7 +109,7 @@ def _dispatch(campaign: Campaign, policy: Policy, *, is_foretold: bool) -> tuple
                 display.show(progress)
                 if not is_foretold and any(job.items_done and job.usd for job in progress.jobs):
                     is_foretold = True
-                    forecast(campaign, policy)
+                    forecast(campaign, policy, earlier)
             assert first is not None
             display.show(progress, is_last=True)
         except SupersededError:
@@ -150,12 +153,13 @@ def _publish(
     campaign: Campaign, first: Progress, last: Progress, tidy: Callable[[Campaign], None] | None
 ) -> CampaignSummary:
     """Collect and report, whole or partial, and say how it ended."""
-    manifest = collect(campaign)
-    written = report(campaign, manifest, return_state=True)
+    snapshot = campaign.snapshot()  # the only one: everything below is computed from it
+    manifest = collect(campaign, snapshot.workers)
+    written = report(campaign, manifest, snapshot, return_state=True)
     page = written.result() if written.is_completed() else None  # an outcome without a report is still one
     outcome = _outcome(manifest, first, last)
-    scored = score_of(campaign)
-    show_summary(_name(campaign), summary(campaign, last, manifest, page, outcome, scored=scored))
+    scored = score_of(campaign, snapshot)
+    show_summary(_name(campaign), summary(campaign.store.uri, snapshot, manifest, page, outcome, scored=scored))
     get_run_logger().info(outcome)
     if scored:
         get_run_logger().info("the forecast against the outcome: %s", scored)

@@ -19,7 +19,7 @@ from pydantic_settings import CliApp
 from gpu_jobs.campaign.campaign import Campaign, new_opener, open_campaign
 from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.errors import FanfoldError, RefusedError
-from gpu_jobs.forecast.benchmark import from_campaign, has_warm_start
+from gpu_jobs.forecast.benchmark import from_campaign, measured_warm_starts
 from gpu_jobs.forecast.comparison import NOTES, PUBLISHED, Figures, Volume, choose_when, from_published, table
 from gpu_jobs.jobs.offers import Offer, offers_of
 from gpu_jobs.jobs.orders import Policy
@@ -108,7 +108,7 @@ def _measured(compare: ComparePlatforms) -> list[Figures]:
             last = progress
         get_run_logger().info("%s: %s", platform, last.closed)
         warm = planned.warm
-        if warm is not None and last.jobs and not has_warm_start(warm, platform):
+        if warm is not None and last.jobs and not measured_warm_starts(warm, platform):
             left_usd = None if compare.budget_usd is None else max(0.0, compare.budget_usd - last.spent_usd)
             idle_s = max(offer.idle_s for offer in planned.offers)
             closed = measure_start(warm, replace(planned.policy, budget_usd=left_usd), within_s=idle_s)

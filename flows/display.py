@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.theme import Theme
 
-from gpu_jobs.campaign.observer import Progress
+from gpu_jobs.campaign.progress import Progress
 from gpu_jobs.errors import SupersededError
 from tasks.artifacts import JobsTable, ProgressArtifact
 from tasks.curves import CurvesArtifact

@@ -19,7 +19,7 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 
-from gpu_jobs.campaign.observer import OVER, JobStatus, Progress
+from gpu_jobs.campaign.progress import OVER, JobStatus, Progress
 from gpu_jobs.ledger import keys
 from tasks.summary import place
 

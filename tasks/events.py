@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect.events import emit_event
 
-from gpu_jobs.campaign.observer import OVER, JobStatus, Progress
+from gpu_jobs.campaign.progress import OVER, JobStatus, Progress
 
 NEAR = 0.8
 """Share of the budget from which it is near."""

@@ -1,7 +1,5 @@
 """What a campaign is expected to cost, before it is spent and as soon as it was measured."""
 
-from datetime import UTC, datetime
-
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
@@ -9,7 +7,7 @@ from prefect.logging import get_run_logger
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.dispatch import allowed
 from gpu_jobs.forecast.forecast import table
-from gpu_jobs.forecast.history import Outlook, look_ahead
+from gpu_jobs.forecast.history import EarlierCampaigns, Outlook, look_ahead
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.platforms import open_platform
 from tasks.artifacts import show_table
@@ -18,14 +16,14 @@ _LIKELY = 0.9
 
 
 @task(name="forecast", cache_policy=NO_CACHE)
-def forecast(campaign: Campaign, policy: Policy) -> Outlook | None:
+def forecast(campaign: Campaign, policy: Policy, earlier: EarlierCampaigns) -> Outlook | None:
     """Tell what is to be expected of each platform and of the mix; None if all is free or nothing was measured yet."""
     logger = get_run_logger()
     offers = allowed([offer for name in policy.platforms for offer in open_platform(name).offers()], policy)
     if not any(offer.usd_per_hour for offer in offers):
         logger.info("no forecast: GPU workers cost nothing here")
         return None
-    outlook = look_ahead(campaign, policy, offers, datetime.now(UTC))
+    outlook = look_ahead(campaign, campaign.snapshot(), policy, offers, earlier.samples(campaign))
     if outlook is None:
         logger.info("no forecast yet: nothing was measured, here or in earlier campaigns; it follows the first items")
         return None

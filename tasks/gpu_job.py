@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Completed, Failed
 
-from gpu_jobs.campaign.observer import OVER, JobStatus
+from gpu_jobs.campaign.progress import OVER, JobStatus
 from tasks.outcome import end_in
 
 _LOG_PAUSE_S = 10.0

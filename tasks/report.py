@@ -7,11 +7,12 @@ from prefect.logging import get_run_logger
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.campaign.collect import Manifest
 from gpu_jobs.report import Report, write_report
+from gpu_jobs.telemetry.snapshot import Snapshot
 
 
 @task(name="report", cache_policy=NO_CACHE)
-def report(campaign: Campaign, manifest: Manifest) -> Report:
+def report(campaign: Campaign, manifest: Manifest, snapshot: Snapshot) -> Report:
     """Write the report."""
-    written = write_report(campaign, manifest)
+    written = write_report(campaign, manifest, snapshot)
     get_run_logger().info("report: %s", written.uri)
     return written

@@ -1,7 +1,5 @@
 """From a request to a campaign in the store."""
 
-from functools import partial
-
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
@@ -10,21 +8,25 @@ from prefect.states import Completed, Failed
 from gpu_jobs.campaign.campaign import Campaign, open_campaign
 from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.errors import NothingNewError, RefusedError
-from gpu_jobs.forecast.history import earlier_pace
+from gpu_jobs.forecast.history import EarlierCampaigns
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.workloads.base import BaseWorkload
 from tasks.outcome import end_in
 
 
 @task(name="split", cache_policy=NO_CACHE)
-def split(spec: CampaignSpec, policy: Policy) -> Campaign | None:
+def split(spec: CampaignSpec, policy: Policy, earlier: EarlierCampaigns) -> Campaign | None:
     """Find the campaign or create it; None: `only_new` was asked for and nothing is.
 
     Raises:
         RefusedError: what is wrong with which field; nothing was started.
     """
+
+    def pace(workload: BaseWorkload) -> float | None:
+        return earlier.pace(spec.workload, workload.params.model_dump(mode="json"))
+
     try:
-        campaign = open_campaign(spec, policy, partial(_pace, spec))
+        campaign = open_campaign(spec, policy, pace)
     except RefusedError as error:
         return end_in(Failed(message=f"refused: {error}", data=error))
     except NothingNewError as error:
@@ -32,7 +34,3 @@ def split(spec: CampaignSpec, policy: Policy) -> Campaign | None:
     plan = campaign.plan
     get_run_logger().info("%s: %d items; %s", campaign.store.uri, plan.num_items, plan.cut_reason)
     return campaign
-
-
-def _pace(spec: CampaignSpec, workload: BaseWorkload) -> float | None:
-    return earlier_pace(spec.store_root, spec.workload, workload.params.model_dump(mode="json"))

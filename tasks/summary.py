@@ -5,15 +5,12 @@ from pathlib import PurePosixPath
 
 import polars as pl
 
-from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.campaign.collect import Manifest, OutputFile
-from gpu_jobs.campaign.observer import Progress
-from gpu_jobs.jobs.costs import to_cents
-from gpu_jobs.jobs.offers import Offer
-from gpu_jobs.ledger.ledger import Heartbeat
+from gpu_jobs.campaign.progress import Progress, cost_frame, progress_of
+from gpu_jobs.jobs.costs import by_class, to_cents
 from gpu_jobs.report import Report
-from gpu_jobs.telemetry.rightsizing import advice
-from gpu_jobs.telemetry.workers import Lives
+from gpu_jobs.telemetry.rightsizing import advice_by_offer
+from gpu_jobs.telemetry.snapshot import Snapshot
 
 _MAX_LISTED = 20
 _CLASSES = {
@@ -30,10 +27,20 @@ _PAID_WORK = "useful"
 
 
 def summary(
-    campaign: Campaign, progress: Progress, manifest: Manifest, report: Report | None, outcome: str, *, scored: str = ""
+    uri: str, snapshot: Snapshot, manifest: Manifest, report: Report | None, outcome: str, *, scored: str = ""
 ) -> str:
-    """`report`: None if it could not be written. `scored`: how the forecast has turned out, if there was one."""
-    uri = campaign.store.uri
+    """Write the page.
+
+    Args:
+        uri: where the campaign is.
+        snapshot: what its store says at the end of the flow run.
+        manifest: what was published.
+        report: None if it could not be written.
+        outcome: how the flow run ended, in a sentence.
+        scored: how the forecast has turned out; "" if there was none.
+    """
+    progress = progress_of(snapshot)
+    cost = cost_frame(snapshot.journal, snapshot.workers, snapshot.at)
     kind = "Outputs" if manifest.is_complete else "Outputs so far (a partial result)"
     return "\n".join(
         [
@@ -41,8 +48,8 @@ def summary(
             "",
             *table(("campaign", place(uri)), _facts(uri, progress, manifest, report)),
             "",
-            *_cost(campaign.cost_by_class()),
-            *_advice(campaign),
+            *_cost(by_class(cost)),
+            *[line for said in [advice_by_offer(snapshot.journal, snapshot.workers)] if said for line in (*said, "")],
             *(["### Forecast against outcome", "", scored, ""] if scored else []),
             *(["### Timeline", "", f"![one lane for each GPU worker]({report.timeline})", ""] if report else []),
             f"### {kind}",
@@ -78,36 +85,22 @@ def _facts(uri: str, progress: Progress, manifest: Manifest, report: Report | No
     ]
 
 
-def _cost(by_class: pl.DataFrame) -> list[str]:
+def _cost(classes: pl.DataFrame) -> list[str]:
     """Where GPU worker seconds and dollars went; all but work on items is waste."""
-    if not by_class["seconds"].sum():
+    if not classes["seconds"].sum():
         return []
-    work = by_class.filter(pl.col("class") == _PAID_WORK)
+    work = classes.filter(pl.col("class") == _PAID_WORK)
     wasted = 1 - work["share"].item()
-    cents = to_cents(by_class["usd"].to_list())
+    cents = to_cents(classes["usd"].to_list())
     rows = [
         (_CLASSES[row["class"]], f"{row['seconds']:,.1f}", f"{row['share']:.0%}", f"${paid / 100:.2f}")
-        for row, paid in zip(by_class.iter_rows(named=True), cents, strict=True)
+        for row, paid in zip(classes.iter_rows(named=True), cents, strict=True)
         if row["seconds"]
     ]
-    total = ("**all**", f"{by_class['seconds'].sum():,.1f}", "100%", f"${sum(cents) / 100:.2f}")
+    total = ("**all**", f"{classes['seconds'].sum():,.1f}", "100%", f"${sum(cents) / 100:.2f}")
     said = f"Over all flow runs of the campaign, {wasted:.0%} of the billed GPU worker seconds did not go into items."
     header = ("GPU workers were", "seconds", "share", "dollars")
     return ["### Cost and waste", "", said, "", *table(header, [*rows, total]), ""]
-
-
-def _advice(campaign: Campaign) -> list[str]:
-    """What would have cost less, a line for each kind of GPU worker that cost anything."""
-    lives = Lives(campaign.ledger.heartbeats())
-    beats: dict[Offer, list[Heartbeat]] = {}
-    for name, ordered in campaign.journal.read().orders.items():
-        beats.setdefault(ordered.order.offer, []).extend(lives.of(name))
-    said = {
-        f"{offer.platform}, {offer.machine}: {told}"
-        for offer, found in beats.items()
-        if offer.usd_per_hour and (told := advice(found, offer.gpu_memory_gib))
-    }
-    return [*sorted(said), ""] if said else []
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -11,9 +11,9 @@ import polars as pl
 from gpu_jobs.campaign.chunk_size import Fleet
 from gpu_jobs.campaign.collect import Manifest, newest_manifest
 from gpu_jobs.campaign.loop import Loop
-from gpu_jobs.campaign.observer import COST_COLUMNS, Observer, Progress
 from gpu_jobs.campaign.plan import CampaignSpec, split
-from gpu_jobs.dispatch import Decision, allowed
+from gpu_jobs.campaign.progress import Progress, cost_frame, progress_of
+from gpu_jobs.dispatch import allowed
 from gpu_jobs.errors import CampaignError, RefusedError, SupersededError
 from gpu_jobs.jobs.costs import by_class
 from gpu_jobs.jobs.offers import OfferKey, load_offers
@@ -27,6 +27,8 @@ from gpu_jobs.platforms.event_loop import Background
 from gpu_jobs.store import Store, is_local, open_store
 from gpu_jobs.store.scan import scan_parquet
 from gpu_jobs.telemetry.samples import Evidence
+from gpu_jobs.telemetry.snapshot import Moment, Snapshot, SnapshotReader
+from gpu_jobs.telemetry.workers import GpuWorkers
 from gpu_jobs.workloads.base import BaseWorkload
 
 
@@ -150,12 +152,17 @@ class Campaign:
             loop.stop(reason, CloseCause.STOPPED)
         return [order.name for order in self.journal.read().live_orders]
 
+    def snapshot(self) -> Snapshot:
+        """What its store says now; everything that is shown of a campaign is computed from it."""
+        return SnapshotReader(self.ledger, self.plan, self.journal).read(Moment.now())
+
+    def workers(self) -> GpuWorkers:
+        """All GPU workers that it ever had, by their newest heartbeats."""
+        return SnapshotReader(self.ledger, self.plan, self.journal).workers()
+
     def status(self) -> Progress:
-        """Where the campaign is now, from its store alone: GPU jobs are shown as their heartbeats tell."""
-        state = self.journal.read()
-        observer = Observer(self.ledger, self.plan, state.opened.policy if state.opened else Policy())
-        observer.look(must_survey=True)
-        return observer.progress(state, observer.seen_by_heartbeats(state), Decision(actions=(), reason=""))
+        """Where the campaign is now, from its store alone: GPU jobs are shown by their heartbeats."""
+        return progress_of(self.snapshot())
 
     def outputs(self) -> pl.LazyFrame:
         """The published rows, in item order. Raises `CampaignError` if nothing was published yet."""
@@ -175,10 +182,7 @@ class Campaign:
 
         Dollars are estimates by the offer's hourly price; of a GPU job that still runs, so far.
         """
-        state = self.journal.read()
-        observer = Observer(self.ledger, self.plan, Policy())
-        observer.look(must_survey=False)
-        return pl.DataFrame([observer.cost_row(entry, state) for entry in state.orders.values()], schema=COST_COLUMNS)
+        return cost_frame(self.journal.read(), self.workers(), datetime.now(UTC))
 
     def cost_by_class(self) -> pl.DataFrame:
         """The same, added up by what GPU workers spent it on: `class`, `seconds`, `share`, `usd`."""

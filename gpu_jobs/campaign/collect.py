@@ -19,13 +19,14 @@ from typing import Any, TypeVar
 import polars as pl
 from pydantic import TypeAdapter
 
-from gpu_jobs.campaign.exports import export, gather_facts
+from gpu_jobs.campaign.exports import export
 from gpu_jobs.errors import AuditError
 from gpu_jobs.ledger import keys, rows
 from gpu_jobs.ledger.items import ItemsReader
 from gpu_jobs.ledger.ledger import Committed, Ledger, Plan, Quarantined, Settlement, sha256
 from gpu_jobs.ledger.ranges import Chunk, from_cuts, tiling_problem
 from gpu_jobs.store import Store
+from gpu_jobs.telemetry.workers import GpuWorkers
 from gpu_jobs.workloads import load_workload
 
 ROWS_PER_FILE = 1_000_000
@@ -125,8 +126,13 @@ def audit(plan: Plan, settlements: Iterable[Settlement]) -> Audit:
     )
 
 
-def collect(store: Store, plan: Plan) -> Manifest:
+def collect(store: Store, plan: Plan, workers: GpuWorkers | None = None) -> Manifest:
     """Audit and publish what is settled now; return the manifest that holds for it.
+
+    Args:
+        store: the campaign's.
+        plan: the campaign's.
+        workers: all its GPU workers, if the caller has read their heartbeats already.
 
     Raises:
         AuditError: gap, overlap, wrong checksum, or rows that do not match the items. Nothing is published.
@@ -136,8 +142,9 @@ def collect(store: Store, plan: Plan) -> Manifest:
     found = audit(plan, filter(None, _read_ahead(ledger.settlement, chunks)))
     if published := read_manifest(store, found.digest):
         return published
+    facts = (GpuWorkers(ledger.heartbeats()) if workers is None else workers).facts()
     with tempfile.TemporaryDirectory(prefix="fanfold-collect-") as folder:
-        manifest = _Collector(store, plan, found, Path(folder)).publish()
+        manifest = _Collector(store, plan, found, facts, Path(folder)).publish()
     store.create(keys.manifest(found.digest), _MANIFEST.dump_json(manifest))
     return read_manifest(store, found.digest) or manifest  # another collector's, if it was faster
 
@@ -154,10 +161,11 @@ def newest_manifest(store: Store) -> Manifest | None:
 
 
 class _Collector:
-    def __init__(self, store: Store, plan: Plan, found: Audit, folder: Path) -> None:
+    def __init__(self, store: Store, plan: Plan, found: Audit, facts: dict[str, list[str]], folder: Path) -> None:
         self._store = store
         self._plan = plan
         self._audit = found
+        self._facts = facts
         self._folder = folder
         self._rows_path = folder / "rows.parquet"
         self._nonce = uuid.uuid4().hex[:12]
@@ -195,7 +203,7 @@ class _Collector:
             dataset=self._plan.dataset,
             dataset_digest=self._plan.dataset_digest,
             versions=self._plan.versions,
-            facts=gather_facts(self._store),
+            facts=self._facts,
             exports=tuple(self._upload(path) for path in exported),
             created_at=created_at,
         )

@@ -8,7 +8,7 @@ import polars as pl
 
 from gpu_jobs.ledger.items import ItemsReader
 from gpu_jobs.ledger.journal import Journal
-from gpu_jobs.ledger.ledger import Ledger, Plan
+from gpu_jobs.ledger.ledger import Plan
 from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.store import Store
 from gpu_jobs.workloads.base import BaseWorkload, Item, Results
@@ -47,12 +47,3 @@ def export(
         created_at=created_at,
     )
     return list(workload.export(results, folder))
-
-
-def gather_facts(store: Store) -> dict[str, list[str]]:
-    """All values that any GPU worker has found, by name."""
-    found: dict[str, set[str]] = {}
-    for heartbeat, _ in Ledger(store).heartbeats():
-        for name, value in heartbeat.facts.items():
-            found.setdefault(name, set()).add(value)
-    return {name: sorted(values) for name, values in sorted(found.items())}

@@ -6,12 +6,14 @@ campaign are safe; the one that opened it last rules, and the other gives way at
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from itertools import chain
 
-from gpu_jobs.campaign.observer import Observer, Progress
+from gpu_jobs.campaign.observer import Observer
+from gpu_jobs.campaign.progress import STARTING, Progress
 from gpu_jobs.dispatch import CloseCampaign, Decision, HedgeChunk, StartJob, StopJob, decide
 from gpu_jobs.errors import (
     CampaignError,
@@ -32,12 +34,14 @@ from gpu_jobs.platforms import open_platform
 from gpu_jobs.platforms.base import Platform, start_once
 from gpu_jobs.platforms.event_loop import Background
 from gpu_jobs.telemetry.samples import Evidence
+from gpu_jobs.telemetry.snapshot import Moment, Snapshot
+from gpu_jobs.telemetry.workers import GpuWorkers
 from gpu_jobs.workloads import load_workload
 
 _STOP_S = 20.0
 """How long to wait for GPU jobs to stop; Prefect kills a cancelled flow after 30 s."""
+_STOP_PAUSE_S = 0.1
 _LOGGER = logging.getLogger(__name__)
-_STARTING = Observation(phase=Phase.STARTING)
 
 
 class Loop:
@@ -53,7 +57,10 @@ class Loop:
         opener: str,
         background: Background,
         earlier: Mapping[OfferKey, Evidence] | None = None,
+        clock: Callable[[], Moment] = Moment.now,
     ) -> None:
+        """`clock` is read once a look."""
+        self._clock = clock
         self._uri = ledger.store.uri
         self._journal = Journal(ledger.store)
         self._policy = policy
@@ -63,7 +70,7 @@ class Loop:
         self._offers = big_enough(offers, workload.num_gpus, workload.gpu_memory_gib())
         self._background = background
         self._opener = opener
-        self._observer = Observer(ledger, plan, policy, earlier or {})
+        self._observer = Observer(ledger, plan, policy, self._journal, earlier or {})
         self._handles: dict[str, Handle] = {}
         self._seen: dict[str, Observation] = {}
         self._given_up: dict[str, StopJob] = {}
@@ -72,42 +79,45 @@ class Loop:
 
     def open(self) -> None:
         """Take the campaign over."""
-        for told in stale_prices(self._offers, datetime.now(UTC).date()):
-            _LOGGER.warning(told)
-        self._append(Opened(opener=self._opener, policy=self._policy, at=datetime.now(UTC)))
+        now = self._clock()
+        for warning in stale_prices(self._offers, now.at.date()):
+            _LOGGER.warning(warning)
+        self._append(Opened(opener=self._opener, policy=self._policy, at=now.at))
 
     def turn(self) -> Progress:
         """Observe, decide, act; once."""
+        now = self._clock()
         state = self._read()
-        seen = self._observe(state)
-        if self._note_ends(state, seen):
-            state = self._read()
-        self._observer.look(must_survey=not any(each.workers_alive for each in seen.values()))
-        decision = self._decide(state, seen)
+        seen = self._observe(state, now)
+        if self._note_ends(state, seen, now):
+            self._read()
+        snapshot = self._observer.look(now, must_survey=not any(each.workers_alive for each in seen.values()))
+        decision = self._decide(snapshot, seen, now)
         if any(isinstance(action, StartJob) for action in decision.actions):
-            self._observer.look(must_survey=True)  # those who left may have left because all is done
-            decision = self._decide(state, seen)
-        self._act(decision, state)
-        state = self._journal.read()
-        self.is_over = state.closed is not None and not state.live_orders
-        return self._observer.progress(state, seen, decision)
+            snapshot = self._observer.look(now, must_survey=True)  # workers may have left because all is done
+            decision = self._decide(snapshot, seen, now)
+        self._act(decision, snapshot, now)
+        snapshot = replace(snapshot, journal=self._journal.read())
+        self.is_over = snapshot.journal.closed is not None and not snapshot.journal.live_orders
+        return self._observer.progress(snapshot, seen, decision)
 
-    def _decide(self, state: JournalState, seen: Mapping[str, Observation]) -> Decision:
-        return decide(self._observer.view(state, seen), self._offers, self._policy, datetime.now(UTC))
+    def _decide(self, snapshot: Snapshot, seen: Mapping[str, Observation], now: Moment) -> Decision:
+        return decide(self._observer.view(snapshot, seen, now), self._offers, self._policy, now.at)
 
     def stop(self, reason: str, cause: CloseCause) -> None:
         """Close the campaign and end its GPU jobs, within the time that an interrupted flow has."""
-        give_up_at = time.monotonic() + _STOP_S
+        now = self._clock()
+        give_up_s = now.monotonic_s + _STOP_S
         with suppress(CampaignError):  # closed already, or another flow run's now
-            self._append(Closed(reason=reason, cause=cause, opener=self._opener, at=datetime.now(UTC)))
-        while (state := self._journal.read()).live_orders and time.monotonic() < give_up_at:
+            self._append(Closed(reason=reason, cause=cause, opener=self._opener, at=now.at))
+        while (state := self._journal.read()).live_orders and now.monotonic_s < give_up_s:
             if state.opened is None or state.opened.opener != self._opener:
                 return  # so are the GPU jobs
             for order in state.live_orders:
                 self._stop_job(order.name)
-            self._observer.look(must_survey=False)
-            self._note_ends(state, self._observe(state), because=f"stopped: {reason}")
-            time.sleep(0.1)
+            self._note_ends(state, self._observe(state, now), now, because=f"stopped: {reason}")
+            time.sleep(_STOP_PAUSE_S)
+            now = self._clock()
 
     def _read(self) -> JournalState:
         state = self._journal.read()
@@ -122,7 +132,7 @@ class Loop:
         while not self._journal.append(entry, upon=self._journal.read()):
             continue
 
-    def _observe(self, state: JournalState) -> dict[str, Observation]:
+    def _observe(self, state: JournalState, now: Moment) -> dict[str, Observation]:
         """What the platforms say of every live order that they know."""
         seen: dict[str, Observation] = {}
         for name in {order.offer.platform for order in state.live_orders}:
@@ -130,30 +140,29 @@ class Loop:
             orders = [order for order in state.live_orders if order.offer.platform == name]
             for order in orders:
                 if order.name not in self._handles:
-                    self._look_up(platform, order, state, seen)
+                    self._look_up(platform, order, state, seen, now)
             handles = [self._handles[order.name] for order in orders if order.name in self._handles]
             try:
                 found = self._background.run(platform.observe(handles)) if handles else {}
             except PlatformError as error:
                 self._tell(name, error)
-                found = {
-                    handle: self._presumed_gone(state, handle.order, error) or self._seen.get(handle.order, _STARTING)
-                    for handle in handles
-                }
+                found = {handle: self._without_news(state, handle.order, error, now) for handle in handles}
             seen.update({handle.order: observation for handle, observation in found.items()})
         self._seen = seen
         return seen
 
-    def _look_up(self, platform: Platform, order: Order, state: JournalState, seen: dict[str, Observation]) -> None:
+    def _look_up(
+        self, platform: Platform, order: Order, state: JournalState, seen: dict[str, Observation], now: Moment
+    ) -> None:
         """Find a GPU job whose start we have not seen: a lost reply, or an orchestrator that died."""
         try:
             handle = self._background.run(platform.find(order.name))
         except PlatformError as error:  # no news: asked again at the next turn
             self._tell(platform.name, error)
-            if gone := self._presumed_gone(state, order.name, error):
+            if gone := self._presumed_gone(state, order.name, error, now):
                 seen[order.name] = gone
             return
-        age_s = (datetime.now(UTC) - state.orders[order.name].at).total_seconds()
+        age_s = (now.at - state.orders[order.name].at).total_seconds()
         if handle is not None:
             self._handles[order.name] = handle
         elif age_s > platform.find_lag_s:
@@ -165,50 +174,55 @@ class Loop:
             self._told.add(str(error))
             _LOGGER.warning("%s refuses to say how its GPU jobs fare: %s", platform, error)
 
-    def _presumed_gone(self, state: JournalState, name: str, error: PlatformError) -> Observation | None:
+    def _without_news(self, state: JournalState, name: str, error: PlatformError, now: Moment) -> Observation:
+        """What to believe of a GPU job while its platform does not answer: what was last seen of it."""
+        return self._presumed_gone(state, name, error, now) or self._seen.get(name, STARTING)
+
+    def _presumed_gone(self, state: JournalState, name: str, error: PlatformError, now: Moment) -> Observation | None:
         """No news is no end, until GPU workers and reaper must long have ended it."""
-        if datetime.now(UTC) < state.orders[name].order.expires_at + timedelta(seconds=REAPER_S):
+        if now.at < state.orders[name].order.expires_at + timedelta(seconds=REAPER_S):
             return None
         return Observation(phase=Phase.GONE, reason=f"its time is over, and its platform says nothing of it: {error}")
 
-    def _note_ends(self, state: JournalState, seen: Mapping[str, Observation], because: str = "") -> bool:
+    def _note_ends(self, state: JournalState, seen: Mapping[str, Observation], now: Moment, because: str = "") -> bool:
         over = {name: observation for name, observation in seen.items() if observation.phase.is_over}
-        if over:
-            self._observer.look(must_survey=False)
+        workers = self._observer.workers() if over else GpuWorkers(())
         for name, observation in over.items():
-            self._end_order(state.orders[name], observation, because)
+            self._end_order(state.orders[name], observation, workers, now, because)
         return bool(over)
 
-    def _end_order(self, ordered: Ordered, observation: Observation, because: str = "") -> None:
+    def _end_order(
+        self, ordered: Ordered, observation: Observation, workers: GpuWorkers, now: Moment, because: str = ""
+    ) -> None:
         name = ordered.order.name
-        now = datetime.now(UTC)
-        failure = None if because else failure_of(observation, self._observer.lives.failures(name))
+        failure = None if because else failure_of(observation, workers.failures(name))
         if stop := self._given_up.get(name):
             because, failure = because or f"stopped: {stop.reason}", stop.failure
         if because or observation.phase is Phase.STOPPED:
             outcome = JobOutcome.STOPPED
         else:
             outcome = JobOutcome.FAILED if failure else JobOutcome.SUCCEEDED
-        never_ran = observation.phase is Phase.GONE and not self._observer.has_lived(name)
+        never_ran = observation.phase is Phase.GONE and not workers.of(name)
         ended = Ended(
             order=name,
             reason=because or observation.reason or observation.phase.value,
             detail=observation.detail,
             outcome=outcome,
-            items_done=self._observer.lives.items_done_by(name),
-            spent_usd=0.0 if never_ran else self._observer.lives.usd(ordered, now),
-            checkpoints=self._observer.lives.checkpoints_by(name),
-            at=now,
+            items_done=workers.items_done_by(name),
+            spent_usd=0.0 if never_ran else workers.usd(ordered, now.at),
+            checkpoints=workers.checkpoints_by(name),
+            at=now.at,
             failure=failure,
         )
         with suppress(CampaignError):  # another flow run has noted it
             self._append(ended)
 
-    def _act(self, decision: Decision, state: JournalState) -> None:
+    def _act(self, decision: Decision, snapshot: Snapshot, now: Moment) -> None:
+        state = snapshot.journal
         for action in decision.actions:
             match action:
                 case StartJob():
-                    if not self._start_job(action, state):
+                    if not self._start_job(action, state, now):
                         return  # another entry came first: decide again
                     state = self._journal.read()
                     if state.entries[-1].kind != "ordered":
@@ -217,15 +231,14 @@ class Loop:
                     self._given_up[action.order] = action
                     self._stop_job(action.order)
                 case HedgeChunk(chunk=chunk, reason=reason):
-                    self._observer.hedge(chunk, reason)
+                    self._observer.hedge(snapshot, chunk, reason)
                 case CloseCampaign(cause=cause, reason=reason):
-                    closed = Closed(reason=reason, cause=cause, opener=self._opener, at=datetime.now(UTC))
+                    closed = Closed(reason=reason, cause=cause, opener=self._opener, at=now.at)
                     self._journal.append(closed, upon=state)  # if another came first, we decide again
 
-    def _start_job(self, action: StartJob, state: JournalState) -> bool:
+    def _start_job(self, action: StartJob, state: JournalState, now: Moment) -> bool:
         """Order it, then start it; False if another entry came first."""
-        now = datetime.now(UTC)
-        expires_at = now + timedelta(hours=action.hours)
+        expires_at = now.at + timedelta(hours=action.hours)
         if self._policy.deadline is not None:
             expires_at = min(expires_at, self._policy.deadline)
         order = Order(
@@ -234,16 +247,16 @@ class Loop:
             offer=action.offer,
             num_workers=action.num_workers,
             expires_at=expires_at,
-            reserved_usd=worst_case_usd(action.offer, action.num_workers, (expires_at - now) / timedelta(hours=1)),
+            reserved_usd=worst_case_usd(action.offer, action.num_workers, (expires_at - now.at) / timedelta(hours=1)),
         )
-        if not self._journal.append(Ordered(order=order, opener=self._opener, reason=action.reason, at=now), state):
+        if not self._journal.append(Ordered(order=order, opener=self._opener, reason=action.reason, at=now.at), state):
             return False
         try:
             platform = self._platform(action.offer.platform)
             self._handles[order.name] = self._background.run(start_once(platform, order))
         except (NoCapacityError, RejectedError) as error:
             gone = Observation(phase=Phase.GONE, reason=str(error), failure=failure_of_refusal(error))
-            self._end_order(self._journal.read().orders[order.name], gone)
+            self._end_order(self._journal.read().orders[order.name], gone, GpuWorkers(()), now)
         except OutcomeUnknownError:
             pass  # looked up at every turn until its platform must know
         return True

@@ -1,305 +1,130 @@
-"""What can be seen of a running campaign: the survey of its chunks, its GPU workers' heartbeats, its GPU jobs."""
+"""The loop's eyes: one snapshot a look, and what only a comparison with earlier looks can tell."""
 
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
-import polars as pl
-
+from gpu_jobs.campaign.progress import STARTING, Progress, progress_of
 from gpu_jobs.campaign.views import lease_views, order_end
 from gpu_jobs.dispatch import CampaignView, Decision, JobView
-from gpu_jobs.jobs.costs import CLASSES, BilledSeconds, WorkerSeconds
 from gpu_jobs.jobs.offers import OfferKey
-from gpu_jobs.jobs.orders import JobOutcome, Observation, Phase, Policy
-from gpu_jobs.ledger.journal import Ended, JournalState, Ordered
-from gpu_jobs.ledger.ledger import Heartbeat, Ledger, Plan
-from gpu_jobs.ledger.open_chunks import Lease, Survey
+from gpu_jobs.jobs.orders import Observation, Phase, Policy
+from gpu_jobs.ledger.journal import Journal, Ordered
+from gpu_jobs.ledger.ledger import Ledger, Plan
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.telemetry.measure import evidence_from, hedged_usd
 from gpu_jobs.telemetry.samples import Evidence
-from gpu_jobs.telemetry.workers import Lives
+from gpu_jobs.telemetry.snapshot import Moment, Snapshot, SnapshotReader
+from gpu_jobs.telemetry.workers import GpuWorkers
 
 _SURVEY_SHARE = 0.1
-"""Of the loop's time that surveys may take: with many chunks they come less often."""
+"""Share of the loop's time that surveys may take: with many chunks they come less often."""
 _MIN_SURVEY_PAUSE_S = 1.0
-COST_COLUMNS: dict[str, Any] = {
-    "order": pl.String,
-    "platform": pl.String,
-    "gpu": pl.String,
-    "workers": pl.Int64,
-    "status": pl.String,
-    "items": pl.Int64,
-    "usd": pl.Float64,
-    "billed_s": pl.Float64,
-    **{f"{name}_s": pl.Float64 for name in CLASSES},
-}
-OVER = ("succeeded", "failed", "cancelled")
-"""Statuses of a GPU job of which nothing runs any more."""
-_STARTING = Observation(phase=Phase.STARTING)
-_STATUS = {
-    JobOutcome.SUCCEEDED: "succeeded",
-    JobOutcome.FAILED: "failed",
-    JobOutcome.STOPPED: "cancelled",
-}
-_NO_DECISION = Decision(actions=(), reason="")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobStatus:
-    """One GPU job, for people."""
-
-    order: str
-    platform: str
-    gpu: str
-    machine: str
-    """GPU, place and mode of the offer."""
-    workers: int
-    """As ordered."""
-    workers_alive: int
-    items_done: int
-    items_failed: int
-    items_per_s: float
-    gpu_use: str
-    """In words; "" where it is unknown."""
-    usd: float
-    """An estimate; so far, while it runs."""
-    status: str
-    """pending, running, succeeded, failed or cancelled."""
-    reason: str
-    seconds: WorkerSeconds
-    """All its GPU workers', added up."""
-    has_lived: bool = False
-    """Some GPU worker of it has given a sign of life."""
-    stall: str = ""
-    """What is the matter with it while it lives, such as "starved"; "" if nothing is."""
-    log: str = ""
-    """End of its log, if its platform shows it while it runs; once it is over, in any case."""
-    doing: str = ""
-    """How far its GPU workers are with long items, in words."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """One look at the campaign, after the loop has acted on it."""
-
-    num_items: int
-    items_done: int
-    """Settled, plus finished and not yet settled; never falls, never exceeds `num_items`."""
-    items_left: int
-    """Not settled, at the last survey."""
-    quarantined_items: int
-    chunks_left: int
-    jobs: tuple[JobStatus, ...]
-    """All GPU jobs of this opening, in order."""
-    spent_usd: float
-    """By all GPU jobs ever, an estimate; those that run count so far."""
-    decision: str
-    stall: str = ""
-    """What is the matter if nothing can be started; "" if nothing is."""
-    closed: str = ""
-    """Why the campaign is closed; "" while it runs."""
-
-    @property
-    def is_complete(self) -> bool:
-        return self.items_left == 0
+_Marks = tuple[tuple[int, int, int], ...]
 
 
 class Observer:
-    """Looks at one campaign; keeps only what cannot change."""
+    """Looks at one campaign again and again."""
 
     def __init__(
-        self, ledger: Ledger, plan: Plan, policy: Policy, earlier: Mapping[OfferKey, Evidence] | None = None
+        self, ledger: Ledger, plan: Plan, policy: Policy, journal: Journal, earlier: Mapping[OfferKey, Evidence]
     ) -> None:
         """`earlier`: what other campaigns measured of offers."""
-        self._earlier = earlier or {}
         self._ledger = ledger
-        self._plan = plan
         self._policy = policy
-        self._survey = Survey(ledger, plan.cuts)
-        self._survey_due_at = 0.0
-        self._exhausted = ""
-        self._over: dict[str, tuple[Heartbeat, float]] = {}
-        self.lives = Lives(())
-        self._newest: dict[Chunk, Lease] = {}
-        self._progress: dict[str, tuple[tuple[tuple[int, int, int], ...], float]] = {}
+        self._earlier = earlier
+        self._reader = SnapshotReader(ledger, plan, journal)
+        self._survey_due_s = float("-inf")
+        self._last_progress: dict[str, tuple[_Marks, float]] = {}
         self._settled_before: int | None = None
         self._items_done = 0
 
-    def look(self, *, must_survey: bool) -> None:
-        """Read heartbeats, and the survey if it is due."""
-        self.lives = Lives([*self._over.values(), *self._live_beats()])
-        if must_survey or time.monotonic() >= self._survey_due_at:
-            self._look_around()
+    def workers(self) -> GpuWorkers:
+        """All GPU workers, by their newest heartbeats."""
+        return self._reader.workers()
 
-    def _look_around(self) -> None:
-        began = time.monotonic()
-        self._survey.refresh_all()
-        self._exhausted = self._find_exhausted()
+    def look(self, now: Moment, *, must_survey: bool) -> Snapshot:
+        """Read what the store says now; the chunks that are left only if that is due."""
+        is_due = must_survey or now.monotonic_s >= self._survey_due_s
+        snapshot = self._reader.read(now, must_survey=is_due, with_attempts=True)
+        if is_due:
+            pause_s = max(_MIN_SURVEY_PAUSE_S, self._reader.survey_s / _SURVEY_SHARE)
+            self._survey_due_s = now.monotonic_s + pause_s
         if self._settled_before is None:
-            done_before = sum(beat.items_done for beat in self.lives.all)
-            self._settled_before = self._plan.num_items - self._survey.items_left - done_before
-        took_s = time.monotonic() - began
-        self._survey_due_at = time.monotonic() + max(_MIN_SURVEY_PAUSE_S, took_s / _SURVEY_SHARE)
+            settled = snapshot.plan.num_items - snapshot.chunks.items_left
+            self._settled_before = settled - _items_done(snapshot.workers)
+        return snapshot
 
-    def _live_beats(self) -> list[tuple[Heartbeat, float]]:
-        live = list(self._ledger.heartbeats(without=self._over))
-        self._over.update({beat.boot: (beat, at) for beat, at in live if beat.status == "over"})
-        return live
-
-    def _find_exhausted(self) -> str:
-        still_open = {found.chunk for window in self._survey.windows for found in window.open}
-        self._newest = self._survey.newest_attempts()
-        for chunk, lease in self._newest.items():
-            if lease.ended and lease.number >= self._policy.max_attempts and chunk in still_open:
-                return chunk.id
-        return ""
-
-    def view(self, state: JournalState, seen: Mapping[str, Observation]) -> CampaignView:
+    def view(self, snapshot: Snapshot, seen: Mapping[str, Observation], now: Moment) -> CampaignView:
         """What `decide` gets to know."""
-        live = state.live_orders
-        now = datetime.now(UTC)
-        jobs = [self._job_view(state.orders[order.name], seen.get(order.name, _STARTING), now) for order in live]
-        chunks_left = sum(len(window.open) for window in self._survey.windows)
-        is_tail = chunks_left <= sum(job.workers_alive for job in jobs)
+        journal, workers, chunks = snapshot.journal, snapshot.workers, snapshot.chunks
+        live = journal.live_orders
+        jobs = [
+            self._job_view(journal.orders[order.name], workers, seen.get(order.name, STARTING), now) for order in live
+        ]
+        is_tail = len(chunks.open) <= sum(job.workers_alive for job in jobs)
         return CampaignView(
-            num_items=self._plan.num_items,
-            items_left=self._survey.items_left,
-            quarantined_items=self._survey.quarantined_items,
-            chunks_left=chunks_left,
-            exhausted_chunk=self._exhausted,
+            num_items=snapshot.plan.num_items,
+            items_left=chunks.items_left,
+            quarantined_items=chunks.quarantined_items,
+            chunks_left=len(chunks.open),
+            exhausted_chunk=chunks.exhausted(self._policy.max_attempts),
             jobs=jobs,
-            ends=[order_end(self.lives, state.orders[end.order], end) for end in state.ends_of_opening],
-            leases=lease_views(self.lives, state.orders, self._newest, self._ledger.hedged()) if is_tail else (),
-            evidence=self.lives.evidence(state.orders, self._earlier),
-            opened_for_s=(now - state.opened.at).total_seconds() if state.opened else 0.0,
+            ends=[order_end(workers, journal.orders[end.order], end) for end in journal.ends_of_opening],
+            leases=lease_views(snapshot, self._ledger.hedged()) if is_tail else (),
+            evidence=evidence_from(journal, workers, self._earlier),
+            opened_for_s=_age_s(journal.opened.at, now) if journal.opened else 0.0,
             reserved_usd=sum(order.reserved_usd for order in live),
-            spent_usd=sum(end.spent_usd for end in state.ended.values()),
-            hedged_usd=self.lives.hedged_usd(state.orders),
-            closed=state.closed.reason if state.closed else "",
-            closed_for_s=(datetime.now(UTC) - state.closed.at).total_seconds() if state.closed else 0.0,
+            spent_usd=sum(end.spent_usd for end in journal.ended.values()),
+            hedged_usd=hedged_usd(journal, workers),
+            closed=journal.closed.reason if journal.closed else "",
+            closed_for_s=_age_s(journal.closed.at, now) if journal.closed else 0.0,
         )
 
-    def hedge(self, chunk_id: str, reason: str) -> None:
+    def hedge(self, snapshot: Snapshot, chunk_id: str, reason: str) -> None:
         """Let a second attempt begin at a chunk that somebody holds."""
         chunk = Chunk.parse(chunk_id)
-        self._ledger.hedge(chunk, self._newest[chunk].number, reason)
+        self._ledger.hedge(chunk, snapshot.chunks.leases[chunk].number, reason)
 
-    def _job_view(self, ordered: Ordered, seen: Observation, now: datetime) -> JobView:
+    def progress(self, snapshot: Snapshot, seen: Mapping[str, Observation], decision: Decision) -> Progress:
+        """What people get to know; items done never fall from one look to the next."""
+        num_items, items_left = snapshot.plan.num_items, snapshot.chunks.items_left
+        computed = (self._settled_before or 0) + _items_done(snapshot.workers)
+        at_most = num_items if items_left == 0 else num_items - 1
+        self._items_done = max(self._items_done, num_items - items_left, min(computed, at_most))
+        return progress_of(snapshot, seen, decision, items_done=self._items_done)
+
+    def _job_view(self, ordered: Ordered, workers: GpuWorkers, seen: Observation, now: Moment) -> JobView:
         name = ordered.order.name
-        beats = self.lives.of(name)
+        found = workers.of(name)
         return JobView(
             order=name,
             offer=ordered.order.offer,
             num_workers=ordered.order.num_workers,
             workers_alive=seen.workers_alive,
             is_starting=seen.phase is Phase.STARTING,
-            age_s=(now - ordered.at).total_seconds(),
-            items_done=self.lives.items_done_by(name) + self.lives.checkpoints_by(name),
-            has_lived=bool(beats),
-            workers_idle=sum(beat.status == "idle" for beat in beats),
-            silent_s=self._silent_s(name),
+            age_s=_age_s(ordered.at, now),
+            items_done=workers.items_done_by(name) + workers.checkpoints_by(name),
+            has_lived=bool(found),
+            workers_idle=sum(worker.heartbeat.status == "idle" for worker in found),
+            silent_s=self._silent_s(name, workers, now),
         )
 
-    def _silent_s(self, order: str) -> float:
-        """Since it was last seen to get on, or its first GPU worker to live."""
-        marks = self.lives.marks(order)
-        before, since = self._progress.get(order, ((), time.monotonic()))
+    def _silent_s(self, order: str, workers: GpuWorkers, now: Moment) -> float:
+        """Seconds since its last progress, or since its first heartbeat."""
+        marks = tuple(
+            (each.heartbeat.items_done, each.heartbeat.checkpoints, each.heartbeat.progress_marks)
+            for each in workers.of(order)
+        )
+        before, since = self._last_progress.get(order, ((), now.monotonic_s))
         if marks != before or not marks:
-            since = time.monotonic()
-        self._progress[order] = (marks, since)
-        return time.monotonic() - since
-
-    def progress(self, state: JournalState, seen: Mapping[str, Observation], decision: Decision) -> Progress:
-        """What people get to know."""
-        view = self.view(state, seen)
-        computed = (self._settled_before or 0) + sum(beat.items_done for beat in self.lives.all)
-        settled = view.num_items - view.items_left
-        at_most = view.num_items if view.items_left == 0 else view.num_items - 1
-        now = datetime.now(UTC)
-        accrued_usd = sum(self.lives.usd(state.orders[order.name], now) for order in state.live_orders)
-        self._items_done = max(self._items_done, settled, min(computed, at_most))
-        return Progress(
-            num_items=view.num_items,
-            items_done=self._items_done,
-            items_left=view.items_left,
-            quarantined_items=view.quarantined_items,
-            chunks_left=view.chunks_left,
-            jobs=tuple(self._job_status(entry, state, seen, decision) for entry in state.orders_of_opening),
-            spent_usd=view.spent_usd + accrued_usd,
-            decision=decision.reason,
-            stall=decision.stall or "",
-            closed=view.closed,
-        )
-
-    def seen_by_heartbeats(self, state: JournalState) -> dict[str, Observation]:
-        """What heartbeats alone tell of live GPU jobs, for those who cannot ask the platforms."""
-        alive = [beat.order for beat in self.lives.all if beat.status != "over"]
-        return {
-            order.name: Observation(phase=Phase.RUNNING, workers_alive=alive.count(order.name))
-            for order in state.live_orders
-            if order.name in alive
-        }
-
-    def cost_row(self, ordered: Ordered, state: JournalState) -> dict[str, str | int | float]:
-        """What one GPU job has cost and given, by `COST_COLUMNS`."""
-        status = self._job_status(ordered, state, self.seen_by_heartbeats(state), _NO_DECISION)
-        end = state.ended.get(ordered.order.name)
-        seconds = self.lives.classes(ordered, end.at if end else datetime.now(UTC), is_over=end is not None)
-        if end and not end.spent_usd and not self.has_lived(ordered.order.name):
-            seconds = BilledSeconds()
-        return {
-            "order": status.order,
-            "platform": status.platform,
-            "gpu": status.gpu,
-            "workers": status.workers,
-            "status": status.status,
-            "items": status.items_done,
-            "usd": status.usd,
-            "billed_s": seconds.total_s,
-            **{f"{name}_s": value for name, value in seconds.by_class().items()},
-        }
-
-    def has_lived(self, order: str) -> bool:
-        """Some GPU worker of it has given a sign of life."""
-        return bool(self.lives.of(order))
-
-    def _reason(self, order: str, end: Ended | None) -> str:
-        """The platform's word, unless it is only "succeeded", and the GPU workers' own."""
-        words = [end.reason] if end and end.outcome is not JobOutcome.SUCCEEDED else []
-        return ": ".join(filter(None, [*words, self.lives.why_over(order)]))
-
-    def _job_status(
-        self, ordered: Ordered, state: JournalState, seen: Mapping[str, Observation], decision: Decision
-    ) -> JobStatus:
-        order = ordered.order
-        end = state.ended.get(order.name)
-        observation = seen.get(order.name, _STARTING)
-        beats = self.lives.of(order.name)
-        alive = [beat for beat in beats if beat.status != "over"] if end is None else []
-        return JobStatus(
-            order=order.name,
-            platform=order.offer.platform,
-            gpu=order.offer.gpu,
-            machine=order.offer.machine,
-            workers=order.num_workers,
-            workers_alive=observation.workers_alive if end is None else 0,
-            items_done=sum(beat.items_done for beat in beats),
-            items_failed=sum(beat.items_failed for beat in beats),
-            items_per_s=sum(beat.items_per_s for beat in alive),
-            gpu_use="; ".join(sorted({beat.gpu_use.words for beat in beats if beat.gpu_use})),
-            doing="; ".join(filter(None, (beat.doing for beat in alive))),
-            usd=end.spent_usd if end else self.lives.usd(ordered, datetime.now(UTC)),
-            status=_status(end, observation),
-            reason=self._reason(order.name, end),
-            seconds=sum((beat.seconds for beat in beats), start=WorkerSeconds()),
-            has_lived=bool(beats),
-            log=(end or observation).detail,
-            stall="" if end else decision.stalls.get(order.name, ""),
-        )
+            since = now.monotonic_s
+        self._last_progress[order] = (marks, since)
+        return now.monotonic_s - since
 
 
-def _status(end: Ended | None, seen: Observation) -> str:
-    if end is None:
-        return "pending" if seen.phase is Phase.STARTING else "running"
-    return _STATUS[end.outcome]
+def _items_done(workers: GpuWorkers) -> int:
+    return sum(worker.heartbeat.items_done for worker in workers)
+
+
+def _age_s(since: datetime, now: Moment) -> float:
+    return (now.at - since).total_seconds()

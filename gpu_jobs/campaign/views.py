@@ -1,17 +1,17 @@
 """What `decide` gets to know of GPU jobs that are over and of chunks in hand. Pure."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container
 
 from gpu_jobs.dispatch import LeaseView, OrderEnd
 from gpu_jobs.jobs.orders import JobOutcome
 from gpu_jobs.ledger.journal import Ended, Ordered
-from gpu_jobs.ledger.open_chunks import Lease
 from gpu_jobs.ledger.ranges import Chunk
-from gpu_jobs.telemetry.workers import Lives
+from gpu_jobs.telemetry.snapshot import Snapshot
+from gpu_jobs.telemetry.workers import GpuWorkers
 
 
-def order_end(lives: Lives, ordered: Ordered, end: Ended) -> OrderEnd:
-    """One GPU job that is over, for `decide`."""
+def order_end(workers: GpuWorkers, ordered: Ordered, end: Ended) -> OrderEnd:
+    """One GPU job that is over."""
     return OrderEnd(
         offer=ordered.order.offer,
         num_workers=ordered.order.num_workers,
@@ -19,29 +19,26 @@ def order_end(lives: Lives, ordered: Ordered, end: Ended) -> OrderEnd:
         items_done=end.items_done + end.checkpoints,
         failure=end.failure,
         is_stopped=end.outcome is JobOutcome.STOPPED and end.failure is None,
-        told=f"{end.reason} {lives.why_over(end.order)}".strip(),
+        told=f"{end.reason} {workers.reasons(end.order)}".strip(),
     )
 
 
-def lease_views(
-    lives: Lives, orders: Mapping[str, Ordered], newest: Mapping[Chunk, Lease], hedged: Container[tuple[str, int]]
-) -> list[LeaseView]:
-    """The chunks in hand, for `decide`; what is left of each is reckoned by its GPU worker's pace.
+def lease_views(snapshot: Snapshot, hedged: Container[tuple[str, int]]) -> list[LeaseView]:
+    """The chunks in hand; what is left of each is estimated by its GPU worker's pace.
 
     Args:
-        lives: whose heartbeats name them.
-        orders: all GPU jobs.
-        newest: the newest attempt at each chunk, by the last survey.
+        snapshot: with attempts.
         hedged: attempts beside which another may begin.
     """
-    now = max((lives.seen_at(beat) for beat in lives.all), default=0.0)
+    now = max((worker.seen_at for worker in snapshot.workers), default=0.0)
     views = []
-    for beat in lives.all:
-        ordered = orders.get(beat.order)
-        if ordered is None or beat.status != "working" or beat.is_at_long_item:  # a long item is at one place only
+    for worker in snapshot.workers:
+        beat = worker.heartbeat
+        ordered = snapshot.journal.orders.get(beat.order)
+        if ordered is None or beat.status != "working" or beat.is_at_long_item:  # a long item is at one worker only
             continue
         for chunk in map(Chunk.parse, beat.leases):
-            lease = newest.get(chunk)
+            lease = snapshot.chunks.leases.get(chunk)
             if lease is None or lease.ended:
                 continue
             age_s = max(0.0, now - lease.began_at)

@@ -7,14 +7,14 @@ from typing import NamedTuple
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.forecast.comparison import Figures, Volume, simulated
 from gpu_jobs.jobs.failures import Failure
-from gpu_jobs.jobs.offers import Offer
+from gpu_jobs.jobs.offers import Offer, OfferKey
 from gpu_jobs.jobs.orders import JobOutcome
 from gpu_jobs.ledger.journal import Ended, Journal, Ordered
-from gpu_jobs.ledger.ledger import Heartbeat
 from gpu_jobs.store import campaign_names, open_store
 from gpu_jobs.telemetry.latencies import added, quantile_s
 from gpu_jobs.telemetry.measure import ONE_AT_LEAST_S, samples_from
-from gpu_jobs.telemetry.workers import Lives
+from gpu_jobs.telemetry.samples import Samples
+from gpu_jobs.telemetry.workers import GpuWorkers
 
 _P95 = 0.95
 _NOT_THERE = (Failure.NO_CAPACITY, Failure.QUOTA, Failure.PREEMPTED, Failure.LOST, Failure.TIMEOUT, Failure.UNKNOWN)
@@ -45,9 +45,9 @@ def from_campaign(
         known: the platform's offers, as its settings have them.
         warm: another, begun when the first had just ended, of which only warm starts are taken.
     """
-    orders = _orders_on(campaign, platform)
-    lives = Lives(campaign.ledger.heartbeats())
-    samples = samples_from(campaign.journal.read(), lives)
+    journal, workers = campaign.journal.read(), campaign.workers()
+    orders = {name: each for name, each in journal.orders.items() if each.order.offer.platform == platform}
+    samples = samples_from(journal, workers)
     paces = {key: each.items_per_s for key, each in samples.items() if key.platform == platform and each.items_per_s}
     if not paces:
         return None
@@ -56,14 +56,15 @@ def from_campaign(
     cold_start_s = _mean(samples[key].starts_s)
     start_s = offer.cold_start_p50_s if cold_start_s is None else cold_start_s
     pace = sum(paces[key]) / len(paces[key])
-    together = _together(orders, lives)
+    together = _together(orders, workers)
     availability, num_orders = availability_of(campaign, platform)
-    beats = [beat for name in orders for beat in lives.of(name)]
+    beats = [worker.heartbeat for name in orders for worker in workers.of(name)]
+    warm_starts = [*_warm_starts(samples, platform), *(measured_warm_starts(warm, platform) if warm else [])]
     return replace(
         simulated(offer, start_s, pace, volume, known),
         machine=offer.machine,
         cold_start_s=cold_start_s,
-        warm_start_s=_mean([start for each in (campaign, warm) if each for start in _warm_starts(each, platform)]),
+        warm_start_s=_mean(warm_starts),
         keeps_warm=any(each.idle_s for each in known),
         all_items_per_s=together.items_per_s,
         p95_s=quantile_s(added(beat.latencies for beat in beats), _P95),
@@ -74,9 +75,9 @@ def from_campaign(
     )
 
 
-def has_warm_start(campaign: Campaign, platform: str) -> bool:
-    """It has measured one."""
-    return bool(_warm_starts(campaign, platform))
+def measured_warm_starts(campaign: Campaign, platform: str) -> list[float]:
+    """Seconds of each warm start that a campaign has measured on a platform."""
+    return _warm_starts(samples_from(campaign.journal.read(), campaign.workers()), platform)
 
 
 def availability_of(campaign: Campaign, platform: str) -> tuple[float | None, int]:
@@ -103,33 +104,25 @@ def _was_had(end: Ended) -> bool | None:
     return None if end.failure in _OUR_OWN else end.failure not in _NOT_THERE
 
 
-def _orders_on(campaign: Campaign, platform: str) -> dict[str, Ordered]:
-    orders = campaign.journal.read().orders
-    return {name: ordered for name, ordered in orders.items() if ordered.order.offer.platform == platform}
-
-
-def _warm_starts(campaign: Campaign, platform: str) -> list[float]:
-    samples = samples_from(campaign.journal.read(), Lives(campaign.ledger.heartbeats()))
+def _warm_starts(samples: Mapping[OfferKey, Samples], platform: str) -> list[float]:
     return [start for key, each in samples.items() if key.platform == platform for start in each.warm_starts_s]
 
 
-def _together(orders: Mapping[str, Ordered], lives: Lives) -> Together:
+def _together(orders: Mapping[str, Ordered], workers: GpuWorkers) -> Together:
     at_work = [
-        (ordered.at.timestamp(), lives.ready_at(beat), lives.seen_at(beat), _pace(beat))
+        (ordered.at.timestamp(), worker)
         for name, ordered in orders.items()
-        for beat in lives.of(name)
-        if beat.items_done and beat.seconds.working >= ONE_AT_LEAST_S
+        for worker in workers.of(name)
+        if worker.heartbeat.items_done and worker.heartbeat.seconds.working >= ONE_AT_LEAST_S
     ]
     moments = []
-    for _, now, _, _ in sorted(at_work, key=lambda each: each[1]):
-        others = [each for each in at_work if each[1] <= now < each[2]]
-        moments.append(Together(len(others), now - min(each[0] for each in others), sum(each[3] for each in others)))
+    for _, newest in sorted(at_work, key=lambda each: each[1].ready_at):
+        now = newest.ready_at
+        others = [each for each in at_work if each[1].ready_at <= now < each[1].seen_at]
+        ramp_up_s = now - min(ordered_at for ordered_at, _ in others)
+        moments.append(Together(len(others), ramp_up_s, sum(worker.items_per_s for _, worker in others)))
     most = max(moments, key=lambda each: each.num_workers)
     return most._replace(items_per_s=max(each.items_per_s for each in moments))
-
-
-def _pace(beat: Heartbeat) -> float:
-    return beat.items_done / beat.seconds.working
 
 
 def _mean(values: Iterable[float]) -> float | None:

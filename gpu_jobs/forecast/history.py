@@ -1,13 +1,16 @@
 """The outlook of a campaign: what its store and its neighbours know, made into a forecast, kept, scored at the end."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
+from itertools import islice
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
 from gpu_jobs.campaign.campaign import Campaign
+from gpu_jobs.campaign.progress import spent_usd
 from gpu_jobs.errors import FanfoldError
 from gpu_jobs.forecast.forecast import Forecast, chunk_weights, forecast, score, table, virtual
 from gpu_jobs.forecast.simulator import Work
@@ -17,7 +20,7 @@ from gpu_jobs.ledger import keys
 from gpu_jobs.store import campaign_names, open_store
 from gpu_jobs.telemetry.measure import samples_from
 from gpu_jobs.telemetry.samples import Samples
-from gpu_jobs.telemetry.workers import Lives
+from gpu_jobs.telemetry.snapshot import Snapshot
 
 _MAX_EARLIER = 5
 """Campaigns of the same workload that are looked at, the newest by name."""
@@ -37,25 +40,40 @@ class Outlook:
 _OUTLOOK = TypeAdapter(Outlook)
 
 
-def look_ahead(campaign: Campaign, policy: Policy, offers: Sequence[Offer], now: datetime) -> Outlook | None:
+def look_ahead(
+    campaign: Campaign,
+    snapshot: Snapshot,
+    policy: Policy,
+    offers: Sequence[Offer],
+    earlier: Mapping[OfferKey, Samples],
+) -> Outlook | None:
     """Forecast what is left of a campaign, and keep it; None while nothing was measured, here or in earlier ones.
 
     The first outlook of a campaign is kept in its store; later ones are only returned.
+
+    Args:
+        campaign: whose store keeps the outlook.
+        snapshot: what that store says now.
+        policy: what the campaign may use.
+        offers: what can be ordered under it.
+        earlier: what earlier campaigns of the same workload measured.
     """
-    samples = _relevant(samples_of(campaign), earlier_samples(campaign), offers)
+    samples = _relevant(samples_from(snapshot.journal, snapshot.workers), earlier, offers)
     if not any(found.items_per_s for found in samples.values()):
         return None
+    now = snapshot.at
     left_s = None if policy.deadline is None else (policy.deadline - now).total_seconds()
-    progress = campaign.status()
+    chunks_left = max(1, len(snapshot.chunks.open))
     work = Work(
-        num_chunks=max(1, progress.chunks_left),
-        items_per_chunk=max(1, round(progress.items_left / max(1, progress.chunks_left))),
+        num_chunks=chunks_left,
+        items_per_chunk=max(1, round(snapshot.chunks.items_left / chunks_left)),
         item_s=1.0,
         weight=chunk_weights(),
     )
-    left_usd = None if policy.budget_usd is None else max(0.0, policy.budget_usd - progress.spent_usd)
+    spent = spent_usd(snapshot.journal, snapshot.workers, now)
+    left_usd = None if policy.budget_usd is None else max(0.0, policy.budget_usd - spent)
     told = forecast(work, offers, replace(virtual(policy, left_s), budget_usd=left_usd), samples)
-    outlook = Outlook(told=told, at=now, spent_usd=progress.spent_usd)
+    outlook = Outlook(told=told, at=now, spent_usd=spent)
     campaign.store.create(keys.FORECAST, _OUTLOOK.dump_json(outlook))
     return outlook
 
@@ -66,24 +84,27 @@ def kept_outlook(campaign: Campaign) -> Outlook | None:
     return None if body is None else _OUTLOOK.validate_json(body)
 
 
-def outcome(campaign: Campaign, outlook: Outlook) -> tuple[float, float] | None:
+def outcome(snapshot: Snapshot, outlook: Outlook) -> tuple[float, float] | None:
     """Dollars and seconds that it has really taken since; None while items are open."""
-    progress, closed = campaign.status(), campaign.journal.read().closed
-    if closed is None or not progress.is_complete:
+    closed = snapshot.journal.closed
+    if closed is None or snapshot.chunks.items_left:
         return None
-    return progress.spent_usd - outlook.spent_usd, (closed.at - outlook.at).total_seconds()
+    spent = spent_usd(snapshot.journal, snapshot.workers, snapshot.at)
+    return spent - outlook.spent_usd, (closed.at - outlook.at).total_seconds()
 
 
-def scored(campaign: Campaign) -> str:
+def scored(campaign: Campaign, snapshot: Snapshot) -> str:
     """How the first outlook has turned out, in a sentence; "" if there was none or items are open."""
     outlook = kept_outlook(campaign)
-    found = outcome(campaign, outlook) if outlook else None
+    found = outcome(snapshot, outlook) if outlook else None
     return score(outlook.told, *found) if outlook and found else ""
 
 
 def forecast_text(uri: str, policy: Policy, offers: Sequence[Offer]) -> str:
     """The outlook of a planned campaign as a table for a terminal. Raises `CampaignError` if there is none at `uri`."""
-    outlook = look_ahead(Campaign.open(uri), policy, offers, datetime.now(UTC))
+    campaign = Campaign.open(uri)
+    earlier = EarlierCampaigns(root_of(uri)).samples(campaign)
+    outlook = look_ahead(campaign, campaign.snapshot(), policy, offers, earlier)
     if outlook is None:
         return "nothing was measured yet, here or in earlier campaigns of this workload: a first chunk must run before"
     rows = table(outlook.told)
@@ -92,44 +113,67 @@ def forecast_text(uri: str, policy: Policy, offers: Sequence[Offer]) -> str:
     return "\n".join([*lines, f"recommended: {outlook.told.why}"])
 
 
-def earlier_samples(campaign: Campaign) -> dict[OfferKey, Samples]:
-    """What the newest campaigns of the same workload and parameters under the same root have measured."""
-    root, _, own = campaign.store.uri.rpartition("/")
-    return _added([samples_of(other) for other in _like(root, campaign.plan.workload, campaign.plan.params, own)])
+class EarlierCampaigns:
+    """What the newest campaigns under one store root have measured. Each is read once."""
+
+    def __init__(self, store_root: str) -> None:
+        self._root = store_root.rstrip("/")
+        self._found: dict[str, list[_Earlier]] = {}
+
+    def samples(self, campaign: Campaign) -> dict[OfferKey, Samples]:
+        """What campaigns of the same workload and parameters measured, this one apart."""
+        plan, own = campaign.plan, campaign.store.uri
+        others = [each for each in self._like(plan.workload, plan.params) if each.campaign.store.uri != own]
+        return _added([each.samples for each in others[:_MAX_EARLIER]])
+
+    def pace(self, workload: str, params: Mapping[str, Any]) -> float | None:
+        """Weight a second of a GPU worker of speed 1, by the same campaigns; None: nothing was measured."""
+        paces = []
+        for each in self._like(workload, params)[:_MAX_EARLIER]:
+            weight = each.campaign.plan.total_weight / each.campaign.plan.num_items
+            paces += [
+                weight * pace / each.speeds[key] for key, found in each.samples.items() for pace in found.items_per_s
+            ]
+        return sum(paces) / len(paces) if paces else None
+
+    def _like(self, workload: str, params: Mapping[str, Any]) -> list["_Earlier"]:
+        """The newest campaigns that did the same with other items; one more than is used, in case one is our own."""
+        key = json.dumps([workload, dict(params)], sort_keys=True)
+        if key not in self._found:
+            self._found[key] = list(islice(self._search(workload, params), _MAX_EARLIER + 1))
+        return self._found[key]
+
+    def _search(self, workload: str, params: Mapping[str, Any]) -> Iterator["_Earlier"]:
+        if self._root.startswith("memory:"):
+            return
+        for name in sorted(campaign_names(open_store(self._root)), reverse=True):
+            try:
+                other = Campaign.open(f"{self._root}/{name}")
+            except FanfoldError:
+                continue  # another's folder, or half a campaign
+            if (other.plan.workload, other.plan.params) == (workload, params):
+                yield _Earlier.read(other)
 
 
-def earlier_pace(store_root: str, workload: str, params: Mapping[str, Any]) -> float | None:
-    """Weight a second of a GPU worker of speed 1, by the same campaigns; None: nothing was measured."""
-    paces = []
-    for other in _like(store_root.rstrip("/"), workload, params):
-        speeds = {
-            entry.order.offer.key: entry.order.offer.worker_speed for entry in other.journal.read().orders.values()
-        }
-        weight = other.plan.total_weight / other.plan.num_items
-        paces += [weight * each / speeds[key] for key, found in samples_of(other).items() for each in found.items_per_s]
-    return sum(paces) / len(paces) if paces else None
+class _Earlier(NamedTuple):
+    """One campaign, as far as forecasts look at it."""
+
+    campaign: Campaign
+    samples: dict[OfferKey, Samples]
+    speeds: dict[OfferKey, float]
+    """The relative speed of each offer that it used, from the price list of its time."""
+
+    @classmethod
+    def read(cls, campaign: Campaign) -> "_Earlier":
+        journal, workers = campaign.journal.read(), campaign.workers()
+        offers = [entry.order.offer for entry in journal.orders.values()]
+        speeds = {offer.key: offer.worker_speed for offer in offers}
+        return cls(campaign, samples_from(journal, workers), speeds)
 
 
-def _like(root: str, workload: str, params: Mapping[str, Any], but: str = "") -> Iterator[Campaign]:
-    """The newest campaigns under a root that did the same with other items."""
-    if root.startswith("memory:"):
-        return
-    found = 0
-    for name in sorted(campaign_names(open_store(root)), reverse=True):
-        if name == but or found == _MAX_EARLIER:
-            continue
-        try:
-            other = Campaign.open(f"{root}/{name}")
-        except FanfoldError:
-            continue  # another's folder, or half a campaign
-        if (other.plan.workload, other.plan.params) == (workload, params):
-            found += 1
-            yield other
-
-
-def samples_of(campaign: Campaign) -> dict[OfferKey, Samples]:
-    """What a campaign has measured of each offer, by its GPU workers' heartbeats and its journal."""
-    return samples_from(campaign.journal.read(), Lives(campaign.ledger.heartbeats()))
+def root_of(campaign_uri: str) -> str:
+    """The store root that a campaign lies under."""
+    return campaign_uri.rstrip("/").rpartition("/")[0]
 
 
 def _relevant(

@@ -13,6 +13,7 @@ from gpu_jobs.report.facts import gather
 from gpu_jobs.report.page import render
 from gpu_jobs.report.picture import timeline_uri
 from gpu_jobs.report.sample import Limits, read_sample, sample_text
+from gpu_jobs.telemetry.snapshot import Snapshot
 
 __all__ = ["Report", "sample_text", "write_report"]
 
@@ -27,10 +28,16 @@ class Report:
     """The page's timeline as a picture of its own, a `data:` address; "" if no GPU worker ever began."""
 
 
-def write_report(campaign: Campaign, manifest: Manifest) -> Report:
-    """Make the report of what `manifest` published, and put it into the campaign's store."""
+def write_report(campaign: Campaign, manifest: Manifest, snapshot: Snapshot | None = None) -> Report:
+    """Make the report of what `manifest` published, and put it into the campaign's store.
+
+    Args:
+        campaign: of which.
+        manifest: what was published.
+        snapshot: what the store says of it, if the caller has read that already.
+    """
     sample = replace(read_sample(campaign.store, manifest, Limits()), preview=campaign.preview())
-    facts = gather(campaign, manifest)
+    facts = gather(campaign, snapshot or campaign.snapshot(), manifest)
     page = render(facts, sample)
     campaign.store.put(keys.REPORT, page.encode("utf-8", "replace"))
     return Report(uri=f"{campaign.store.uri}/{keys.REPORT}", timeline=timeline_uri(facts))

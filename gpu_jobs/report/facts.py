@@ -13,29 +13,17 @@ from gpu_jobs.campaign.collect import Manifest
 from gpu_jobs.forecast.history import Outlook, kept_outlook, outcome
 from gpu_jobs.ledger import keys
 from gpu_jobs.ledger.journal import Closed, JournalState, Opened
-from gpu_jobs.ledger.ledger import Heartbeat, Ledger, Plan
+from gpu_jobs.ledger.ledger import Ledger, Plan
 from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.store import Store
+from gpu_jobs.telemetry.snapshot import Snapshot
+from gpu_jobs.telemetry.workers import GpuWorker
 
 MAX_QUARANTINE_ROWS = 200
 MAX_ATTEMPTS = 2000
 """That are drawn one by one; a campaign with more chunks shows sums."""
 _READS_AT_ONCE = 16
 _Key = tuple[Chunk, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Life:
-    """One GPU worker from its first to its last sign of life, by the store's clock."""
-
-    heartbeat: Heartbeat
-    began_at: float
-    ended_at: float
-
-    @property
-    def items_per_s(self) -> float:
-        working_s = self.heartbeat.seconds.working
-        return self.heartbeat.items_done / working_s if working_s > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +58,8 @@ class Facts:
     journal: JournalState
     wall_s: float
     """From each opening to its close, added up."""
-    lives: list[Life]
+    workers: list[GpuWorker]
+    """In the order in which they began."""
     attempts: list[Attempted] | None
     """None: too many to draw."""
     quarantine: Quarantine
@@ -93,35 +82,29 @@ class Facts:
         return settled / self.wall_s if self.wall_s > 0 else 0.0
 
 
-def gather(campaign: Campaign, manifest: Manifest) -> Facts:
-    """Read the journal, heartbeats, attempts and quarantine of a campaign."""
-    store = campaign.store
-    journal = campaign.journal.read()
-    lives = sorted(map(_life, campaign.ledger.heartbeats()), key=lambda life: (life.began_at, life.heartbeat.boot))
+def gather(campaign: Campaign, snapshot: Snapshot, manifest: Manifest) -> Facts:
+    """Take what a snapshot knows, and read the attempts and the quarantine of a campaign."""
+    store, journal = campaign.store, snapshot.journal
+    workers = sorted(snapshot.workers, key=lambda worker: (worker.began_at, worker.heartbeat.boot))
     settled_at = {}
     attempts = None
     if len(campaign.plan.cuts) - 1 <= MAX_ATTEMPTS:
         settled_at = {Chunk.parse(keys.stem(entry.key)): entry.stored_at for entry in store.list(keys.SETTLED)}
         attempts = _attempts(campaign.ledger, settled_at)
     outlook = kept_outlook(campaign)
-    last_seen_at = max((*settled_at.values(), *(life.ended_at for life in lives)), default=0.0)
+    last_seen_at = max((*settled_at.values(), *(worker.seen_at for worker in workers)), default=0.0)
     return Facts(
         uri=store.uri,
         plan=campaign.plan,
         manifest=manifest,
         journal=journal,
         wall_s=_wall_s(store, journal, last_seen_at),
-        lives=lives,
+        workers=workers,
         attempts=attempts,
         quarantine=_quarantine(store, manifest),
         outlook=outlook,
-        outcome=outcome(campaign, outlook) if outlook else None,
+        outcome=outcome(snapshot, outlook) if outlook else None,
     )
-
-
-def _life(found: tuple[Heartbeat, float]) -> Life:
-    heartbeat, last_at = found
-    return Life(heartbeat=heartbeat, began_at=last_at - heartbeat.seconds.lived_s, ended_at=last_at)
 
 
 def _wall_s(store: Store, journal: JournalState, last_seen_at: float) -> float:

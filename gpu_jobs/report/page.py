@@ -110,7 +110,7 @@ def _figures(facts: Facts) -> Html:
         ("items a second", formats.rate(facts.items_per_s)),
         ("spent", formats.usd(facts.spent_usd)),
         *([("set aside", formats.usd(facts.reserved_usd))] if facts.reserved_usd else []),
-        ("GPU workers", f"{len(facts.lives):,}"),
+        ("GPU workers", f"{len(facts.workers):,}"),
     ]
     inside = join(fill("<div><dt>{name}</dt><dd>{value}</dd></div>", name=name, value=value) for name, value in figures)
     return fill('<dl class="figures">{inside}</dl>', inside=inside)
@@ -215,15 +215,15 @@ def _place(place: Place, pictures: Pictures) -> Html:
 
 
 def _timeline(facts: Facts) -> Html:
-    if not facts.lives:
+    if not facts.workers:
         return EMPTY
     note = "One lane per GPU worker; time since the first one began."
     if facts.attempts is None:
         note += " There are too many chunks to draw one by one: the lengths are sums, their order says nothing."
-    if len(facts.lives) > timeline.MAX_LANES:
-        note += f" The first {timeline.MAX_LANES} of {len(facts.lives):,} GPU workers."
-    drawing = timeline.draw(facts.lives, facts.attempts)
-    return section("Timeline", drawing, timeline.legend(facts.lives, facts.attempts), note=note)
+    if len(facts.workers) > timeline.MAX_LANES:
+        note += f" The first {timeline.MAX_LANES} of {len(facts.workers):,} GPU workers."
+    drawing = timeline.draw(facts.workers, facts.attempts)
+    return section("Timeline", drawing, timeline.legend(facts.workers, facts.attempts), note=note)
 
 
 def _origin(facts: Facts) -> Html:

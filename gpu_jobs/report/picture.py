@@ -15,7 +15,7 @@ _LEGEND_STEP_PX = 215
 
 def timeline_uri(facts: Facts) -> str:
     """A `data:` address of the picture; "" if there is nothing to draw."""
-    if not facts.lives:
+    if not facts.workers:
         return ""
     picture = draw(facts).encode()
     return f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}"
@@ -24,9 +24,9 @@ def timeline_uri(facts: Facts) -> str:
 def draw(facts: Facts) -> Html:
     """The lanes and what their colours mean, on a light ground of their own."""
     attempts = facts.attempts if facts.attempts and len(facts.attempts) <= MAX_BARS else None
-    lanes = timeline.draw(facts.lives, attempts)
-    height = timeline.height(len(facts.lives)) + 2 * _MARGIN_PX + _LEGEND_PX
-    names = timeline.names(facts.lives, attempts)
+    lanes = timeline.draw(facts.workers, attempts)
+    height = timeline.height(len(facts.workers)) + 2 * _MARGIN_PX + _LEGEND_PX
+    names = timeline.names(facts.workers, attempts)
     return fill(
         '<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         'font-family="system-ui, sans-serif">\n<style>{css}</style>\n'

@@ -6,8 +6,9 @@ from typing import Any
 from gpu_jobs.jobs.orders import JobOutcome
 from gpu_jobs.ledger.journal import Ended, Ordered
 from gpu_jobs.report import formats
-from gpu_jobs.report.facts import MAX_QUARANTINE_ROWS, Facts, Life
+from gpu_jobs.report.facts import MAX_QUARANTINE_ROWS, Facts
 from gpu_jobs.report.markup import EMPTY, Column, Html, fill, join, section, table, terms
+from gpu_jobs.telemetry.workers import GpuWorker
 
 _MAX_ROWS = 200
 _MAX_WHOLE = 30
@@ -65,10 +66,10 @@ def _quarantine_row(row: dict[str, Any]) -> tuple[object, ...]:
 
 
 def workers(facts: Facts) -> Html:
-    if not facts.lives:
+    if not facts.workers:
         return section("GPU workers", note="None ever began.")
-    is_unknown = all(life.heartbeat.gpu_use is None for life in facts.lives)
-    why = "; ".join(sorted({life.heartbeat.gpu_note for life in facts.lives if life.heartbeat.gpu_note}))
+    is_unknown = all(worker.heartbeat.gpu_use is None for worker in facts.workers)
+    why = "; ".join(sorted({worker.heartbeat.gpu_note for worker in facts.workers if worker.heartbeat.gpu_note}))
     titles = ("Items", "Unusable", "Items a second", "Starting", "Loading model", "Working", "Waiting")
     columns = [
         Column(title="GPU worker", style="mono"),
@@ -84,29 +85,29 @@ def workers(facts: Facts) -> Html:
         notes.append("They ran without a GPU.")
     elif is_unknown:
         notes.append(f"GPU use could not be read: {why}." if why else "GPU use was not measured.")
-    if len(facts.lives) > _MAX_ROWS:
-        notes.append(f"The first {_MAX_ROWS} of {len(facts.lives):,}.")
-    rows = (_worker_row(facts, life, is_unknown=is_unknown) for life in facts.lives[:_MAX_ROWS])
+    if len(facts.workers) > _MAX_ROWS:
+        notes.append(f"The first {_MAX_ROWS} of {len(facts.workers):,}.")
+    rows = (_worker_row(facts, worker, is_unknown=is_unknown) for worker in facts.workers[:_MAX_ROWS])
     return section("GPU workers", table(columns, rows), note=" ".join(notes))
 
 
-def _worker_row(facts: Facts, life: Life, *, is_unknown: bool) -> tuple[object, ...]:
-    beat = life.heartbeat
+def _worker_row(facts: Facts, worker: GpuWorker, *, is_unknown: bool) -> tuple[object, ...]:
+    beat = worker.heartbeat
     order = facts.journal.orders.get(beat.order)
     seconds = beat.seconds
     if beat.status == "over":
         why = beat.reason
     elif order is None or beat.order in facts.journal.ended:
-        why = f"fell silent; last sign of life {formats.moment(life.ended_at)}"
+        why = f"fell silent; last sign of life {formats.moment(worker.seen_at)}"
     else:
-        why = f"at work when last seen, {formats.moment(life.ended_at)}"
+        why = f"at work when last seen, {formats.moment(worker.seen_at)}"
     return (
         beat.boot,
         _short(beat.order),
         order.order.offer.platform if order else "started by hand",
         f"{beat.items_done:,}",
         f"{beat.items_failed:,}",
-        formats.rate(life.items_per_s),
+        formats.rate(worker.items_per_s),
         *map(formats.seconds, (seconds.starting, seconds.model_load, seconds.working, seconds.idle)),
         formats.share(seconds.infer / seconds.working) if seconds.working else "",
         *(() if is_unknown else (beat.gpu_use.words if beat.gpu_use else beat.gpu_note,)),

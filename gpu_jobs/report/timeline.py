@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from gpu_jobs.jobs.costs import LIFE_PHASES
 from gpu_jobs.report import formats
-from gpu_jobs.report.facts import Attempted, Life
+from gpu_jobs.report.facts import Attempted
 from gpu_jobs.report.markup import Html, fill, join
+from gpu_jobs.telemetry.workers import GpuWorker
 
 MAX_LANES = 40
 _LANE_PX, _BAR_PX, _LABEL_PX, _AXIS_PX = 40, 14, 16, 24
@@ -69,61 +70,61 @@ class Axis:
             yield self.place(end), begin - end
 
 
-def draw(lives: Sequence[Life], attempts: Sequence[Attempted] | None) -> Html:
+def draw(workers: Sequence[GpuWorker], attempts: Sequence[Attempted] | None) -> Html:
     """Lanes in the order in which the GPU workers began; without `attempts` each is a bar of sums."""
-    shown = lives[:MAX_LANES]
-    axis = Axis((life.began_at, max(life.ended_at, life.began_at + 0.1)) for life in shown)
+    shown = workers[:MAX_LANES]
+    axis = Axis((worker.began_at, max(worker.seen_at, worker.began_at + 0.1)) for worker in shown)
     by_boot: dict[str, list[Attempted]] = {}
     for attempt in attempts or ():
         by_boot.setdefault(attempt.boot, []).append(attempt)
     lanes = []
-    for number, life in enumerate(shown):
+    for number, worker in enumerate(shown):
         top = _AXIS_PX + number * _LANE_PX
-        bars = _sums(life) if attempts is None else _bars(life, by_boot.get(life.heartbeat.boot, ()))
-        lanes.append(_lane(life, top, join(_rect(axis, top + _LABEL_PX, bar) for bar in bars)))
+        bars = _sums(worker) if attempts is None else _bars(worker, by_boot.get(worker.heartbeat.boot, ()))
+        lanes.append(_lane(worker, top, join(_rect(axis, top + _LABEL_PX, bar) for bar in bars)))
     return fill(
         '<svg class="timeline" width="100%" height="{height}" role="img" aria-label="Timeline of GPU workers">\n'
         "{axis}\n{lanes}\n</svg>",
-        height=height(len(lives)),
-        axis=_axis(axis, height(len(lives))),
+        height=height(len(workers)),
+        axis=_axis(axis, height(len(workers))),
         lanes=join(lanes),
     )
 
 
-def height(num_lives: int) -> int:
+def height(num_workers: int) -> int:
     """Pixels that `draw` takes."""
-    return _AXIS_PX + min(num_lives, MAX_LANES) * _LANE_PX
+    return _AXIS_PX + min(num_workers, MAX_LANES) * _LANE_PX
 
 
-def legend(lives: Sequence[Life], attempts: Sequence[Attempted] | None) -> Html:
+def legend(workers: Sequence[GpuWorker], attempts: Sequence[Attempted] | None) -> Html:
     """What the colours mean, those that occur."""
     entries = (
         fill('<span><i class="swatch {kind}"></i>{name}</span>', kind=kind, name=name)
-        for kind, name in names(lives, attempts).items()
+        for kind, name in names(workers, attempts).items()
     )
     return fill('<p class="legend">{entries}</p>', entries=join(entries, " "))
 
 
-def names(lives: Sequence[Life], attempts: Sequence[Attempted] | None) -> dict[str, str]:
+def names(workers: Sequence[GpuWorker], attempts: Sequence[Attempted] | None) -> dict[str, str]:
     """Kinds of bars that occur, and what they are."""
     found = dict(KINDS) if attempts is not None else {**KINDS, "committed": "working"}
     for name in ("starting", "model_load"):
-        if not any(getattr(life.heartbeat.seconds, name) for life in lives):
+        if not any(getattr(worker.heartbeat.seconds, name) for worker in workers):
             del found[name]
     if all(one.end in _GOOD_ENDS for one in attempts or ()):
         del found["ended"]
     return found
 
 
-def _bars(life: Life, attempts: Sequence[Attempted]) -> Iterator[Bar]:
+def _bars(worker: GpuWorker, attempts: Sequence[Attempted]) -> Iterator[Bar]:
     """Chunks are leased ahead: a bar begins where the one before it ends."""
-    yield "idle", life.began_at, life.ended_at, "alive"
-    at = life.began_at
+    yield "idle", worker.began_at, worker.seen_at, "alive"
+    at = worker.began_at
     for name in ("starting", "model_load"):
-        end = at + getattr(life.heartbeat.seconds, name)
+        end = at + getattr(worker.heartbeat.seconds, name)
         yield name, at, end, f"{KINDS[name]}, {formats.duration(end - at)}"
         at = end
-    ends = ((one.ended_at or life.ended_at, one) for one in attempts)
+    ends = ((one.ended_at or worker.seen_at, one) for one in attempts)
     for end, one in sorted(ends, key=lambda pair: (pair[0], pair[1].chunk)):
         begin = max(at, one.began_at)
         kind = "committed" if one.end in _GOOD_ENDS else "ended"
@@ -133,17 +134,17 @@ def _bars(life: Life, attempts: Sequence[Attempted]) -> Iterator[Bar]:
         at = max(at, end)
 
 
-def _sums(life: Life) -> Iterator[Bar]:
-    at = life.began_at
+def _sums(worker: GpuWorker) -> Iterator[Bar]:
+    at = worker.began_at
     for name in LIFE_PHASES:
-        end = at + getattr(life.heartbeat.seconds, name)
+        end = at + getattr(worker.heartbeat.seconds, name)
         kind = "committed" if name == "working" else name
         yield kind, at, end, f"{name.replace('_', ' ')}, {formats.duration(end - at)}"
         at = end
 
 
-def _lane(life: Life, top: int, bars: Html) -> Html:
-    heartbeat = life.heartbeat
+def _lane(worker: GpuWorker, top: int, bars: Html) -> Html:
+    heartbeat = worker.heartbeat
     items = formats.count(heartbeat.items_done, "item")
     return fill(
         '<text x="0" y="{y}">{boot} · {items}</text>\n{bars}',

@@ -1,35 +1,37 @@
 """What a campaign has measured of each offer, by its journal and its GPU workers' heartbeats. Pure."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 
+from gpu_jobs.jobs.costs import usd_for
 from gpu_jobs.jobs.failures import TREATMENTS, Failure
 from gpu_jobs.jobs.offers import OfferKey
 from gpu_jobs.ledger.journal import JournalState
-from gpu_jobs.telemetry.samples import Samples
-from gpu_jobs.telemetry.workers import Lives
+from gpu_jobs.telemetry.samples import Evidence, Samples
+from gpu_jobs.telemetry.workers import GpuWorkers
 
 ONE_AT_LEAST_S = 1.0
-"""A GPU worker that has worked for less tells nothing of its speed."""
+"""A GPU worker that has worked for less says nothing of its speed."""
 
 
-def samples_from(state: JournalState, lives: Lives) -> dict[OfferKey, Samples]:
-    """As `samples_of`. Pure."""
+def samples_from(journal: JournalState, workers: GpuWorkers) -> dict[OfferKey, Samples]:
+    """Single measurements by offer, for forecasts and comparisons."""
     starts: dict[OfferKey, list[float]] = defaultdict(list)
     warm_starts: dict[OfferKey, list[float]] = defaultdict(list)
     paces: dict[OfferKey, list[float]] = defaultdict(list)
     hours: dict[OfferKey, float] = defaultdict(float)
     orders: dict[OfferKey, list[Failure | None]] = defaultdict(list)
-    for name, ordered in state.orders.items():
+    for name, ordered in journal.orders.items():
         key = ordered.order.offer.key
-        if end := state.ended.get(name):
+        if end := journal.ended.get(name):
             orders[key].append(end.failure if not end.items_done else None)
-        for beat in lives.of(name):
-            working_s = beat.seconds.working
+        for worker in workers.of(name):
+            beat = worker.heartbeat
             hours[key] += beat.seconds.lived_s / 3600
-            if working_s:
-                (warm_starts if beat.is_warm else starts)[key].append(lives.start_s(ordered, beat))
-            if beat.items_done and working_s >= ONE_AT_LEAST_S:
-                paces[key].append(beat.items_done / working_s)
+            if beat.seconds.working:
+                (warm_starts if beat.is_warm else starts)[key].append(workers.start_s(ordered, worker))
+            if beat.items_done and beat.seconds.working >= ONE_AT_LEAST_S:
+                paces[key].append(worker.items_per_s)
     return {
         key: Samples(
             starts_s=tuple(starts[key]),
@@ -42,3 +44,35 @@ def samples_from(state: JournalState, lives: Lives) -> dict[OfferKey, Samples]:
         )
         for key in {*hours, *orders}
     }
+
+
+def evidence_from(
+    journal: JournalState, workers: GpuWorkers, earlier: Mapping[OfferKey, Evidence]
+) -> dict[OfferKey, Evidence]:
+    """Sums by offer, of this campaign and earlier ones, for `decide`; a GPU worker counts from its first item on.
+
+    Warm starts count as well: where containers stay, the next GPU worker may find one too.
+    """
+    found = dict(earlier)
+    for name, ordered in journal.orders.items():
+        for worker in workers.of(name):
+            beat = worker.heartbeat
+            if not beat.items_done:
+                continue
+            known = found.get(ordered.order.offer.key, Evidence())
+            found[ordered.order.offer.key] = Evidence(
+                items=known.items + beat.items_done,
+                working_s=known.working_s + beat.seconds.working,
+                starts=known.starts + 1,
+                start_s=known.start_s + workers.start_s(ordered, worker),
+            )
+    return found
+
+
+def hedged_usd(journal: JournalState, workers: GpuWorkers) -> float:
+    """Dollars that went into chunks which another GPU worker had settled first."""
+    return sum(
+        usd_for(ordered.order.offer, worker.heartbeat.seconds.hedged)
+        for name, ordered in journal.orders.items()
+        for worker in workers.of(name)
+    )

@@ -2,12 +2,28 @@
 
 from collections.abc import Iterable
 
+from gpu_jobs.jobs.offers import Offer
+from gpu_jobs.ledger.journal import JournalState
 from gpu_jobs.ledger.ledger import Heartbeat
+from gpu_jobs.telemetry.workers import GpuWorkers
 
 _LITTLE = 0.5
 """Below this share of its time the model, or the GPU, is called little used."""
 _LEAST_WORK_S = 60.0
 """GPU worker seconds of work below which nothing is said."""
+
+
+def advice_by_offer(journal: JournalState, workers: GpuWorkers) -> list[str]:
+    """What would have cost less: at most one line for each kind of machine that cost anything."""
+    beats: dict[Offer, list[Heartbeat]] = {}
+    for name, ordered in journal.orders.items():
+        beats.setdefault(ordered.order.offer, []).extend(worker.heartbeat for worker in workers.of(name))
+    lines = {
+        f"{offer.platform}, {offer.machine}: {sentence}"
+        for offer, found in beats.items()
+        if offer.usd_per_hour and (sentence := advice(found, offer.gpu_memory_gib))
+    }
+    return sorted(lines)
 
 
 def advice(beats: Iterable[Heartbeat], gpu_memory_gib: float) -> str:

@@ -12,7 +12,7 @@ from havoc import finish, gpu_workers, wait_for
 
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.campaign.collect import collect
-from gpu_jobs.campaign.observer import Progress
+from gpu_jobs.campaign.progress import Progress
 
 ITEMS = [f"ok-{index}" for index in range(120)]
 SLOWLY = {"item_s": 0.02}

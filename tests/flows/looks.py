@@ -1,6 +1,6 @@
 """Looks at a campaign, as the loop would yield them."""
 
-from gpu_jobs.campaign.observer import JobStatus, Progress
+from gpu_jobs.campaign.progress import JobStatus, Progress
 from gpu_jobs.jobs.costs import WorkerSeconds
 
 

@@ -3,16 +3,21 @@
 import contextvars
 import json
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from prefect_records import artifacts_of, events_of, task_runs_of
 from small_flows import GatedCampaign, NoopCampaign, UnknownCampaign
 
+import flows.campaign
 from flows.display import Display
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.campaign.collect import newest_manifest, read_output
 from gpu_jobs.errors import CampaignClosedError, RefusedError, SupersededError
+from gpu_jobs.ledger import keys
+from gpu_jobs.ledger.open_chunks import Survey
+from gpu_jobs.store.local import LocalStore
 
 TASKS_BESIDE_JOBS = 3
 """split, collect, report."""
@@ -60,6 +65,32 @@ def test_a_complete_campaign_has_nothing_to_do(start):
     assert again.message == "nothing to do: all 40 items were settled before: 40 committed, 0 quarantined"
     assert again.result() == first
     assert len(Campaign.open(first.campaign).journal.read().orders) == 1
+
+
+def test_the_end_of_a_flow_reads_heartbeats_and_chunks_once(start, monkeypatch):
+    """Outputs, report, score and summary are computed from one snapshot."""
+    reads = Counter()
+    listed, surveyed, published = LocalStore.list, Survey.refresh_all, flows.campaign._publish
+
+    def counted_list(store, prefix, after=""):
+        reads[prefix] += 1
+        return listed(store, prefix, after)
+
+    def counted_survey(survey):
+        reads["survey"] += 1
+        surveyed(survey)
+
+    def from_here_on(*arguments):
+        reads.clear()
+        return published(*arguments)
+
+    monkeypatch.setattr(LocalStore, "list", counted_list)
+    monkeypatch.setattr(Survey, "refresh_all", counted_survey)
+    monkeypatch.setattr(flows.campaign, "_publish", from_here_on)
+
+    assert start().is_completed()
+
+    assert (reads[keys.WORKERS], reads["survey"]) == (1, 1)
 
 
 def test_a_failed_gpu_job_fails_its_task_run_only(start, tmp_path):

@@ -8,12 +8,13 @@ import pytest
 from gpu_jobs.campaign.campaign import Campaign, open_campaign
 from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.forecast.forecast import MIX, forecast, quantile_range, score, table
-from gpu_jobs.forecast.history import earlier_pace, forecast_text, kept_outlook, look_ahead, samples_of, scored
+from gpu_jobs.forecast.history import EarlierCampaigns, forecast_text, kept_outlook, look_ahead, scored
 from gpu_jobs.forecast.simulator import START, Work
 from gpu_jobs.jobs.costs import WorkerSeconds
 from gpu_jobs.jobs.orders import Order
 from gpu_jobs.ledger.journal import Opened, Ordered
 from gpu_jobs.ledger.ledger import Heartbeat
+from gpu_jobs.telemetry.measure import samples_from
 from gpu_jobs.telemetry.samples import Samples
 from gpu_jobs.testing import a_policy, an_offer
 
@@ -111,18 +112,18 @@ def test_an_outlook_is_kept_and_scored_at_the_end(new_world):
     offer = replace(CHEAP, platform="fake")
     world = new_world(offers=[offer])
     campaign = Campaign(world.store, world.plan)
-    now = datetime.now(UTC)
 
-    assert look_ahead(campaign, POLICY, [offer], now) is None
-    assert scored(campaign) == ""
+    assert look_ahead(campaign, campaign.snapshot(), POLICY, [offer], {}) is None
+    assert scored(campaign, campaign.snapshot()) == ""
     world.run_to_the_end(POLICY)
     beat_as_measured(world)
-    outlook = look_ahead(campaign, POLICY, [offer], now)
+    snapshot = campaign.snapshot()
+    outlook = look_ahead(campaign, snapshot, POLICY, [offer], {})
 
     assert outlook is not None
     assert kept_outlook(campaign) == outlook
-    assert "against the middle of the forecast" in scored(campaign)
-    (found,) = samples_of(campaign).values()
+    assert "against the middle of the forecast" in scored(campaign, snapshot)
+    (found,) = samples_from(snapshot.journal, snapshot.workers).values()
     assert found.items_per_s == pytest.approx((0.2,))
 
 
@@ -141,7 +142,7 @@ def test_earlier_campaigns_tell_what_weight_a_gpu_worker_does_in_a_second(tmp_pa
     campaign = open_campaign(spec, replace(POLICY, platforms=("local",)))
     params = campaign.plan.params
     order = Order(name="order", campaign_uri="", offer=offer, num_workers=1, expires_at=now, reserved_usd=0.0)
-    before = earlier_pace(spec.store_root, "noop", params)
+    before = EarlierCampaigns(spec.store_root).pace("noop", params)
     for entry in (
         Opened(opener="me", policy=POLICY, at=now),
         Ordered(order=order, opener="me", reason="for a test", at=now),
@@ -153,5 +154,24 @@ def test_earlier_campaigns_tell_what_weight_a_gpu_worker_does_in_a_second(tmp_pa
     )
 
     assert before is None
-    assert earlier_pace(spec.store_root, "noop", params) == pytest.approx(2.0 / 4.0)
-    assert earlier_pace(spec.store_root, "noop", {**params, "other": 1}) is None
+    earlier = EarlierCampaigns(spec.store_root)
+    assert earlier.pace("noop", params) == pytest.approx(2.0 / 4.0)
+    assert earlier.pace("noop", {**params, "other": 1}) is None
+    assert earlier.samples(campaign) == {}  # it is the campaign itself
+
+
+def test_earlier_campaigns_are_read_once(tmp_path, monkeypatch):
+    """However often pace and samples are asked for; a flow run asks three times."""
+    table = tmp_path / "items.csv"
+    table.write_text("id\na\nb\n")
+    spec = CampaignSpec(store_root=str(tmp_path / "store"), dataset=str(table), workload="noop")
+    campaigns = [open_campaign(replace(spec, name=name), replace(POLICY, platforms=("local",))) for name in "ab"]
+    opened, read = [], Campaign.open
+    monkeypatch.setattr(Campaign, "open", lambda uri: opened.append(uri) or read(uri))
+    earlier = EarlierCampaigns(spec.store_root)
+
+    for _ in range(2):
+        earlier.pace("noop", campaigns[0].plan.params)
+        earlier.samples(campaigns[0])
+
+    assert sorted(opened) == sorted(each.store.uri for each in campaigns)

@@ -14,7 +14,7 @@ from gpu_jobs.jobs.offers import LOCAL
 from gpu_jobs.ledger.journal import Ended, Ordered
 from gpu_jobs.ledger.ranges import from_cuts
 from gpu_jobs.platforms.local import LocalPlatform
-from gpu_jobs.telemetry.workers import Lives
+from gpu_jobs.telemetry.workers import GpuWorkers
 from gpu_jobs.testing import an_order
 
 
@@ -151,4 +151,4 @@ def test_a_gpu_job_that_only_checkpointed_was_not_fruitless(checkpoints, is_frui
         failure=Failure.UNKNOWN,
     )  # fmt: skip
 
-    assert bool(is_fruitless_error(order_end(Lives(()), ordered, ended))) == is_fruitless
+    assert bool(is_fruitless_error(order_end(GpuWorkers(()), ordered, ended))) == is_fruitless

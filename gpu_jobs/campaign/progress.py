@@ -1,0 +1,206 @@
+"""How a campaign is getting on, for people: computed from one snapshot. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from gpu_jobs.dispatch import Decision
+from gpu_jobs.jobs.costs import CLASSES, BilledSeconds, WorkerSeconds
+from gpu_jobs.jobs.orders import JobOutcome, Observation, Phase
+from gpu_jobs.ledger.journal import Ended, JournalState, Ordered
+from gpu_jobs.telemetry.snapshot import Snapshot
+from gpu_jobs.telemetry.workers import GpuWorkers
+
+COST_COLUMNS: dict[str, Any] = {
+    "order": pl.String,
+    "platform": pl.String,
+    "gpu": pl.String,
+    "workers": pl.Int64,
+    "status": pl.String,
+    "items": pl.Int64,
+    "usd": pl.Float64,
+    "billed_s": pl.Float64,
+    **{f"{name}_s": pl.Float64 for name in CLASSES},
+}
+OVER = ("succeeded", "failed", "cancelled")
+"""Statuses of a GPU job of which nothing runs any more."""
+STARTING = Observation(phase=Phase.STARTING)
+NO_DECISION = Decision(actions=(), reason="")
+_STATUS = {JobOutcome.SUCCEEDED: "succeeded", JobOutcome.FAILED: "failed", JobOutcome.STOPPED: "cancelled"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatus:
+    """One GPU job, for people."""
+
+    order: str
+    platform: str
+    gpu: str
+    machine: str
+    """GPU, location and mode of the offer."""
+    workers: int
+    """GPU workers that were ordered."""
+    workers_alive: int
+    items_done: int
+    items_failed: int
+    items_per_s: float
+    gpu_use: str
+    """How busy its GPUs are, in words; "" if that is not known."""
+    usd: float
+    """Estimated cost; so far, while it runs."""
+    status: str
+    """pending, running, succeeded, failed or cancelled."""
+    reason: str
+    seconds: WorkerSeconds
+    """The accounts of its GPU workers, added up."""
+    has_lived: bool
+    """A heartbeat of at least one of its GPU workers has come."""
+    stall: str = ""
+    """Why it appears stuck while it lives, such as "starved"; "" if it does not."""
+    log: str = ""
+    """The end of its log, if its platform shows it while it runs; once it is over, in any case."""
+    doing: str = ""
+    """How far its GPU workers are with long items, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """One look at the campaign, after the loop has acted on it."""
+
+    num_items: int
+    items_done: int
+    """Items settled, plus those finished and not yet settled; never falls, never exceeds `num_items`."""
+    items_left: int
+    """Items not settled, at the last survey."""
+    quarantined_items: int
+    chunks_left: int
+    jobs: tuple[JobStatus, ...]
+    """All GPU jobs since the campaign was last opened, in order."""
+    spent_usd: float
+    """Estimated cost of all GPU jobs ever; those that run count so far."""
+    decision: str
+    stall: str = ""
+    """Why nothing can be started; "" if something can."""
+    closed: str = ""
+    """Why the campaign is closed; "" while it runs."""
+
+    @property
+    def is_complete(self) -> bool:
+        return self.items_left == 0
+
+
+def progress_of(
+    snapshot: Snapshot,
+    seen: Mapping[str, Observation] | None = None,
+    decision: Decision = NO_DECISION,
+    *,
+    items_done: int | None = None,
+) -> Progress:
+    """Say how far a campaign is.
+
+    Args:
+        snapshot: what its store says.
+        seen: what the platforms say of its GPU jobs; None: what heartbeats alone tell.
+        decision: what was decided in this look.
+        items_done: items done, if the caller knows of more than are settled.
+    """
+    journal, workers, chunks = snapshot.journal, snapshot.workers, snapshot.chunks
+    observed = seen_by_heartbeats(journal, workers) if seen is None else seen
+    return Progress(
+        num_items=snapshot.plan.num_items,
+        items_done=snapshot.plan.num_items - chunks.items_left if items_done is None else items_done,
+        items_left=chunks.items_left,
+        quarantined_items=chunks.quarantined_items,
+        chunks_left=len(chunks.open),
+        jobs=tuple(_job_status(ordered, snapshot, observed, decision) for ordered in journal.orders_of_opening),
+        spent_usd=spent_usd(journal, workers, snapshot.at),
+        decision=decision.reason,
+        stall=decision.stall or "",
+        closed=journal.closed.reason if journal.closed else "",
+    )
+
+
+def spent_usd(journal: JournalState, workers: GpuWorkers, at: datetime) -> float:
+    """What all GPU jobs have cost; of those that run, up to `at`. An estimate."""
+    ended = sum(end.spent_usd for end in journal.ended.values())
+    return ended + sum(workers.usd(journal.orders[order.name], at) for order in journal.live_orders)
+
+
+def seen_by_heartbeats(journal: JournalState, workers: GpuWorkers) -> dict[str, Observation]:
+    """What heartbeats alone tell of live GPU jobs, for those who cannot ask the platforms."""
+    found = {}
+    for order in journal.live_orders:
+        if alive := sum(not worker.is_over for worker in workers.of(order.name)):
+            found[order.name] = Observation(phase=Phase.RUNNING, workers_alive=alive)
+    return found
+
+
+def cost_frame(journal: JournalState, workers: GpuWorkers, at: datetime) -> pl.DataFrame:
+    """One row per GPU job of all openings, by `COST_COLUMNS`; of those that run, up to `at`."""
+    observed = seen_by_heartbeats(journal, workers)
+    rows = [_cost_row(ordered, journal, workers, at, observed) for ordered in journal.orders.values()]
+    return pl.DataFrame(rows, schema=COST_COLUMNS)
+
+
+def _cost_row(
+    ordered: Ordered, journal: JournalState, workers: GpuWorkers, at: datetime, seen: Mapping[str, Observation]
+) -> dict[str, str | int | float]:
+    order = ordered.order
+    end = journal.ended.get(order.name)
+    billed = workers.billed(ordered, end.at if end else at, is_over=end is not None)
+    if end and not end.spent_usd and not workers.of(order.name):
+        billed = BilledSeconds()  # it never ran
+    return {
+        "order": order.name,
+        "platform": order.offer.platform,
+        "gpu": order.offer.gpu,
+        "workers": order.num_workers,
+        "status": _status(end, seen.get(order.name, STARTING)),
+        "items": workers.items_done_by(order.name),
+        "usd": end.spent_usd if end else workers.usd(ordered, at),
+        "billed_s": billed.total_s,
+        **{f"{name}_s": value for name, value in billed.by_class().items()},
+    }
+
+
+def _job_status(ordered: Ordered, snapshot: Snapshot, seen: Mapping[str, Observation], decision: Decision) -> JobStatus:
+    order, workers = ordered.order, snapshot.workers
+    end = snapshot.journal.ended.get(order.name)
+    observation = seen.get(order.name, STARTING)
+    beats = [worker.heartbeat for worker in workers.of(order.name)]
+    alive = [beat for beat in beats if beat.status != "over"] if end is None else []
+    return JobStatus(
+        order=order.name,
+        platform=order.offer.platform,
+        gpu=order.offer.gpu,
+        machine=order.offer.machine,
+        workers=order.num_workers,
+        workers_alive=observation.workers_alive if end is None else 0,
+        items_done=sum(beat.items_done for beat in beats),
+        items_failed=sum(beat.items_failed for beat in beats),
+        items_per_s=sum(beat.items_per_s for beat in alive),
+        gpu_use="; ".join(sorted({beat.gpu_use.words for beat in beats if beat.gpu_use})),
+        doing="; ".join(filter(None, (beat.doing for beat in alive))),
+        usd=end.spent_usd if end else workers.usd(ordered, snapshot.at),
+        status=_status(end, observation),
+        reason=_reason(end, workers.reasons(order.name)),
+        seconds=workers.seconds(order.name),
+        has_lived=bool(beats),
+        log=(end or observation).detail,
+        stall="" if end else decision.stalls.get(order.name, ""),
+    )
+
+
+def _status(end: Ended | None, seen: Observation) -> str:
+    if end is None:
+        return "pending" if seen.phase is Phase.STARTING else "running"
+    return _STATUS[end.outcome]
+
+
+def _reason(end: Ended | None, of_workers: str) -> str:
+    """The platform's words, unless all went well, and those of the GPU workers."""
+    words = [end.reason] if end and end.outcome is not JobOutcome.SUCCEEDED else []
+    return ": ".join(filter(None, [*words, of_workers]))

@@ -1,0 +1,106 @@
+"""The one read model: what a campaign's store says at one moment. What people and `decide` see is computed from it.
+
+Nothing else reads heartbeats or the survey of chunks. A look at a campaign takes one `Moment`, reads one `Snapshot`,
+and hands both on, so that everything that is shown or decided speaks of the same moment.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+
+from gpu_jobs.ledger.journal import Journal, JournalState
+from gpu_jobs.ledger.ledger import Heartbeat, Ledger, Plan
+from gpu_jobs.ledger.open_chunks import Lease, Survey
+from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.telemetry.workers import GpuWorkers
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One reading of this process's clocks."""
+
+    at: datetime
+    """UTC."""
+    monotonic_s: float
+
+    @classmethod
+    def now(cls) -> Self:
+        return cls(datetime.now(UTC), time.monotonic())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunksLeft:
+    """The chunks that nobody has settled, at the last survey."""
+
+    open: frozenset[Chunk]
+    items_left: int
+    quarantined_items: int
+    """Items of the campaign with an error instead of rows."""
+    leases: Mapping[Chunk, Lease]
+    """The newest attempt at each chunk; empty if the survey did not ask for attempts."""
+
+    def exhausted(self, max_attempts: int) -> str:
+        """The id of an open chunk whose last allowed attempt has ended; "" if there is none."""
+        spent = (chunk for chunk, lease in self.leases.items() if lease.ended and lease.number >= max_attempts)
+        return next((chunk.id for chunk in spent if chunk in self.open), "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What a campaign's store says at one moment."""
+
+    at: datetime
+    """When it was read, by this process's clock, UTC."""
+    plan: Plan
+    journal: JournalState
+    workers: GpuWorkers
+    chunks: ChunksLeft
+
+
+class SnapshotReader:
+    """Reads one campaign again and again. What cannot change any more is read once."""
+
+    def __init__(self, ledger: Ledger, plan: Plan, journal: Journal) -> None:
+        self._ledger = ledger
+        self._plan = plan
+        self._journal = journal
+        self._survey = Survey(ledger, plan.cuts)
+        self._chunks: ChunksLeft | None = None
+        self._over: dict[str, tuple[Heartbeat, float]] = {}
+        self.survey_s = 0.0
+        """How long the last survey took."""
+
+    def workers(self) -> GpuWorkers:
+        """All GPU workers that ever sent a heartbeat: one listing."""
+        live = list(self._ledger.heartbeats(without=self._over))
+        found = GpuWorkers([*self._over.values(), *live])
+        self._over.update({beat.boot: (beat, at) for beat, at in live if beat.status == "over"})
+        return found
+
+    def read(self, now: Moment, *, must_survey: bool = True, with_attempts: bool = False) -> Snapshot:
+        """Read journal and heartbeats, and list the chunks that are left.
+
+        Args:
+            now: the moment that the snapshot is of.
+            must_survey: False: take the chunks of the last survey, if there was one.
+            with_attempts: also list the attempts at the chunks that are left.
+        """
+        journal = self._journal.read()
+        workers = self.workers()
+        if must_survey or self._chunks is None:
+            self._chunks = self._survey_chunks(with_attempts=with_attempts)
+        return Snapshot(at=now.at, plan=self._plan, journal=journal, workers=workers, chunks=self._chunks)
+
+    def _survey_chunks(self, *, with_attempts: bool) -> ChunksLeft:
+        began = time.perf_counter()
+        self._survey.refresh_all()
+        found = ChunksLeft(
+            open=frozenset(each.chunk for window in self._survey.windows for each in window.open),
+            items_left=self._survey.items_left,
+            quarantined_items=self._survey.quarantined_items,
+            leases=self._survey.newest_attempts() if with_attempts else {},
+        )
+        self.survey_s = time.perf_counter() - began
+        return found
