@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from markupsafe import Markup
+
 from gpu_jobs.report import formats
 from gpu_jobs.report.facts import LIFE_CLASSES, Attempted, Life
-from gpu_jobs.report.markup import Html, fill, join
 
 MAX_LANES = 40
 _LANE_PX, _BAR_PX, _LABEL_PX, _AXIS_PX = 40, 14, 16, 24
@@ -68,7 +69,7 @@ class Axis:
             yield self.place(end), begin - end
 
 
-def draw(lives: Sequence[Life], attempts: Sequence[Attempted] | None) -> Html:
+def draw(lives: Sequence[Life], attempts: Sequence[Attempted] | None) -> Markup:
     """Lanes in the order in which the GPU workers began; without `attempts` each is a bar of sums."""
     shown = lives[:MAX_LANES]
     axis = Axis((life.began_at, max(life.ended_at, life.began_at + 0.1)) for life in shown)
@@ -79,28 +80,20 @@ def draw(lives: Sequence[Life], attempts: Sequence[Attempted] | None) -> Html:
     for number, life in enumerate(shown):
         top = _AXIS_PX + number * _LANE_PX
         bars = _sums(life) if attempts is None else _bars(life, by_boot.get(life.heartbeat.boot, ()))
-        lanes.append(_lane(life, top, join(_rect(axis, top + _LABEL_PX, bar) for bar in bars)))
-    return fill(
+        lanes.append(_lane(life, top, Markup("\n").join(_rect(axis, top + _LABEL_PX, bar) for bar in bars)))
+    return Markup(
         '<svg class="timeline" width="100%" height="{height}" role="img" aria-label="Timeline of GPU workers">\n'
-        "{axis}\n{lanes}\n</svg>",
+        "{axis}\n{lanes}\n</svg>"
+    ).format(
         height=height(len(lives)),
         axis=_axis(axis, height(len(lives))),
-        lanes=join(lanes),
+        lanes=Markup("\n").join(lanes),
     )
 
 
 def height(num_lives: int) -> int:
     """Pixels that `draw` takes."""
     return _AXIS_PX + min(num_lives, MAX_LANES) * _LANE_PX
-
-
-def legend(lives: Sequence[Life], attempts: Sequence[Attempted] | None) -> Html:
-    """What the colours mean, those that occur."""
-    entries = (
-        fill('<span><i class="swatch {kind}"></i>{name}</span>', kind=kind, name=name)
-        for kind, name in names(lives, attempts).items()
-    )
-    return fill('<p class="legend">{entries}</p>', entries=join(entries, " "))
 
 
 def names(lives: Sequence[Life], attempts: Sequence[Attempted] | None) -> dict[str, str]:
@@ -141,11 +134,10 @@ def _sums(life: Life) -> Iterator[Bar]:
         at = end
 
 
-def _lane(life: Life, top: int, bars: Html) -> Html:
+def _lane(life: Life, top: int, bars: Markup) -> Markup:
     heartbeat = life.heartbeat
     items = formats.count(heartbeat.items_done, "item")
-    return fill(
-        '<text x="0" y="{y}">{boot} · {items}</text>\n{bars}',
+    return Markup('<text x="0" y="{y}">{boot} · {items}</text>\n{bars}').format(
         y=top + _LABEL_PX - 4,
         boot=heartbeat.boot,
         items=items,
@@ -153,11 +145,12 @@ def _lane(life: Life, top: int, bars: Html) -> Html:
     )
 
 
-def _rect(axis: Axis, y: int, bar: Bar) -> Html:
+def _rect(axis: Axis, y: int, bar: Bar) -> Markup:
     kind, begin, end, what = bar
     left, right = axis.place(begin), axis.place(end)
-    return fill(
-        '<rect class="{kind}" x="{x}%" y="{y}" width="{width}%" height="{height}"><title>{what}</title></rect>',
+    return Markup(
+        '<rect class="{kind}" x="{x}%" y="{y}" width="{width}%" height="{height}"><title>{what}</title></rect>'
+    ).format(
         kind=kind,
         x=f"{left:.3f}",
         y=y if kind != "idle" else y + _BAR_PX // 2 - 1,
@@ -167,14 +160,13 @@ def _rect(axis: Axis, y: int, bar: Bar) -> Html:
     )
 
 
-def _axis(axis: Axis, height: int) -> Html:
+def _axis(axis: Axis, height: int) -> Markup:
     lines = [
-        fill('<line class="tick" x1="{x}%" x2="{x}%" y1="16" y2="{height}"/>', x=f"{x:.3f}", height=height)
+        Markup('<line class="tick" x1="{x}%" x2="{x}%" y1="16" y2="{height}"/>').format(x=f"{x:.3f}", height=height)
         for x, _ in axis.ticks()
     ]
     lines += [
-        fill(
-            '<text class="tick" x="{x}%" y="11" text-anchor="{anchor}">{words}</text>',
+        Markup('<text class="tick" x="{x}%" y="11" text-anchor="{anchor}">{words}</text>').format(
             x=f"{x:.3f}",
             anchor="start" if x < 2 else "end" if x > 96 else "middle",  # noqa: PLR2004 - stay inside
             words=words,
@@ -182,16 +174,17 @@ def _axis(axis: Axis, height: int) -> Html:
         for x, words in axis.ticks()
     ]
     lines += [
-        fill(
+        Markup(
             '<line class="pause" x1="{x}%" x2="{x}%" y1="16" y2="{height}"><title>{words} without a GPU worker</title>'
-            "</line>",
+            "</line>"
+        ).format(
             x=f"{x + _PAUSE / 2:.3f}",
             height=height,
             words=formats.duration(pause_s),
         )
         for x, pause_s in axis.pauses()
     ]
-    return join(lines)
+    return Markup("\n").join(lines)
 
 
 def _merge(intervals: Sequence[Interval], gap_s: float) -> list[Interval]:
