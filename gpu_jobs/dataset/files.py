@@ -2,21 +2,24 @@
 
 import hashlib
 import os
-import shutil
+import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.client import HTTPException, HTTPResponse
+from functools import cache
 from pathlib import Path, PurePosixPath
+
+import httpx
+from filelock import FileLock
 
 from gpu_jobs.errors import ItemError, StoreError, StoreUnavailableError
 from gpu_jobs.store import Entry, Store, open_store
 
 _REMOTE = ("gs://", "https://", "http://")
 _TIMEOUT_S = 30
+_HEADERS = {"User-Agent": "fanfold", "Accept-Encoding": "identity"}
+"""A file is stored as its bytes are, so that its size is the announced one."""
 _GONE = (404, 410)
 _DENIED = (400, 401, 403, 405, 451)
 _KEEP_BYTES = 8 << 30
@@ -128,7 +131,7 @@ def _digest(text: str) -> str:
 
 def _download_once(uri: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with locked(target.with_name(f".{target.name}.lock")):
+    with FileLock(target.with_name(f".{target.name}.lock")):
         if target.exists():
             return
         temp = target.with_name(f".{target.name}.part")
@@ -141,16 +144,6 @@ def _download_once(uri: str, target: Path) -> None:
             temp.replace(target)
         finally:
             temp.unlink(missing_ok=True)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock `path` among threads and processes of this machine; a dead holder's lock is free."""
-    import fcntl  # not on every system, and needed for downloads alone
-
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _trim(cache: Path, keep_bytes: int, spare: Path) -> None:
@@ -172,42 +165,63 @@ def _trim(cache: Path, keep_bytes: int, spare: Path) -> None:
 def _http_fingerprint(uri: str) -> str:
     try:
         with _request(uri, "HEAD") as reply:
-            return _mark(reply)
+            return _mark(reply.headers)
     except FileNotFoundError:
         return "missing"
 
 
-def _mark(reply: HTTPResponse) -> str:
-    headers = reply.headers
-    return headers["ETag"] or f"{headers['Content-Length'] or ''}-{headers['Last-Modified'] or ''}"
+def _mark(headers: httpx.Headers) -> str:
+    return headers.get("ETag") or f"{headers.get('Content-Length', '')}-{headers.get('Last-Modified', '')}"
 
 
 def _http_download(uri: str, path: Path) -> None:
     try:
-        with _request(uri, "GET") as reply, path.open("wb") as file:
-            shutil.copyfileobj(reply, file, 1 << 20)
-            announced = reply.headers["Content-Length"]
-            if announced and file.tell() != int(announced):
-                raise StoreUnavailableError(f"'{uri}' broke off after {file.tell()} of {announced} bytes")
+        with _request(uri, "GET") as reply:
+            _write(reply, uri, path)
     except FileNotFoundError as error:
         raise ItemError(f"'{uri}' does not exist") from error
-    except (HTTPException, OSError) as error:
-        raise StoreUnavailableError(f"'{uri}' broke off: {error}") from error
+
+
+def _write(reply: httpx.Response, uri: str, path: Path) -> None:
+    """Stream the reply's body into a file; fewer bytes than announced are an error of httpx."""
+    with path.open("wb") as file:
+        try:
+            for piece in reply.iter_raw(1 << 20):
+                file.write(piece)
+        except (httpx.HTTPError, OSError) as error:
+            raise StoreUnavailableError(f"'{uri}' broke off: {_words(error)}") from error
 
 
 @contextmanager
-def _request(uri: str, method: str) -> Iterator[HTTPResponse]:
-    """The reply to a request. Raises FileNotFoundError if the server says that there is no such thing."""
-    request = urllib.request.Request(uri, method=method, headers={"User-Agent": "fanfold"})  # noqa: S310 - http(s) only
+def _request(uri: str, method: str) -> Iterator[httpx.Response]:
+    """The reply to a request, its body not read yet; redirects are followed.
+
+    Raises:
+        FileNotFoundError: the server says that there is no such thing, or `uri` is no address.
+        StoreError: access is denied. StoreUnavailableError: no answer, or an error of the server.
+    """
     try:
-        reply = urllib.request.urlopen(request, timeout=_TIMEOUT_S)  # noqa: S310
-    except urllib.error.HTTPError as error:
-        with error:  # it holds the connection
-            if error.code in _GONE:
-                raise FileNotFoundError(uri) from error
-            kind = StoreError if error.code in _DENIED else StoreUnavailableError
-            raise kind(f"'{uri}' answered {error.code} {error.reason} to {method}") from error
-    except (HTTPException, OSError) as error:
-        raise StoreUnavailableError(f"'{uri}' did not answer {method}: {error}") from error
-    with reply:
-        yield reply
+        with httpx.stream(
+            method, uri, headers=_HEADERS, timeout=_TIMEOUT_S, follow_redirects=True, verify=_tls()
+        ) as reply:
+            if reply.status_code in _GONE:
+                raise FileNotFoundError(uri)
+            if not reply.is_success:
+                kind = StoreError if reply.status_code in _DENIED else StoreUnavailableError
+                raise kind(f"'{uri}' answered {reply.status_code} {reply.reason_phrase} to {method}")
+            yield reply
+    except httpx.InvalidURL as error:
+        raise FileNotFoundError(uri) from error
+    except httpx.HTTPError as error:
+        raise StoreUnavailableError(f"'{uri}' did not answer {method}: {_words(error)}") from error
+
+
+def _words(error: Exception) -> str:
+    """The error's message; some of httpx have none."""
+    return str(error) or type(error).__name__
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Trusts what this machine trusts. It takes a tenth of a second to make."""
+    return ssl.create_default_context()

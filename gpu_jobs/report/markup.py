@@ -1,35 +1,44 @@
-"""HTML that escapes by default: only `fill`'s templates, which are ours, are taken as markup."""
+"""The templates of the pages, filled with autoescape, and the values that templates show in the same way everywhere."""
 
 import base64
-import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from gpu_jobs.report import formats
 
 _JPEG = b"\xff\xd8\xff"
+_TEMPLATES = Environment(
+    loader=PackageLoader("gpu_jobs.report"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+_TEMPLATES.filters |= {
+    each.__name__: each
+    for each in (
+        formats.clipped,
+        formats.count,
+        formats.duration,
+        formats.moment,
+        formats.position,
+        formats.rate,
+        formats.several,
+        formats.share,
+        formats.short_name,
+        formats.size,
+        formats.usd,
+    )
+}
 
 
-class Html(str):
-    """Text that is markup already."""
-
-    __slots__ = ()
-
-
-EMPTY = Html("")
-
-
-def escape(value: object) -> Html:
-    return value if isinstance(value, Html) else Html(html.escape(str(value)))
-
-
-def fill(template: str, **values: object) -> Html:
-    """Put values into the `{name}` places of a literal template, escaped unless they are `Html`."""
-    return Html(template.format_map({name: escape(value) for name, value in values.items()}))
-
-
-def join(pieces: Iterable[Html], between: str = "\n") -> Html:
-    return Html(between.join(pieces))
+def fill(template: str, **values: object) -> Markup:
+    """Fill a file of `templates/`; all but `Markup` is escaped."""
+    return Markup(_TEMPLATES.get_template(template).render(values))  # noqa: S704 - autoescape is on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,38 +50,12 @@ class Column:
     """Class of its cells: "num" (right-aligned), "mono", "wide" (may break anywhere) or none."""
 
 
-def table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> Html:
-    """A table that scrolls sideways by itself where the page is too narrow."""
-    head = join((fill('<th class="{style}">{title}</th>', style=one.style, title=one.title) for one in columns), "")
-    body = join(
-        fill(
-            "<tr>{cells}</tr>",
-            cells=join(
-                (
-                    fill('<td class="{style}">{value}</td>', style=column.style, value=value)
-                    for column, value in zip(columns, row, strict=True)
-                ),
-                "",
-            ),
-        )
-        for row in rows
-    )
-    return fill(
-        '<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>',
-        head=head,
-        body=body,
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table; its cells are texts or `Markup`."""
 
-
-def terms(pairs: Iterable[tuple[str, object]]) -> Html:
-    """A list of names and what they stand for."""
-    inside = join(fill("<dt>{name}</dt><dd>{value}</dd>", name=name, value=value) for name, value in pairs)
-    return fill("<dl>{inside}</dl>", inside=inside)
-
-
-def section(title: str, *pieces: Html, note: object = "") -> Html:
-    lead = fill('<p class="note">{note}</p>', note=note) if note else EMPTY
-    return fill("<section><h2>{title}</h2>{lead}\n{inside}</section>", title=title, lead=lead, inside=join(pieces))
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[object]]
 
 
 class Pictures:
@@ -81,12 +64,17 @@ class Pictures:
     def __init__(self, budget_bytes: int) -> None:
         self._left_bytes = budget_bytes
 
-    def img(self, jpeg: bytes | None) -> Html:
-        """The picture, or an empty frame of its size."""
+    def address(self, jpeg: bytes | None) -> str:
+        """A `data:` address of the picture; "" if it is no JPEG, or one too many."""
         if not jpeg or not jpeg.startswith(_JPEG) or len(jpeg) > self._left_bytes:
-            return Html('<div class="no-picture"></div>')
+            return ""
         self._left_bytes -= len(jpeg)
-        return fill('<img alt="" src="data:image/jpeg;base64,{data}">', data=base64.b64encode(jpeg).decode("ascii"))
+        return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
+
+
+def svg_address(drawing: str) -> str:
+    """A `data:` address of a drawing."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(drawing.encode()).decode('ascii')}"
 
 
 def cell(value: object, limit: int = 160) -> str:

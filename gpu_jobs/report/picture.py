@@ -1,11 +1,10 @@
 """The timeline as a picture that stands alone, for pages that show no SVG of others, as in Prefect's UI. Pure."""
 
-import base64
+from markupsafe import Markup
 
 from gpu_jobs.report import timeline
 from gpu_jobs.report.facts import Facts
-from gpu_jobs.report.markup import Html, fill, join
-from gpu_jobs.report.style import LIGHT, TIMELINE
+from gpu_jobs.report.markup import fill, svg_address
 
 MAX_BARS = 500
 """With more attempts each lane is a bar of sums: the picture travels as text inside of a page."""
@@ -15,26 +14,24 @@ _LEGEND_STEP_PX = 215
 
 def timeline_uri(facts: Facts) -> str:
     """A `data:` address of the picture; "" if there is nothing to draw."""
-    if not facts.workers:
-        return ""
-    picture = draw(facts).encode()
-    return f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}"
+    return svg_address(draw(facts)) if facts.workers else ""
 
 
-def draw(facts: Facts) -> Html:
+def draw(facts: Facts) -> Markup:
     """The lanes and what their colours mean, on a light ground of their own."""
     attempts = facts.attempts if facts.attempts and len(facts.attempts) <= MAX_BARS else None
     lanes = timeline.draw(facts.workers, attempts)
     height = timeline.height(len(facts.workers)) + 2 * _MARGIN_PX + _LEGEND_PX
     names = timeline.names(facts.workers, attempts)
-    return fill(
+    return Markup(
         '<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         'font-family="system-ui, sans-serif">\n<style>{css}</style>\n'
         '<rect width="100%" height="100%" rx="6" fill="var(--page)"/>\n'
-        '<svg x="{margin}" y="{margin}" width="{inner}">{lanes}</svg>\n{legend}\n</svg>',
+        '<svg x="{margin}" y="{margin}" width="{inner}">{lanes}</svg>\n{legend}\n</svg>'
+    ).format(
         width=_WIDTH_PX,
         height=height,
-        css=Html(LIGHT + TIMELINE),
+        css=fill("light.css") + fill("timeline.css"),
         margin=_MARGIN_PX,
         inner=_WIDTH_PX - 2 * _MARGIN_PX,
         lanes=lanes,
@@ -42,11 +39,12 @@ def draw(facts: Facts) -> Html:
     )
 
 
-def _legend(names: dict[str, str], y: int) -> Html:
+def _legend(names: dict[str, str], y: int) -> Markup:
     entries = (
-        fill(
+        Markup(
             '<g class="timeline"><rect class="{kind}" x="{x}" y="{top}" width="12" height="12"/>'
-            '<text x="{text_x}" y="{y}">{name}</text></g>',
+            '<text x="{text_x}" y="{y}">{name}</text></g>'
+        ).format(
             kind=kind,
             name=name,
             x=_MARGIN_PX + number * _LEGEND_STEP_PX,
@@ -56,4 +54,4 @@ def _legend(names: dict[str, str], y: int) -> Html:
         )
         for number, (kind, name) in enumerate(names.items())
     )
-    return join(entries)
+    return Markup("\n").join(entries)

@@ -1,13 +1,16 @@
 """The report's tables: what was quarantined, which GPU workers and GPU jobs there were, and what the words mean."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
 
 from gpu_jobs.jobs.orders import JobOutcome
 from gpu_jobs.ledger.journal import Ended, Ordered
 from gpu_jobs.report import formats
 from gpu_jobs.report.facts import MAX_QUARANTINE_ROWS, Facts
-from gpu_jobs.report.markup import EMPTY, Column, Html, fill, join, section, table, terms
+from gpu_jobs.report.markup import Column, Table
 from gpu_jobs.telemetry.workers import GpuWorker
 
 _MAX_ROWS = 200
@@ -23,15 +26,35 @@ _CAUSES = {
 }
 
 
+class Log(NamedTuple):
+    """The end of a GPU job's log."""
+
+    job: Markup
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """A section of the page that is a table, with a sentence above it."""
+
+    note: str
+    table: Table | None = None
+    """None: nothing to list."""
+    rest: Table | None = None
+    """Rows that unfold on a click."""
+    logs: Sequence[Log] = ()
+
+
 def width(values: Iterable[str]) -> str:
     """Style of a column of texts: long ones get room to break, short ones stay whole."""
     return "wide" if max(map(len, values), default=0) > _MAX_WHOLE else "whole"
 
 
-def quarantine(facts: Facts) -> Html:
+def quarantine(facts: Facts) -> Listing:
     found = facts.quarantine
     if not found.rows:
-        return section("Quarantine", note="Empty: no item was set aside.")
+        return Listing(note="Empty: no item was set aside.")
     total = facts.manifest.num_quarantined
     causes = ", ".join(f"{cause} {number:,}" for cause, number in found.causes)
     note = f"Items set aside so that the others could go on. By cause: {causes}."
@@ -43,17 +66,13 @@ def quarantine(facts: Facts) -> Html:
         Column(title="Detail", style="wide"),
         Column(title="Attempts", style="num"),
     ]
-    first, rest = found.rows[:_ROWS_AT_FIRST], found.rows[_ROWS_AT_FIRST:]
-    more = (
-        fill(
-            "<details><summary>{number} more</summary>{table}</details>",
-            number=f"{len(rest):,}",
-            table=table(columns, map(_quarantine_row, rest)),
-        )
-        if rest
-        else EMPTY
+    rows = list(map(_quarantine_row, found.rows))
+    first, rest = rows[:_ROWS_AT_FIRST], rows[_ROWS_AT_FIRST:]
+    return Listing(
+        note=note,
+        table=Table(columns=columns, rows=first),
+        rest=Table(columns=columns, rows=rest) if rest else None,
     )
-    return section("Quarantine", table(columns, map(_quarantine_row, first)), more, note=note)
 
 
 def _quarantine_row(row: dict[str, Any]) -> tuple[object, ...]:
@@ -65,9 +84,9 @@ def _quarantine_row(row: dict[str, Any]) -> tuple[object, ...]:
     )
 
 
-def workers(facts: Facts) -> Html:
+def workers(facts: Facts) -> Listing:
     if not facts.workers:
-        return section("GPU workers", note="None ever began.")
+        return Listing(note="None ever began.")
     is_unknown = all(worker.heartbeat.gpu_use is None for worker in facts.workers)
     why = "; ".join(sorted({worker.heartbeat.gpu_note for worker in facts.workers if worker.heartbeat.gpu_note}))
     titles = ("Items", "Unusable", "Items a second", "Starting", "Loading model", "Working", "Waiting")
@@ -87,8 +106,8 @@ def workers(facts: Facts) -> Html:
         notes.append(f"GPU use could not be read: {why}." if why else "GPU use was not measured.")
     if len(facts.workers) > _MAX_ROWS:
         notes.append(f"The first {_MAX_ROWS} of {len(facts.workers):,}.")
-    rows = (_worker_row(facts, worker, is_unknown=is_unknown) for worker in facts.workers[:_MAX_ROWS])
-    return section("GPU workers", table(columns, rows), note=" ".join(notes))
+    rows = [_worker_row(facts, worker, is_unknown=is_unknown) for worker in facts.workers[:_MAX_ROWS]]
+    return Listing(note=" ".join(notes), table=Table(columns=columns, rows=rows))
 
 
 def _worker_row(facts: Facts, worker: GpuWorker, *, is_unknown: bool) -> tuple[object, ...]:
@@ -115,10 +134,10 @@ def _worker_row(facts: Facts, worker: GpuWorker, *, is_unknown: bool) -> tuple[o
     )
 
 
-def jobs(facts: Facts) -> Html:
+def jobs(facts: Facts) -> Listing:
     orders = list(facts.journal.orders.values())
     if not orders:
-        return section("GPU jobs", note="None was ordered.")
+        return Listing(note="None was ordered.")
     columns = [
         Column(title="GPU job", style="mono"),
         Column(title="Machine", style="wide"),
@@ -131,10 +150,10 @@ def jobs(facts: Facts) -> Html:
         Column(title="How it ended", style="wide"),
     ]
     ended = facts.journal.ended
-    rows = (_job_row(order, ended.get(order.order.name)) for order in orders[:_MAX_ROWS])
+    rows = [_job_row(order, ended.get(order.order.name)) for order in orders[:_MAX_ROWS]]
     note = f"The first {_MAX_ROWS} of {len(orders):,}." if len(orders) > _MAX_ROWS else ""
-    logs = [end for end in ended.values() if end.outcome is not JobOutcome.SUCCEEDED and end.detail.strip()]
-    return section("GPU jobs", table(columns, rows), join(map(_log, logs[-_MAX_LOGS:])), note=note)
+    logs = [_log(end) for end in ended.values() if end.outcome is not JobOutcome.SUCCEEDED and end.detail.strip()]
+    return Listing(note=note, table=Table(columns=columns, rows=rows), logs=logs[-_MAX_LOGS:])
 
 
 def _job_row(ordered: Ordered, end: Ended | None) -> tuple[object, ...]:
@@ -152,18 +171,13 @@ def _job_row(ordered: Ordered, end: Ended | None) -> tuple[object, ...]:
     )
 
 
-def _log(end: Ended) -> Html:
-    return fill(
-        "<details><summary>Last words of GPU job {name}: {reason}</summary><pre>{log}</pre></details>",
-        name=_short(end.order),
-        reason=end.reason,
-        log=formats.clipped(end.detail.strip(), 4000),
-    )
+def _log(end: Ended) -> Log:
+    return Log(_short(end.order), end.reason, formats.clipped(end.detail.strip(), 4000))
 
 
-def meanings(facts: Facts) -> Html:
+def meanings(facts: Facts) -> list[tuple[str, str]]:
     chunks = formats.count(len(facts.plan.cuts) - 1, "chunk")
-    pairs: list[tuple[str, str]] = [
+    return [
         ("Item", "One unit of input, with a stable id. It ends committed or quarantined, or is still open."),
         ("Committed", "The item's results are published, or it is known to give none."),
         ("Quarantined", "The item has no results; the quarantine says why. Unusable: with the cause error."),
@@ -180,11 +194,10 @@ def meanings(facts: Facts) -> Html:
         ("In the model", "Share of the working seconds in which results were computed; the rest is waiting for input."),
         ("Timeline", "A bar ends when its chunk is settled. It begins when the chunk was taken, or at the bar before."),
     ]
-    return section("What the words and numbers mean", terms(pairs))
 
 
-def _short(order: str) -> Html:
+def _short(order: str) -> Markup:
     """A GPU job's number, with its whole name at hand."""
     if not order:
-        return EMPTY
-    return fill('<span title="{name}">{number}</span>', name=order, number=order.rpartition("-")[2])
+        return Markup()
+    return Markup('<span title="{}">{}</span>').format(order, order.rpartition("-")[2])

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from markupsafe import Markup
+
 from gpu_jobs.jobs.costs import LIFE_PHASES
 from gpu_jobs.report import formats
 from gpu_jobs.report.facts import Attempted
-from gpu_jobs.report.markup import Html, fill, join
 from gpu_jobs.telemetry.workers import GpuWorker
 
 MAX_LANES = 40
@@ -70,7 +71,7 @@ class Axis:
             yield self.place(end), begin - end
 
 
-def draw(workers: Sequence[GpuWorker], attempts: Sequence[Attempted] | None) -> Html:
+def draw(workers: Sequence[GpuWorker], attempts: Sequence[Attempted] | None) -> Markup:
     """Lanes in the order in which the GPU workers began; without `attempts` each is a bar of sums."""
     shown = workers[:MAX_LANES]
     axis = Axis((worker.began_at, max(worker.seen_at, worker.began_at + 0.1)) for worker in shown)
@@ -81,28 +82,20 @@ def draw(workers: Sequence[GpuWorker], attempts: Sequence[Attempted] | None) -> 
     for number, worker in enumerate(shown):
         top = _AXIS_PX + number * _LANE_PX
         bars = _sums(worker) if attempts is None else _bars(worker, by_boot.get(worker.heartbeat.boot, ()))
-        lanes.append(_lane(worker, top, join(_rect(axis, top + _LABEL_PX, bar) for bar in bars)))
-    return fill(
+        lanes.append(_lane(worker, top, Markup("\n").join(_rect(axis, top + _LABEL_PX, bar) for bar in bars)))
+    return Markup(
         '<svg class="timeline" width="100%" height="{height}" role="img" aria-label="Timeline of GPU workers">\n'
-        "{axis}\n{lanes}\n</svg>",
+        "{axis}\n{lanes}\n</svg>"
+    ).format(
         height=height(len(workers)),
         axis=_axis(axis, height(len(workers))),
-        lanes=join(lanes),
+        lanes=Markup("\n").join(lanes),
     )
 
 
 def height(num_workers: int) -> int:
     """Pixels that `draw` takes."""
     return _AXIS_PX + min(num_workers, MAX_LANES) * _LANE_PX
-
-
-def legend(workers: Sequence[GpuWorker], attempts: Sequence[Attempted] | None) -> Html:
-    """What the colours mean, those that occur."""
-    entries = (
-        fill('<span><i class="swatch {kind}"></i>{name}</span>', kind=kind, name=name)
-        for kind, name in names(workers, attempts).items()
-    )
-    return fill('<p class="legend">{entries}</p>', entries=join(entries, " "))
 
 
 def names(workers: Sequence[GpuWorker], attempts: Sequence[Attempted] | None) -> dict[str, str]:
@@ -143,11 +136,10 @@ def _sums(worker: GpuWorker) -> Iterator[Bar]:
         at = end
 
 
-def _lane(worker: GpuWorker, top: int, bars: Html) -> Html:
+def _lane(worker: GpuWorker, top: int, bars: Markup) -> Markup:
     heartbeat = worker.heartbeat
     items = formats.count(heartbeat.items_done, "item")
-    return fill(
-        '<text x="0" y="{y}">{boot} · {items}</text>\n{bars}',
+    return Markup('<text x="0" y="{y}">{boot} · {items}</text>\n{bars}').format(
         y=top + _LABEL_PX - 4,
         boot=heartbeat.boot,
         items=items,
@@ -155,11 +147,12 @@ def _lane(worker: GpuWorker, top: int, bars: Html) -> Html:
     )
 
 
-def _rect(axis: Axis, y: int, bar: Bar) -> Html:
+def _rect(axis: Axis, y: int, bar: Bar) -> Markup:
     kind, begin, end, what = bar
     left, right = axis.place(begin), axis.place(end)
-    return fill(
-        '<rect class="{kind}" x="{x}%" y="{y}" width="{width}%" height="{height}"><title>{what}</title></rect>',
+    return Markup(
+        '<rect class="{kind}" x="{x}%" y="{y}" width="{width}%" height="{height}"><title>{what}</title></rect>'
+    ).format(
         kind=kind,
         x=f"{left:.3f}",
         y=y if kind != "idle" else y + _BAR_PX // 2 - 1,
@@ -169,14 +162,13 @@ def _rect(axis: Axis, y: int, bar: Bar) -> Html:
     )
 
 
-def _axis(axis: Axis, height: int) -> Html:
+def _axis(axis: Axis, height: int) -> Markup:
     lines = [
-        fill('<line class="tick" x1="{x}%" x2="{x}%" y1="16" y2="{height}"/>', x=f"{x:.3f}", height=height)
+        Markup('<line class="tick" x1="{x}%" x2="{x}%" y1="16" y2="{height}"/>').format(x=f"{x:.3f}", height=height)
         for x, _ in axis.ticks()
     ]
     lines += [
-        fill(
-            '<text class="tick" x="{x}%" y="11" text-anchor="{anchor}">{words}</text>',
+        Markup('<text class="tick" x="{x}%" y="11" text-anchor="{anchor}">{words}</text>').format(
             x=f"{x:.3f}",
             anchor="start" if x < 2 else "end" if x > 96 else "middle",  # noqa: PLR2004 - stay inside
             words=words,
@@ -184,16 +176,17 @@ def _axis(axis: Axis, height: int) -> Html:
         for x, words in axis.ticks()
     ]
     lines += [
-        fill(
+        Markup(
             '<line class="pause" x1="{x}%" x2="{x}%" y1="16" y2="{height}"><title>{words} without a GPU worker</title>'
-            "</line>",
+            "</line>"
+        ).format(
             x=f"{x + _PAUSE / 2:.3f}",
             height=height,
             words=formats.duration(pause_s),
         )
         for x, pause_s in axis.pauses()
     ]
-    return join(lines)
+    return Markup("\n").join(lines)
 
 
 def _merge(intervals: Sequence[Interval], gap_s: float) -> list[Interval]:

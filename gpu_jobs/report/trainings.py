@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
+from markupsafe import Markup
 
 from gpu_jobs.report import formats
-from gpu_jobs.report.markup import Column, Html, fill, join, section, table, terms
+from gpu_jobs.report.markup import Column, Table, fill
 
 COLUMNS = frozenset({"rank", "eval_loss", "eval_loss_before", "curve"})
 """By which the rows of a sweep are known."""
@@ -17,16 +18,18 @@ _NUM_TICKS = 4
 _Points = list[tuple[int, float]]
 
 
-def trainings(rows: pl.DataFrame) -> Html:
+def trainings(rows: pl.DataFrame) -> Markup:
     """`rows`: as the workload `fine_tune` publishes them, the best first."""
     found = rows.to_dicts()
     note = "The lowest validation loss first. Lines: training loss by step; dots: validation loss."
     if len(found) > _MAX_DRAWN:
         note += f" The best {_MAX_DRAWN} of {len(found):,} are drawn."
-    return section("Trainings", _ranking(found), _drawing(found[:_MAX_DRAWN]), _samples(found[0]), note=note)
+    return fill(
+        "trainings.html.j2", note=note, ranking=_ranking(found), drawing=_drawing(found[:_MAX_DRAWN]), best=found[0]
+    )
 
 
-def _ranking(found: Sequence[dict[str, Any]]) -> Html:
+def _ranking(found: Sequence[dict[str, Any]]) -> Table:
     columns = [
         Column(title="", style="num"),
         Column(title="training"),
@@ -38,16 +41,16 @@ def _ranking(found: Sequence[dict[str, Any]]) -> Html:
         Column(title="seconds", style="num"),
         Column(title="model", style="mono"),
     ]
-    return table(columns, [_ranked(row, place) for place, row in enumerate(found)])
+    return Table(columns=columns, rows=[_ranked(row, place) for place, row in enumerate(found)])
 
 
 def _ranked(row: dict[str, Any], place: int) -> list[object]:
     after, before = row["eval_loss"], row["eval_loss_before"]
     early = ", stopped early" if row["stopped_early"] else ""
-    mark = fill('<i class="key c{place}"></i>', place=place) if place < _MAX_DRAWN else Html("")
+    mark = Markup('<i class="key c{place}"></i>').format(place=place) if place < _MAX_DRAWN else Markup()
     return [
         row["rank"],
-        fill("{mark}{name}", mark=mark, name=row["item"]),
+        Markup("{mark}{name}").format(mark=mark, name=row["item"]),
         f"{after:.4f}",
         f"{before:.4f}",
         f"{after / before - 1:+.1%}",
@@ -58,34 +61,28 @@ def _ranked(row: dict[str, Any], place: int) -> list[object]:
     ]
 
 
-def _samples(best: dict[str, Any]) -> Html:
-    if not best["sample_after"]:
-        return Html("")
-    return terms([("Prompt continued, before", best["sample_before"]), ("After, by the best", best["sample_after"])])
-
-
-def _drawing(found: Sequence[dict[str, Any]]) -> Html:
+def _drawing(found: Sequence[dict[str, Any]]) -> Markup:
     curves = [(_points(row, "loss"), _points(row, "eval_loss")) for row in found]
     every = [point for pair in curves for points in pair for point in points]
     if not every:
-        return Html("")
+        return Markup()
     frame = _Frame(every)
     lines = [
-        fill(
-            '<polyline class="c{place}" points="{line}"/>{dots}',
+        Markup('<polyline class="c{place}" points="{line}"/>{dots}').format(
             place=place,
             line=" ".join(f"{x:.1f},{y:.1f}" for x, y in map(frame.place, losses)),
-            dots=join((frame.dot(point, place) for point in measured), ""),
+            dots=Markup().join(frame.dot(point, place) for point in measured),
         )
         for place, (losses, measured) in enumerate(curves)
     ]
-    return fill(
+    return Markup(
         '<div class="scroll"><svg class="curves" role="img" aria-label="losses by step" width="{width}" '
-        'height="{height}">{ticks}\n{lines}</svg></div>',
+        'height="{height}">{ticks}\n{lines}</svg></div>'
+    ).format(
         width=_WIDTH,
         height=_HEIGHT,
         ticks=frame.ticks(),
-        lines=join(lines),
+        lines=Markup("\n").join(lines),
     )
 
 
@@ -107,18 +104,21 @@ class _Frame:
         y = 10 + (_HEIGHT - 10 - _BOTTOM) * (self._high - loss) / (self._high - self._low)
         return x, y
 
-    def dot(self, point: tuple[int, float], place: int) -> Html:
+    def dot(self, point: tuple[int, float], place: int) -> Markup:
         x, y = self.place(point)
-        return fill('<circle class="c{place}" cx="{x}" cy="{y}" r="3.5"/>', place=place, x=f"{x:.1f}", y=f"{y:.1f}")
+        return Markup('<circle class="c{place}" cx="{x}" cy="{y}" r="3.5"/>').format(
+            place=place, x=f"{x:.1f}", y=f"{y:.1f}"
+        )
 
-    def ticks(self) -> Html:
+    def ticks(self) -> Markup:
         """Lines at some losses, and the number of steps."""
         shares = [number / _NUM_TICKS for number in range(_NUM_TICKS + 1)]
         losses = [self._low + share * (self._high - self._low) for share in shares]
         lines = [
-            fill(
+            Markup(
                 '<line class="tick" x1="{left}" x2="{right}" y1="{y}" y2="{y}"/><text class="tick" x="0" y="{y}" '
-                'dy="4">{loss}</text>',
+                'dy="4">{loss}</text>'
+            ).format(
                 left=_LEFT,
                 right=_WIDTH - _RIGHT,
                 y=f"{self.place((0, loss))[1]:.1f}",
@@ -126,10 +126,9 @@ class _Frame:
             )
             for loss in losses
         ]
-        end = fill(
-            '<text class="tick" x="{x}" y="{y}" text-anchor="end">{steps}</text>',
+        end = Markup('<text class="tick" x="{x}" y="{y}" text-anchor="end">{steps}</text>').format(
             x=_WIDTH - _RIGHT,
             y=_HEIGHT - 4,
             steps=formats.count(self._steps, "step"),
         )
-        return join([*lines, end])
+        return Markup("\n").join([*lines, end])

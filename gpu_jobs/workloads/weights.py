@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_jobs.dataset.files import list_prefix, local_copy, locked
+from filelock import FileLock
+
+from gpu_jobs.dataset.files import list_prefix, local_copy
 from gpu_jobs.errors import ItemError, WorkloadImportError
 from gpu_jobs.settings import Settings
 from gpu_jobs.store import open_store
@@ -130,7 +132,7 @@ def _once(name: str, fill: Callable[[Path], None]) -> Path:
     """The folder that `fill` fills, made by one process while the others wait."""
     target = _cache() / hashlib.sha256(name.encode()).hexdigest()[:16]
     target.parent.mkdir(parents=True, exist_ok=True)
-    with locked(target.with_name(f".{target.name}.lock")):
+    with FileLock(target.with_name(f".{target.name}.lock")):
         if not target.exists():
             temp = target.with_name(f".{target.name}.part")
             shutil.rmtree(temp, ignore_errors=True)

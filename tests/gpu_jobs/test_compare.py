@@ -106,10 +106,11 @@ def test_a_month_of_slow_items_is_simulated_in_no_time():
 
 def test_the_page_and_the_chart_show_every_platform(figures):
     """What nobody measured is called unknown."""
-    html = page(figures, VOLUME, "From published figures.")
+    html = page(figures, VOLUME, "From <published> figures.")
 
     assert all(f">{each.platform}<" in html for each in figures)
     assert "10,000,000 items a month" in html
+    assert "From &lt;published&gt; figures." in html
     assert chart_uri(figures).startswith("data:image/svg+xml;base64,")
     (latency,) = (row for row in table(figures) if row["figure"] == "p95 latency")
     assert {latency[each.platform] for each in figures} == {"unknown"}

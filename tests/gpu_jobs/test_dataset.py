@@ -1,5 +1,6 @@
 """From a dataset's name to its inputs, and from an input's address to its bytes."""
 
+import gzip
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -213,7 +214,7 @@ def test_local_input_is_its_own_copy(folder, tmp_path):
 
 
 class Web(BaseHTTPRequestHandler):
-    """Serves `bodies`; a status there is an answer too. Counts downloads."""
+    """Serves `bodies`; a status or another path there is an answer too. Notes downloads."""
 
     protocol_version = "HTTP/1.1"
 
@@ -222,13 +223,19 @@ class Web(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.server.downloads.append(self.path)
+        self.server.encodings.add(self.headers["Accept-Encoding"])
         time.sleep(0.05)
         self.reply(with_body=True)
 
     def reply(self, *, with_body):
         body = self.server.bodies.get(self.path, 404)
         status, body = (body, b"") if isinstance(body, int) else (200, body)
-        self.send_response(status)
+        if isinstance(body, str):
+            self.send_response(302)
+            self.send_header("Location", body)
+            body = b""
+        else:
+            self.send_response(status)
         self.send_header("Content-Length", str(len(body) + (self.path == "/broken")))
         self.send_header("ETag", f'"{hash(body)}"')
         self.send_header("Connection", "close")
@@ -243,7 +250,7 @@ class Web(BaseHTTPRequestHandler):
 @pytest.fixture
 def web():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Web)
-    server.bodies, server.downloads = {}, []
+    server.bodies, server.downloads, server.encodings = {}, [], set()
     server.uri = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -276,18 +283,27 @@ def test_web_file_is_downloaded_once_for_all(web, tmp_path):
 def test_web_errors_say_whether_to_try_again(web, tmp_path):
     web.bodies |= {"/secret": 403, "/busy": 503, "/broken": b"half"}
 
-    assert fingerprint(f"{web.uri}/gone") == "missing"
+    assert fingerprint(f"{web.uri}/gone") == fingerprint("http://host:port/") == "missing"
     with pytest.raises(RefusedError, match="does not exist"):
         list(read_sources(f"{web.uri}/gone"))
     with pytest.raises(StoreError, match="answered 403"):
         fingerprint(f"{web.uri}/secret")
     with pytest.raises(StoreUnavailableError, match="answered 503"):
         fingerprint(f"{web.uri}/busy")
-    with pytest.raises(StoreUnavailableError, match="broke off"):
+    with pytest.raises(StoreUnavailableError, match=r"/broken' broke off: .*4 bytes, expected 5"):
         local_copy(f"{web.uri}/broken", tmp_path)
     with pytest.raises(StoreUnavailableError, match="did not answer"):
         fingerprint("http://127.0.0.1:9/")
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
+
+
+def test_web_file_may_move_and_is_kept_as_it_is_sent(web, tmp_path):
+    """A redirect is followed, and a body that is compressed already is not unpacked."""
+    web.bodies |= {"/old.gz": "/new.gz", "/new.gz": gzip.compress(b"text")}
+
+    assert fingerprint(f"{web.uri}/old.gz") == fingerprint(f"{web.uri}/new.gz")
+    assert local_copy(f"{web.uri}/old.gz", tmp_path).read_bytes() == web.bodies["/new.gz"]
+    assert web.encodings == {"identity"}
 
 
 def test_cache_keeps_the_last_used(web, tmp_path, monkeypatch):

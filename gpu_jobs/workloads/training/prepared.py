@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from filelock import FileLock
 
-from gpu_jobs.dataset.files import locked
 from gpu_jobs.errors import ItemError
 from gpu_jobs.settings import Settings
 from gpu_jobs.store import Store, open_store
@@ -44,7 +44,7 @@ def fetch(manifest: str) -> Prepared:
     digest = name.removesuffix(".json")
     folder = Path(Settings().model_cache).expanduser() / "prepared" / digest[:32]
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with locked(folder.with_name(f".{folder.name}.lock")):
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
         if not folder.exists():
             temp = folder.with_name(f".{folder.name}.part")
             shutil.rmtree(temp, ignore_errors=True)

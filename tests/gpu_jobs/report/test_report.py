@@ -15,7 +15,7 @@ from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.report import sample_text
 from gpu_jobs.report.facts import gather
 
-EVIL = '<script>alert("1")</script>'
+EVIL = """'"><script>alert("1")</script>{{7*7}}{0}"""
 T = 1_790_000_000.0
 
 
@@ -78,6 +78,9 @@ def test_what_users_wrote_is_never_markup(make_up, video_rows):
     for sample in (rows, pl.DataFrame({EVIL: [EVIL], "list": [[EVIL]], "struct": [{EVIL: EVIL}]})):
         page = made.page(made.manifest(sample, quarantine, num_open=9))
         assert page.count("script") == 0
+        assert not any(
+            name.startswith("on") or "alert" in (value or "") for _, found in page.tags for name, value in found.items()
+        )
         assert page.words.count(EVIL) > 12
 
 
