@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gpu_jobs.campaign.campaign import Campaign
-from gpu_jobs.forecast.benchmark import availability_of, from_campaign, has_warm_start
+from gpu_jobs.forecast.benchmark import availability_of, from_campaign, measured_warm_starts
 from gpu_jobs.forecast.comparison import Volume
 from gpu_jobs.jobs.costs import WorkerSeconds
 from gpu_jobs.jobs.failures import Failure
@@ -16,7 +16,7 @@ from gpu_jobs.ledger.ledger import Heartbeat, Ledger
 from gpu_jobs.store.local import LocalStore
 from gpu_jobs.telemetry.latencies import step_of
 from gpu_jobs.telemetry.measure import samples_from
-from gpu_jobs.telemetry.workers import Lives
+from gpu_jobs.telemetry.workers import GpuWorkers
 from gpu_jobs.testing import a_policy, an_offer, an_order, plan_campaign
 
 VOLUME = Volume(items=10_000, campaigns=10, max_workers=2)
@@ -82,12 +82,12 @@ def test_a_warm_start_is_not_averaged_into_the_cold_ones(past):
 
     alone = from_campaign(first.campaign, "fake", VOLUME, [OFFER])
     both = from_campaign(first.campaign, "fake", VOLUME, [OFFER], warm=again.campaign)
-    (samples,) = samples_from(first.journal.read(), Lives(first.campaign.ledger.heartbeats())).values()
+    (samples,) = samples_from(first.journal.read(), first.campaign.workers()).values()
 
     assert alone.cold_start_s == pytest.approx(50, abs=1)
     assert alone.warm_start_s == pytest.approx(50, abs=1)
     assert both.warm_start_s == pytest.approx((50 + 5) / 2, abs=1)
-    assert has_warm_start(again.campaign, "fake")
+    assert measured_warm_starts(again.campaign, "fake")
     assert samples.evidence.starts == len(samples.starts_s) == 1
 
 
@@ -110,8 +110,8 @@ def test_a_restarted_gpu_worker_s_start_counts_from_the_end_of_its_life_before(p
     world.gpu_worker(job, start_s=5, working_s=20, items=20)
     (beat, at), *_ = ledger.heartbeats()
 
-    lives = Lives([(beat, at), (replace(beat, boot="before"), at - 35)])
-    starts = [lives.start_s(world.journal.read().orders[job], each) for each in lives.of(job)]
+    workers = GpuWorkers([(beat, at), (replace(beat, boot="before"), at - 35)])
+    starts = [workers.start_s(world.journal.read().orders[job], each) for each in workers.of(job)]
 
     assert starts == pytest.approx([15, 3600 - 35 - 20], abs=1)
 

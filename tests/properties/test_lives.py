@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gpu_jobs.jobs.costs import LIFE_PHASES, WorkerSeconds, usd_for
 from gpu_jobs.ledger.journal import Ordered
 from gpu_jobs.ledger.ledger import Heartbeat
-from gpu_jobs.telemetry.workers import Lives
+from gpu_jobs.telemetry.workers import GpuWorkers
 from gpu_jobs.testing import an_offer, an_order
 
 AT = datetime(2026, 11, 24, tzinfo=UTC)
@@ -55,9 +55,9 @@ def test_seconds_by_class_add_up_to_the_bill(lives, job, until_s, is_over):
     ]
     until = AT + timedelta(seconds=until_s)
 
-    classes = Lives(beats).classes(job, until, is_over=is_over)
+    classes = GpuWorkers(beats).billed(job, until, is_over=is_over)
 
-    assert usd_for(job.order.offer, classes.total_s) == pytest.approx(Lives(beats).usd(job, until), abs=1e-6)
+    assert usd_for(job.order.offer, classes.total_s) == pytest.approx(GpuWorkers(beats).usd(job, until), abs=1e-6)
     assert min(classes.by_class().values()) >= 0
 
 
@@ -69,9 +69,9 @@ def test_an_unbilled_start_is_billed_from_the_first_sign_of_life(is_start_billed
     """What it needs from then on is billed either way, and the rest is in no class."""
     job = ordered(is_start_billed=is_start_billed)
 
-    found = Lives([life(began_s=40.0, seconds=SECONDS)])
+    found = GpuWorkers([life(began_s=40.0, seconds=SECONDS)])
 
-    classes = found.classes(job, AT + timedelta(hours=1), is_over=True)
+    classes = found.billed(job, AT + timedelta(hours=1), is_over=True)
     assert found.usd(job, AT + timedelta(hours=1)) == pytest.approx(usd_for(job.order.offer, billed_s))
     assert classes.starting == pytest.approx(starting_s)
     assert (classes.model_load, classes.useful) == pytest.approx((15.0, 60.0))
@@ -82,7 +82,7 @@ def test_a_gpu_worker_that_never_lived_is_all_start(is_start_billed, billed_s):
     """Billed or not as a whole."""
     job = ordered(is_start_billed=is_start_billed)
 
-    classes = Lives([]).classes(job, AT + timedelta(seconds=100), is_over=True)
+    classes = GpuWorkers([]).billed(job, AT + timedelta(seconds=100), is_over=True)
 
     assert (classes.starting, classes.total_s) == pytest.approx((billed_s, billed_s))
 
@@ -91,7 +91,7 @@ def test_a_restarted_gpu_workers_start_counts_from_the_end_of_its_life_before():
     """And not once more from the order."""
     again = life("again", began_s=150.0, seconds=WorkerSeconds(starting=5.0, model_load=5.0, working=40.0))
 
-    found = Lives([life(began_s=40.0, seconds=SECONDS, status="working"), again])
+    found = GpuWorkers([life(began_s=40.0, seconds=SECONDS, status="working"), again])
 
-    classes = found.classes(ordered(), AT + timedelta(hours=1), is_over=True)
+    classes = found.billed(ordered(), AT + timedelta(hours=1), is_over=True)
     assert (classes.starting, classes.useful) == pytest.approx((40.0 + 5.0 + 5.0, 100.0))

@@ -185,7 +185,7 @@ def test_too_many_chunks_are_not_drawn_one_by_one(make_up, video_rows):
     made.opened(T)
     made.beat("boot-1", T + 100)
     made.attempt(Chunk(0, 1), 1, "boot-1", T)
-    facts = gather(made.campaign, made.manifest(video_rows()))
+    facts = gather(made.campaign, made.campaign.snapshot(), made.manifest(video_rows()))
     assert facts.attempts is None
     page = made.page(made.manifest(video_rows()))
     assert "too many chunks" in page.words

@@ -9,8 +9,9 @@ from gpu_jobs.jobs.failures import Cause
 from gpu_jobs.ledger.ledger import Heartbeat
 from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.report import formats
-from gpu_jobs.report.facts import Attempted, Life, gather
+from gpu_jobs.report.facts import Attempted, gather
 from gpu_jobs.report.timeline import Axis, draw
+from gpu_jobs.telemetry.workers import GpuWorker
 
 T = 1_790_000_000.0
 SECONDS = WorkerSeconds(starting=10.0, model_load=20.0, working=60.0, idle=10.0)
@@ -18,7 +19,8 @@ SECONDS = WorkerSeconds(starting=10.0, model_load=20.0, working=60.0, idle=10.0)
 
 def a_life(boot="boot-1", began_at=T, ended_at=T + 100):
     beat = Heartbeat(boot=boot, order="", slot=0, host="h", status="over", seconds=SECONDS)
-    return Life(heartbeat=beat, began_at=began_at, ended_at=ended_at)
+    assert ended_at - began_at == pytest.approx(beat.seconds.lived_s)
+    return GpuWorker(beat, ended_at)
 
 
 def an_attempt(start, began_at, ended_at):
@@ -32,7 +34,7 @@ def test_wall_time_is_summed_over_openings(made, video_rows):
     made.closed(T + 100)
     made.opened(T + 300_000)
     made.settled(Chunk(0, 20), T + 300_050)
-    facts = gather(made.campaign, made.manifest(video_rows(), num_open=80))
+    facts = gather(made.campaign, made.campaign.snapshot(), made.manifest(video_rows(), num_open=80))
     assert facts.wall_s == pytest.approx(150)
     assert facts.items_per_s == pytest.approx(20 / 150)
 
@@ -47,7 +49,7 @@ def test_attempts_end_as_the_ledger_tells(made, video_rows):
     made.attempt(second, 1, "a", T + 40)
     made.attempt(second, 2, "b", T + 50)
     made.attempt(third, 1, "b", T + 60)
-    found = gather(made.campaign, made.manifest(video_rows())).attempts
+    found = gather(made.campaign, made.campaign.snapshot(), made.manifest(video_rows())).attempts
     assert [(one.chunk, one.number, one.boot, one.ended_at, one.end) for one in found] == [
         (first, 1, "a", T + 10, "crashed"),
         (first, 2, "b", T + 30, "settled"),
