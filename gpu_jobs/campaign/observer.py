@@ -94,6 +94,8 @@ class Progress:
     """All GPU jobs of this opening, in order."""
     spent_usd: float
     """By all GPU jobs ever, an estimate; those that run count so far."""
+    reserved_usd: float
+    """What those that run may cost beyond that, at most; not free for new GPU jobs."""
     decision: str
     stall: str = ""
     """What is the matter if nothing can be started; "" if nothing is."""
@@ -227,6 +229,7 @@ class Observer:
             chunks_left=view.chunks_left,
             jobs=tuple(self._job_status(entry, state, seen, decision) for entry in state.orders_of_opening),
             spent_usd=view.spent_usd + accrued_usd,
+            reserved_usd=max(0.0, view.reserved_usd - accrued_usd),
             decision=decision.reason,
             stall=decision.stall or "",
             closed=view.closed,

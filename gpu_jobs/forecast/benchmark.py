@@ -10,7 +10,6 @@ from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.jobs.offers import Offer
 from gpu_jobs.jobs.orders import JobOutcome
 from gpu_jobs.ledger.journal import Ended, Journal, Ordered
-from gpu_jobs.ledger.ledger import Heartbeat
 from gpu_jobs.store import campaign_names, open_store
 from gpu_jobs.telemetry.latencies import added, quantile_s
 from gpu_jobs.telemetry.measure import ONE_AT_LEAST_S, samples_from
@@ -115,7 +114,7 @@ def _warm_starts(campaign: Campaign, platform: str) -> list[float]:
 
 def _together(orders: Mapping[str, Ordered], lives: Lives) -> Together:
     at_work = [
-        (ordered.at.timestamp(), lives.ready_at(beat), lives.seen_at(beat), _pace(beat))
+        (ordered.at.timestamp(), lives.ready_at(beat), lives.seen_at(beat), beat.mean_items_per_s)
         for name, ordered in orders.items()
         for beat in lives.of(name)
         if beat.items_done and beat.seconds.working >= ONE_AT_LEAST_S
@@ -126,10 +125,6 @@ def _together(orders: Mapping[str, Ordered], lives: Lives) -> Together:
         moments.append(Together(len(others), now - min(each[0] for each in others), sum(each[3] for each in others)))
     most = max(moments, key=lambda each: each.num_workers)
     return most._replace(items_per_s=max(each.items_per_s for each in moments))
-
-
-def _pace(beat: Heartbeat) -> float:
-    return beat.items_done / beat.seconds.working
 
 
 def _mean(values: Iterable[float]) -> float | None:

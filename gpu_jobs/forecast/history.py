@@ -11,6 +11,7 @@ from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.errors import FanfoldError
 from gpu_jobs.forecast.forecast import Forecast, chunk_weights, forecast, score, table, virtual
 from gpu_jobs.forecast.simulator import Work
+from gpu_jobs.jobs.costs import left_usd
 from gpu_jobs.jobs.offers import Offer, OfferKey
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.ledger import keys
@@ -53,8 +54,9 @@ def look_ahead(campaign: Campaign, policy: Policy, offers: Sequence[Offer], now:
         item_s=1.0,
         weight=chunk_weights(),
     )
-    left_usd = None if policy.budget_usd is None else max(0.0, policy.budget_usd - progress.spent_usd)
-    told = forecast(work, offers, replace(virtual(policy, left_s), budget_usd=left_usd), samples)
+    # what is set aside for living GPU jobs pays for a part of the work that is forecast, so it is not taken off
+    budget_usd = left_usd(policy.budget_usd, spent_usd=progress.spent_usd, reserved_usd=0.0)
+    told = forecast(work, offers, replace(virtual(policy, left_s), budget_usd=budget_usd), samples)
     outlook = Outlook(told=told, at=now, spent_usd=progress.spent_usd)
     campaign.store.create(keys.FORECAST, _OUTLOOK.dump_json(outlook))
     return outlook

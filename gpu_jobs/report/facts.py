@@ -16,6 +16,7 @@ from gpu_jobs.ledger.journal import Closed, JournalState, Opened
 from gpu_jobs.ledger.ledger import Heartbeat, Ledger, Plan
 from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.store import Store
+from gpu_jobs.telemetry.workers import Lives
 
 MAX_QUARANTINE_ROWS = 200
 MAX_ATTEMPTS = 2000
@@ -31,11 +32,6 @@ class Life:
     heartbeat: Heartbeat
     began_at: float
     ended_at: float
-
-    @property
-    def items_per_s(self) -> float:
-        working_s = self.heartbeat.seconds.working
-        return self.heartbeat.items_done / working_s if working_s > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +93,7 @@ def gather(campaign: Campaign, manifest: Manifest) -> Facts:
     """Read the journal, heartbeats, attempts and quarantine of a campaign."""
     store = campaign.store
     journal = campaign.journal.read()
-    lives = sorted(map(_life, campaign.ledger.heartbeats()), key=lambda life: (life.began_at, life.heartbeat.boot))
+    lives = _lives(Lives(campaign.ledger.heartbeats()))
     settled_at = {}
     attempts = None
     if len(campaign.plan.cuts) - 1 <= MAX_ATTEMPTS:
@@ -119,9 +115,10 @@ def gather(campaign: Campaign, manifest: Manifest) -> Facts:
     )
 
 
-def _life(found: tuple[Heartbeat, float]) -> Life:
-    heartbeat, last_at = found
-    return Life(heartbeat=heartbeat, began_at=last_at - heartbeat.seconds.lived_s, ended_at=last_at)
+def _lives(found: Lives) -> list[Life]:
+    """In the order in which they began."""
+    lives = [Life(heartbeat=beat, began_at=found.began_at(beat), ended_at=found.seen_at(beat)) for beat in found.all]
+    return sorted(lives, key=lambda life: (life.began_at, life.heartbeat.boot))
 
 
 def _wall_s(store: Store, journal: JournalState, last_seen_at: float) -> float:
@@ -139,8 +136,8 @@ def _attempts(ledger: Ledger, settled_at: dict[Chunk, float]) -> list[Attempted]
     began: dict[_Key, float] = {}
     told: dict[_Key, float] = {}
     for entry in ledger.store.list(keys.ATTEMPTS):
-        chunk_id, digits, *end = entry.key.removeprefix(keys.ATTEMPTS).removesuffix(".json").split(".")
-        (told if end else began)[Chunk.parse(chunk_id), int(digits)] = entry.stored_at
+        attempt = keys.parse_attempt(entry.key)
+        (told if attempt.is_end else began)[Chunk.parse(attempt.chunk_id), attempt.number] = entry.stored_at
         if len(began) > MAX_ATTEMPTS:
             return None
     with ThreadPoolExecutor(_READS_AT_ONCE, "report") as pool:

@@ -29,7 +29,7 @@ def samples_from(state: JournalState, lives: Lives) -> dict[OfferKey, Samples]:
             if working_s:
                 (warm_starts if beat.is_warm else starts)[key].append(lives.start_s(ordered, beat))
             if beat.items_done and working_s >= ONE_AT_LEAST_S:
-                paces[key].append(beat.items_done / working_s)
+                paces[key].append(beat.mean_items_per_s)
     return {
         key: Samples(
             starts_s=tuple(starts[key]),
