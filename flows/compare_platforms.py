@@ -21,6 +21,7 @@ from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.errors import FanfoldError, RefusedError
 from gpu_jobs.forecast.benchmark import from_campaign, measured_warm_starts
 from gpu_jobs.forecast.comparison import NOTES, PUBLISHED, Figures, Volume, choose_when, from_published, table
+from gpu_jobs.jobs.costs import left_usd
 from gpu_jobs.jobs.offers import Offer, offers_of
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.platforms import open_platform
@@ -109,9 +110,9 @@ def _measured(compare: ComparePlatforms) -> list[Figures]:
         get_run_logger().info("%s: %s", platform, last.closed)
         warm = planned.warm
         if warm is not None and last.jobs and not measured_warm_starts(warm, platform):
-            left_usd = None if compare.budget_usd is None else max(0.0, compare.budget_usd - last.spent_usd)
+            budget_usd = left_usd(compare.budget_usd, spent_usd=last.spent_usd, reserved_usd=last.reserved_usd)
             idle_s = max(offer.idle_s for offer in planned.offers)
-            closed = measure_start(warm, replace(planned.policy, budget_usd=left_usd), within_s=idle_s)
+            closed = measure_start(warm, replace(planned.policy, budget_usd=budget_usd), within_s=idle_s)
             get_run_logger().info("%s, warm: %s", platform, closed)
         figures = from_campaign(planned.campaign, platform, compare.volume, planned.offers, warm=warm)
         if figures is not None:

@@ -51,8 +51,8 @@ def main() -> int:
 
 def _show_answers(answers: pl.DataFrame) -> None:
     say("\nAnswers of SmolLM2-135M-Instruct")
-    for item, text, reason in answers.select("item", "text", "finish_reason").iter_rows():
-        say(f"  {item}: {' '.join(text.split())}{'…' if reason == 'length' else ''}")
+    for item, text, finish in answers.select("item", "text", "finish_reason").iter_rows():
+        say(f"  {item}: {' '.join(text.split())}{'…' if finish == 'length' else ''}")
 
 
 def _show_neighbours(vectors: pl.DataFrame) -> None:

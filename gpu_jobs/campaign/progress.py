@@ -81,6 +81,8 @@ class Progress:
     """All GPU jobs since the campaign was last opened, in order."""
     spent_usd: float
     """Estimated cost of all GPU jobs ever; those that run count so far."""
+    reserved_usd: float
+    """What the GPU jobs that run may cost at most beyond that; not free for new GPU jobs."""
     decision: str
     stall: str = ""
     """Why nothing can be started; "" if something can."""
@@ -109,6 +111,7 @@ def progress_of(
     """
     journal, workers, chunks = snapshot.journal, snapshot.workers, snapshot.chunks
     observed = seen_by_heartbeats(journal, workers) if seen is None else seen
+    accrued_usd = _accrued_usd(journal, workers, snapshot.at)
     return Progress(
         num_items=snapshot.plan.num_items,
         items_done=snapshot.plan.num_items - chunks.items_left if items_done is None else items_done,
@@ -117,6 +120,7 @@ def progress_of(
         chunks_left=len(chunks.open),
         jobs=tuple(_job_status(ordered, snapshot, observed, decision) for ordered in journal.orders_of_opening),
         spent_usd=spent_usd(journal, workers, snapshot.at),
+        reserved_usd=max(0.0, sum(order.reserved_usd for order in journal.live_orders) - accrued_usd),
         decision=decision.reason,
         stall=decision.stall or "",
         closed=journal.closed.reason if journal.closed else "",
@@ -125,8 +129,11 @@ def progress_of(
 
 def spent_usd(journal: JournalState, workers: GpuWorkers, at: datetime) -> float:
     """What all GPU jobs have cost; of those that run, up to `at`. An estimate."""
-    ended = sum(end.spent_usd for end in journal.ended.values())
-    return ended + sum(workers.usd(journal.orders[order.name], at) for order in journal.live_orders)
+    return sum(end.spent_usd for end in journal.ended.values()) + _accrued_usd(journal, workers, at)
+
+
+def _accrued_usd(journal: JournalState, workers: GpuWorkers, at: datetime) -> float:
+    return sum(workers.usd(journal.orders[order.name], at) for order in journal.live_orders)
 
 
 def seen_by_heartbeats(journal: JournalState, workers: GpuWorkers) -> dict[str, Observation]:

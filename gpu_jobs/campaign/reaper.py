@@ -15,12 +15,13 @@ from gpu_jobs.jobs.costs import spent_usd
 from gpu_jobs.jobs.names import order_prefix, root_prefix
 from gpu_jobs.jobs.orders import Handle, Observation
 from gpu_jobs.ledger.journal import Journal, JournalState, Ordered
+from gpu_jobs.ledger.validity import reason_to_end
 from gpu_jobs.platforms.base import Platform
 from gpu_jobs.platforms.event_loop import Background
 from gpu_jobs.store import campaign_names, open_store
 
 _GRACE_S = 60.0
-"""Past an order's expiry: GPU workers end at the expiry by themselves, and need a moment for it."""
+"""Past an order's expiry or a campaign's close: GPU workers end by themselves then, and need a moment for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +64,10 @@ def reap(
         for platform, handle in living.handles:
             prefix = _campaign_prefix(handle)
             state = living.states.get(prefix, JournalState())
-            if why := reason_to_end(state, handle.order, now):
+            if must_end := reason_to_end(state, handle.order, now, grace_s=_GRACE_S):
                 is_over = not is_dry_run and _end(background, platform, handle, wait_s)
-                found.append(_orphan(handle, living.campaigns.get(prefix, ""), state, why, now, has_ended=is_over))
+                campaign, why = living.campaigns.get(prefix, ""), must_end.words
+                found.append(_orphan(handle, campaign, state, why, now, has_ended=is_over))
     return found
 
 
@@ -101,21 +103,6 @@ def _look(store_root: str, platforms: Sequence[Platform], background: Background
 
 def _campaign_prefix(handle: Handle) -> str:
     return handle.order.rpartition("-")[0]
-
-
-def reason_to_end(state: JournalState, order: str, now: datetime) -> str:
-    """Why a GPU job that is alive should not be; "" if it may. Pure."""
-    ordered = state.orders.get(order)
-    if ordered is None:
-        return "no campaign under this root has ordered it"
-    if ended := state.ended.get(order):
-        return f"its order has ended: {ended.reason}"
-    if (now - ordered.order.expires_at).total_seconds() > _GRACE_S:
-        return f"its order expired at {ordered.order.expires_at:%Y-%m-%d %H:%M} UTC"
-    if closed := state.closed:
-        late_s = (now - closed.at).total_seconds()
-        return f"its campaign is closed: {closed.reason}" if late_s > _GRACE_S else ""
-    return ""
 
 
 def _end(background: Background, platform: Platform, handle: Handle, wait_s: float) -> bool:

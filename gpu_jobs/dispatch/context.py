@@ -8,6 +8,7 @@ from datetime import datetime
 from gpu_jobs.dispatch.circuit_breakers import Gate, Place, gates, place_of
 from gpu_jobs.dispatch.estimates import Belief, beliefs
 from gpu_jobs.dispatch.state import CampaignView
+from gpu_jobs.jobs.costs import left_usd
 from gpu_jobs.jobs.offers import Offer, OfferKey
 from gpu_jobs.jobs.orders import Objective, Policy
 
@@ -35,9 +36,8 @@ class Scene:
 
     @property
     def left_usd(self) -> float | None:
-        if self.policy.budget_usd is None:
-            return None
-        return self.policy.budget_usd - self.view.spent_usd - self.view.reserved_usd
+        view = self.view
+        return left_usd(self.policy.budget_usd, spent_usd=view.spent_usd, reserved_usd=view.reserved_usd)
 
     @property
     def free(self) -> int:

@@ -120,7 +120,7 @@ def _together(orders: Mapping[str, Ordered], workers: GpuWorkers) -> Together:
         now = newest.ready_at
         others = [each for each in at_work if each[1].ready_at <= now < each[1].seen_at]
         ramp_up_s = now - min(ordered_at for ordered_at, _ in others)
-        moments.append(Together(len(others), ramp_up_s, sum(worker.items_per_s for _, worker in others)))
+        moments.append(Together(len(others), ramp_up_s, sum(worker.heartbeat.mean_items_per_s for _, worker in others)))
     most = max(moments, key=lambda each: each.num_workers)
     return most._replace(items_per_s=max(each.items_per_s for each in moments))
 

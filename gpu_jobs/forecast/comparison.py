@@ -161,10 +161,14 @@ def choose_when(figures: Sequence[Figures]) -> list[str]:
     """A sentence for each platform: what it is best at; those that are best at nothing come last."""
     if len(figures) == 1:
         return [f"Only {figures[0].platform} has figures: there is nothing to choose from."]
-    return sorted((_choose(each, figures) for each in figures), key=lambda told: not told.startswith("Choose"))
+    best_at = {each.platform: _best_at(each, figures) for each in figures}
+    return [
+        f"Choose {platform} when {', or '.join(best)}." if best else f"{platform} is best at none of these."
+        for platform, best in sorted(best_at.items(), key=lambda pair: not pair[1])
+    ]
 
 
-def _choose(one: Figures, all_of_them: Sequence[Figures]) -> str:
+def _best_at(one: Figures, all_of_them: Sequence[Figures]) -> list[str]:
     def is_least(of: Callable[[Figures], float]) -> bool:
         best, second = sorted(map(of, all_of_them))[:2]
         return of(one) == best and second > best + _CLEARLY * abs(best)
@@ -176,8 +180,7 @@ def _choose(one: Figures, all_of_them: Sequence[Figures]) -> str:
         (lambda each: -each.items_per_s, "one GPU worker must do as much as possible"),
         (lambda each: -(each.availability or 0.0), "GPU workers must be had when they are asked for"),
     )
-    best = [reason for of, reason in reasons if is_least(of)]
-    return f"Choose {one.platform} when {', or '.join(best)}." if best else f"{one.platform} is best at none of these."
+    return [reason for of, reason in reasons if is_least(of)]
 
 
 def _start_s(each: Figures) -> float:

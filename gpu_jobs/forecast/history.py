@@ -14,6 +14,7 @@ from gpu_jobs.campaign.progress import spent_usd
 from gpu_jobs.errors import FanfoldError
 from gpu_jobs.forecast.forecast import Forecast, chunk_weights, forecast, score, table, virtual
 from gpu_jobs.forecast.simulator import Work
+from gpu_jobs.jobs.costs import left_usd
 from gpu_jobs.jobs.offers import Offer, OfferKey
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.ledger import keys
@@ -71,8 +72,9 @@ def look_ahead(
         weight=chunk_weights(),
     )
     spent = spent_usd(snapshot.journal, snapshot.workers, now)
-    left_usd = None if policy.budget_usd is None else max(0.0, policy.budget_usd - spent)
-    told = forecast(work, offers, replace(virtual(policy, left_s), budget_usd=left_usd), samples)
+    # what is set aside for living GPU jobs pays for a part of the work that is forecast, so it is not taken off
+    budget_usd = left_usd(policy.budget_usd, spent_usd=spent, reserved_usd=0.0)
+    told = forecast(work, offers, replace(virtual(policy, left_s), budget_usd=budget_usd), samples)
     outlook = Outlook(told=told, at=now, spent_usd=spent)
     campaign.store.create(keys.FORECAST, _OUTLOOK.dump_json(outlook))
     return outlook

@@ -88,6 +88,17 @@ def worst_case_usd(offer: Offer, num_workers: int, hours: float) -> float:
     return num_workers * usd_for(offer, billed_s(offer, 3600 * hours + REAPER_S))
 
 
+def left_usd(budget_usd: float | None, *, spent_usd: float, reserved_usd: float) -> float | None:
+    """What is left of a budget, never below 0; None if there is no budget.
+
+    Args:
+        budget_usd: of the campaign.
+        spent_usd: what its GPU jobs have cost so far.
+        reserved_usd: what those that live may cost beyond that; 0 only where that money may be planned with.
+    """
+    return None if budget_usd is None else max(0.0, budget_usd - spent_usd - reserved_usd)
+
+
 def billed_s(offer: Offer, lived_s: float) -> float:
     """Seconds that are billed for one GPU worker that lived so long, by the offer's rules."""
     if lived_s <= 0:

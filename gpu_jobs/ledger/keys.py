@@ -1,5 +1,7 @@
 """Every object key of a campaign, built here and nowhere else. All are relative to the campaign's prefix."""
 
+from typing import NamedTuple
+
 PLAN = "plan.json"
 JOURNAL = "journal/"
 ATTEMPTS = "attempts/"
@@ -43,6 +45,21 @@ def attempt(chunk_id: str, number: int) -> str:
 
 def attempt_end(chunk_id: str, number: int) -> str:
     return f"{ATTEMPTS}{chunk_id}.{number:04d}.end.json"
+
+
+class AttemptKey(NamedTuple):
+    """What the key of an object under `ATTEMPTS` says."""
+
+    chunk_id: str
+    number: int
+    is_end: bool
+    """The object says how the attempt ended; else, that it began."""
+
+
+def parse_attempt(key: str) -> AttemptKey:
+    """Read a key that `attempt` or `attempt_end` has made."""
+    chunk_id, number, *end = key.removeprefix(ATTEMPTS).removesuffix(".json").split(".")
+    return AttemptKey(chunk_id, int(number), bool(end))
 
 
 def parts_of(chunk_id: str) -> str:

@@ -172,6 +172,11 @@ class Heartbeat:
     """Items by how long the micro-batch that each was in took; see `gpu_jobs.telemetry.latencies`."""
     version: int = 2
 
+    @property
+    def mean_items_per_s(self) -> float:
+        """Items per second of work, over its whole life; 0 before it has worked."""
+        return self.items_done / self.seconds.working if self.seconds.working > 0 else 0.0
+
 
 class OpenChunk(NamedTuple):
     """A chunk that nobody has settled."""

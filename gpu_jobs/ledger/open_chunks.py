@@ -111,12 +111,12 @@ class Survey:
     def _leases(self, span: Chunk) -> dict[Chunk, Lease]:
         newest: dict[Chunk, Lease] = {}
         for entry in self._entries(keys.ATTEMPTS, span):
-            chunk_id, number, *end = entry.key.removeprefix(keys.ATTEMPTS).removesuffix(".json").split(".")
-            chunk = Chunk.parse(chunk_id)
+            attempt = keys.parse_attempt(entry.key)
+            chunk = Chunk.parse(attempt.chunk_id)
             known = newest.get(chunk)
-            if known is None or known.number < int(number):
-                known = newest[chunk] = Lease(int(number), entry.stored_at, ended=False)
-            known.ended |= bool(end)
+            if known is None or known.number < attempt.number:
+                known = newest[chunk] = Lease(attempt.number, entry.stored_at, ended=False)
+            known.ended |= attempt.is_end
         return newest
 
     def _entries(self, folder: str, span: Chunk) -> Iterator[Entry]:

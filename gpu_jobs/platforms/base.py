@@ -61,7 +61,12 @@ _QUOTA = re.compile(r"(^|\s)quota([\s.,:;]|$)", re.IGNORECASE)
 
 
 def is_about_quota(told: str) -> bool:
-    """For refusals by a platform that has no code for it. The word alone: names of images and projects may hold it."""
+    """Whether a refusal is about a quota: for requests that a platform refuses with one code, whatever the cause.
+
+    RunPod answers 400 for quotas, capacity and bad requests alike, with a `detail` only (docs.runpod.io/api-reference);
+    Cloud Run answers INVALID_ARGUMENT or FAILED_PRECONDITION with "Quota violated" and the name of one of
+    cloud.google.com/run/quotas. The word alone counts: names of images and projects may hold it.
+    """
     return _QUOTA.search(told) is not None
 
 

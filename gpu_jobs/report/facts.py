@@ -122,8 +122,8 @@ def _attempts(ledger: Ledger, settled_at: dict[Chunk, float]) -> list[Attempted]
     began: dict[_Key, float] = {}
     told: dict[_Key, float] = {}
     for entry in ledger.store.list(keys.ATTEMPTS):
-        chunk_id, digits, *end = entry.key.removeprefix(keys.ATTEMPTS).removesuffix(".json").split(".")
-        (told if end else began)[Chunk.parse(chunk_id), int(digits)] = entry.stored_at
+        attempt = keys.parse_attempt(entry.key)
+        (told if attempt.is_end else began)[Chunk.parse(attempt.chunk_id), attempt.number] = entry.stored_at
         if len(began) > MAX_ATTEMPTS:
             return None
     with ThreadPoolExecutor(_READS_AT_ONCE, "report") as pool:

@@ -126,7 +126,7 @@ def _worker_row(facts: Facts, worker: GpuWorker, *, is_unknown: bool) -> tuple[o
         order.order.offer.platform if order else "started by hand",
         f"{beat.items_done:,}",
         f"{beat.items_failed:,}",
-        formats.rate(worker.items_per_s),
+        formats.rate(worker.heartbeat.mean_items_per_s),
         *map(formats.seconds, (seconds.starting, seconds.model_load, seconds.working, seconds.idle)),
         formats.share(seconds.infer / seconds.working) if seconds.working else "",
         *(() if is_unknown else (beat.gpu_use.words if beat.gpu_use else beat.gpu_note,)),

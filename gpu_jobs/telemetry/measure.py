@@ -31,7 +31,7 @@ def samples_from(journal: JournalState, workers: GpuWorkers) -> dict[OfferKey, S
             if beat.seconds.working:
                 (warm_starts if beat.is_warm else starts)[key].append(workers.start_s(ordered, worker))
             if beat.items_done and beat.seconds.working >= ONE_AT_LEAST_S:
-                paces[key].append(worker.items_per_s)
+                paces[key].append(worker.heartbeat.mean_items_per_s)
     return {
         key: Samples(
             starts_s=tuple(starts[key]),

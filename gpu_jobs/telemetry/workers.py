@@ -33,12 +33,6 @@ class GpuWorker:
     def is_over(self) -> bool:
         return self.heartbeat.status == "over"
 
-    @property
-    def items_per_s(self) -> float:
-        """Items done by seconds of work, over its whole life; 0.0 if it has not worked."""
-        working_s = self.heartbeat.seconds.working
-        return self.heartbeat.items_done / working_s if working_s > 0 else 0.0
-
 
 class _BilledLife(NamedTuple):
     """A stretch of time in which one container ran, as its GPU job is billed for it."""

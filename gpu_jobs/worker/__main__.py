@@ -12,17 +12,20 @@ import signal
 import socket
 import sys
 import uuid
+from datetime import UTC, datetime
 
 from gpu_jobs.jobs.orders import Order
 from gpu_jobs.ledger import keys
 from gpu_jobs.ledger.journal import Journal
 from gpu_jobs.ledger.ledger import Ledger
+from gpu_jobs.ledger.validity import reason_to_end
 from gpu_jobs.store import Store, open_store
-from gpu_jobs.worker.heartbeat import reason_to_end
 from gpu_jobs.worker.supervisor import Supervisor
 
 log = logging.getLogger("gpu_jobs.worker")
 _MAY_NOT_WORK = 3
+_NO_TIME_YET = datetime.fromtimestamp(0, UTC)
+"""The store's clock is known from the first heartbeat on; until then no order is taken to have expired."""
 
 
 def main() -> int:
@@ -64,13 +67,13 @@ def _parse() -> argparse.Namespace:
 
 
 def _reason_not_to_begin(store: Store, journal: Journal, order: Order | None, arguments: argparse.Namespace) -> str:
-    if order is None:
-        return reason_to_end(journal, None, 0.0)
-    handle = (arguments.handle or f"{socket.gethostname()}:{os.getpid()}").encode()
-    key = keys.bound(order.name, arguments.slot)
-    if not store.create(key, handle):
-        return f"slot {arguments.slot} of {order.name} belongs to {(store.get(key) or b'?').decode()}"
-    return reason_to_end(journal, order, 0.0)
+    if order is not None:
+        handle = (arguments.handle or f"{socket.gethostname()}:{os.getpid()}").encode()
+        key = keys.bound(order.name, arguments.slot)
+        if not store.create(key, handle):
+            return f"slot {arguments.slot} of {order.name} belongs to {(store.get(key) or b'?').decode()}"
+    must_end = reason_to_end(journal.read(), order.name if order else None, _NO_TIME_YET)
+    return must_end.words if must_end else ""
 
 
 if __name__ == "__main__":

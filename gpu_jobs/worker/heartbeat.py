@@ -4,10 +4,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from gpu_jobs.jobs.orders import Order, Policy
 from gpu_jobs.ledger.journal import Journal
 from gpu_jobs.ledger.ledger import Heartbeat, Ledger
+from gpu_jobs.ledger.validity import reason_to_end
 from gpu_jobs.worker.leasing import StoreClock
 
 _RATE_WINDOW_S = 60.0
@@ -74,8 +76,10 @@ class Pulse:
 
     def check_journal(self) -> None:
         """End if the campaign or our order is over."""
-        if reason := reason_to_end(self._journal, self._order, self.clock.now()):
-            self._end(reason)
+        now = datetime.fromtimestamp(self.clock.now(), UTC)
+        order = self._order.name if self._order else None
+        if must_end := reason_to_end(self._journal.read(), order, now):
+            self._end(must_end.words)
 
     def _run(self) -> None:
         while not self._stopped.wait(self._policy.heartbeat_s):
@@ -85,19 +89,3 @@ class Pulse:
             except Exception as error:  # noqa: BLE001 - without a heartbeat our leases are void
                 self._end(f"no heartbeat possible: {error}")
                 return
-
-
-def reason_to_end(journal: Journal, order: Order | None, store_now: float) -> str:
-    """Why no GPU worker of this order should run now; "" if it may."""
-    state = journal.read()
-    if state.opened is None:
-        return "the campaign was never opened"
-    if state.closed:
-        return f"the campaign is closed: {state.closed.reason}"
-    if order is None:
-        return ""
-    if order.name in state.ended:
-        return f"GPU job {order.name} has ended"
-    if order.expires_at.timestamp() <= store_now:
-        return f"GPU job {order.name} has expired"
-    return ""

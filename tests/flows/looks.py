@@ -36,6 +36,7 @@ def a_look(items_done: int, **changed) -> Progress:
             "chunks_left": 10,
             "jobs": (),
             "spent_usd": 0.0,
+            "reserved_usd": 0.0,
             "decision": "wait",
             **changed,
         }

@@ -1,10 +1,14 @@
 """The comparison as a flow: published figures rent nothing; a workload is run on each platform in turn."""
 
+import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
+from looks import a_job, a_look
 
+import flows.compare_platforms as flow
 from flows.compare_platforms import ComparePlatforms, compare_platforms, measure_start
 from gpu_jobs.campaign.campaign import Campaign, open_campaign
 from gpu_jobs.campaign.plan import CampaignSpec
@@ -12,6 +16,7 @@ from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.errors import RefusedError
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.store import open_store
+from gpu_jobs.testing import an_offer
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -103,3 +108,20 @@ def test_a_platform_that_cannot_be_used_is_refused(tmp_path):
     with pytest.raises(RefusedError, match="store_root"):
         compare_platforms(asked)
     assert Campaign.open(f"{tmp_path}/store/comparison-local").journal.read().orders == {}
+
+
+def test_the_warm_start_may_cost_what_is_left_of_the_budget(monkeypatch):
+    """What is still set aside for a GPU job that was not seen to end is not left."""
+    policies = []
+    last = a_look(1000, spent_usd=2.0, reserved_usd=3.0, jobs=(a_job(),))
+    cold = SimpleNamespace(run=lambda policy: iter([last]))
+    planned = SimpleNamespace(policy=Policy(), offers=[an_offer(idle_s=60.0)], campaign=cold, warm=object())
+    monkeypatch.setattr(flow, "_plan", lambda compare, platform: planned)
+    monkeypatch.setattr(flow, "get_run_logger", lambda: logging.getLogger("test"))
+    monkeypatch.setattr(flow, "has_warm_start", lambda campaign, platform: False)
+    monkeypatch.setattr(flow, "from_campaign", lambda *_, **__: None)
+    monkeypatch.setattr(flow, "measure_start", lambda campaign, policy, **_: policies.append(policy) or "closed")
+
+    flow._measured(ComparePlatforms(store_root="memory:", platforms=["modal"], budget_usd=10.0))
+
+    assert [policy.budget_usd for policy in policies] == [5.0]

@@ -175,3 +175,26 @@ def test_earlier_campaigns_are_read_once(tmp_path, monkeypatch):
         earlier.samples(campaigns[0])
 
     assert sorted(opened) == sorted(each.store.uri for each in campaigns)
+
+
+def test_money_set_aside_for_living_gpu_jobs_is_forecast_with(new_world):
+    """It pays for the same work: a campaign whose whole budget is reserved is not without means."""
+    offer = replace(CHEAP, platform="fake")
+    world = new_world(offers=[offer])
+    campaign = Campaign(world.store, world.plan)
+    policy = replace(POLICY, platforms=("fake",), budget_usd=30.0)
+    looks = world.run(policy)
+    next(looks)
+    reserved_usd = sum(order.reserved_usd for order in campaign.journal.read().live_orders)
+    campaign.ledger.beat(
+        Heartbeat(
+            boot="b", order=campaign.journal.read().live_orders[0].name, slot=0, host="h", status="working",
+            seconds=WorkerSeconds(starting=20.0, working=30.0), items_done=1,
+        )
+    )  # fmt: skip
+
+    outlook = look_ahead(campaign, campaign.snapshot(), replace(policy, budget_usd=reserved_usd + 0.01), [offer], {})
+
+    assert outlook is not None
+    assert outlook.told.way(outlook.told.recommended).complete_share == 1.0
+    looks.close()

@@ -228,8 +228,8 @@ def _ask(
     if reply.ok:
         return reply.json()
     try:
-        told = reply.json()
-        message = told["error"]["message"] if "error" in told else told["errors"][0]["message"]
+        answer = reply.json()
+        message = answer["error"]["message"] if "error" in answer else answer["errors"][0]["message"]
     except (ValueError, LookupError, TypeError):
         message = reply.reason
     raise MissingError(f"{reply.status_code} {_first_line(message)}", fix)

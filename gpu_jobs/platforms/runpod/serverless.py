@@ -186,18 +186,18 @@ class JobEnd(NamedTuple):
 
 def job_end(status: Mapping[str, Any]) -> JobEnd:
     """By RunPod's status, else the first line of our handler's error; below it is a log, with whatever users wrote."""
-    reason, _, log = str(status.get("error") or status["status"]).partition("\n")
+    first_line, _, log = str(status.get("error") or status["status"]).partition("\n")
     if status["status"] == "TIMED_OUT":
-        return JobEnd(reason, log, Failure.TIMEOUT)
-    if found := _EXIT_CODE.fullmatch(reason):
-        return JobEnd(reason, log, failure_of_exit(int(found[1])))
-    if found := _KILLED.fullmatch(reason):
-        return JobEnd(reason, log, failure_of_exit(-signal.Signals[found[1]]))
-    return JobEnd(reason, log, None)
+        return JobEnd(first_line, log, Failure.TIMEOUT)
+    if found := _EXIT_CODE.fullmatch(first_line):
+        return JobEnd(first_line, log, failure_of_exit(int(found[1])))
+    if found := _KILLED.fullmatch(first_line):
+        return JobEnd(first_line, log, failure_of_exit(-signal.Signals[found[1]]))
+    return JobEnd(first_line, log, None)
 
 
 _EXIT_CODE, _KILLED = re.compile(r"exit code (\d+)"), re.compile(r"killed by (SIG\w+)")
-"""What `gpu_jobs.platforms.runpod.serverless_worker` tells of a GPU worker."""
+"""Exit statuses, as `gpu_jobs.platforms.runpod.serverless_worker` encodes them in the first line of its error."""
 _GONE = Observation(phase=Phase.GONE, reason="not to be found on RunPod")
 
 
