@@ -4,8 +4,12 @@ import os
 
 import pytest
 
+from tests.project import ROOT
+
 os.environ["MODAL_SERVER_URL"] = "http://127.0.0.1:9"
 os.environ["MODAL_CONFIG_PATH"] = "/nonexistent"
+# GPU workers find this checkout, and workloads of tests as "tests.<folder>.<module>:<Class>".
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
 @pytest.fixture(scope="session")

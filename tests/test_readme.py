@@ -6,7 +6,9 @@ from pathlib import Path
 
 import polars as pl
 
-README = Path(__file__).parent.parent / "README.md"
+from tests.project import ROOT
+
+README = ROOT / "README.md"
 
 
 def blocks() -> list[str]:

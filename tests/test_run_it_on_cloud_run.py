@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -15,8 +14,8 @@ from flows.video_analysis import VideoAnalysis
 from gpu_jobs.platforms.cloud_run.doctor import PERMISSIONS
 from gpu_jobs.settings import Settings
 from gpu_jobs.workloads.video.demo import make_demo_videos
+from tests.project import ROOT
 
-ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "run-it-on-cloud-run.md").read_text()
 BLOCKS = [block.replace("\\\n", " ") for block in re.findall(r"^```\w*\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)]
 

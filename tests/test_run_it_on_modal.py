@@ -1,7 +1,6 @@
 """What docs/run-it-on-modal.md tells a user to type fits the code."""
 
 import re
-from pathlib import Path
 
 import pytest
 from pydantic_settings import CliApp
@@ -10,8 +9,9 @@ from flows.video_analysis import VideoAnalysis
 from gpu_jobs.emulators.rehearse import EMULATORS
 from gpu_jobs.platforms.modal.offers import offers_in
 from gpu_jobs.settings import Settings
+from tests.project import ROOT
 
-PAGE = (Path(__file__).parents[1] / "docs" / "run-it-on-modal.md").read_text()
+PAGE = (ROOT / "docs" / "run-it-on-modal.md").read_text()
 BLOCKS = [block.replace("\\\n", " ") for block in re.findall(r"^```\w*\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)]
 LINES = [line for block in BLOCKS for line in block.splitlines()]
 

@@ -1,8 +1,6 @@
 """Campaigns of hostile items, on real GPU worker processes of this machine."""
 
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -11,14 +9,12 @@ from gpu_jobs.campaign.campaign import Campaign, open_campaign
 from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.jobs.orders import Policy
 
-HERE = Path(__file__).parent
+HOSTILE = "tests.chaos.hostile:Hostile"
 
 
 @pytest.fixture(autouse=True)
-def _workload_is_importable(monkeypatch, tmp_path):
-    """GPU workers find `hostile` and keep their logs with the test."""
-    monkeypatch.setenv("PYTHONPATH", f"{HERE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    monkeypatch.syspath_prepend(str(HERE))
+def _logs(monkeypatch, tmp_path):
+    """GPU workers keep their logs with the test."""
     monkeypatch.setenv("FANFOLD_LOG_DIR", str(tmp_path / "logs"))
 
 
@@ -35,13 +31,15 @@ Open = Callable[..., Campaign]
 def open_hostile(tmp_path, policy) -> Open:
     """Open a campaign over items of these names; the same names give the same campaign."""
 
-    def opened(items: Sequence[str], *, chunk_items: int = 10, name: str = "hostile", **params: object) -> Campaign:
+    def opened(
+        items: Sequence[str], *, chunk_items: int = 10, name: str = "hostile", workload: str = HOSTILE, **params: object
+    ) -> Campaign:
         table = tmp_path / f"{name}.parquet"
         pl.DataFrame({"id": items}).write_parquet(table)
         spec = CampaignSpec(
             store_root=str(tmp_path / "store"),
             dataset=str(table),
-            workload="hostile:Hostile",
+            workload=workload,
             params=params,
             name=name,
             chunk_weight=chunk_items,

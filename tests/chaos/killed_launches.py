@@ -1,7 +1,7 @@
 """Launch GPU jobs on RunPod, in the modes of the environment, and die of SIGKILL at one await point after another.
 
-`python killed_launches.py STORE_ROOT COUNT JOB_HOURS`: the orchestrator of campaign `launch-NN` dies before step NN of
-its launch; the first that outlives its launch dies after it. Prints how many there were.
+`python -m tests.chaos.killed_launches STORE_ROOT COUNT JOB_HOURS`: the orchestrator of campaign `launch-NN` dies
+before step NN of its launch; the first that outlives its launch dies after it. Prints how many there were.
 """
 
 import os

@@ -4,11 +4,11 @@ import shutil
 
 import polars as pl
 import pytest
-from havoc import finish, quarantine_of, rows_of
 
 from gpu_jobs.campaign.campaign import open_campaign
 from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.workloads.video.demo import make_demo_videos
+from tests.chaos.havoc import finish, quarantine_of, rows_of
 
 
 @pytest.fixture(scope="module")

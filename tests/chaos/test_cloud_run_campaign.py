@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 import pytest
-from cloud_run_bench import cloud_run_settings, image
-from havoc import gpu_workers, rows_of, wait_for
 
 from gpu_jobs.campaign.campaign import Campaign, open_campaign
 from gpu_jobs.campaign.collect import collect
@@ -22,6 +20,8 @@ from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.platforms.cloud_run.adapter import CloudRunPlatform
 from gpu_jobs.store import open_store
 from gpu_jobs.workloads.noop import value_of
+from tests.chaos.havoc import gpu_workers, rows_of, wait_for
+from tests.contracts.cloud_run_bench import cloud_run_settings, image
 
 ITEMS = [f"ok-{index}" for index in range(60)]
 ROWS = [(index, name, value_of(name)) for index, name in enumerate(ITEMS)]

@@ -8,10 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from cloud_run_bench import cloud_run_settings, image
-from havoc import finish, gpu_workers, rows_of, wait_for
 from polars.testing import assert_frame_equal
-from runpod_bench import fanfold_image, runpod_settings
 
 from gpu_jobs.campaign.campaign import open_campaign
 from gpu_jobs.campaign.collect import collect
@@ -29,6 +26,9 @@ from gpu_jobs.platforms.runpod.adapter import RunPodPlatform
 from gpu_jobs.report import write_report
 from gpu_jobs.settings import Settings
 from gpu_jobs.store import open_store
+from tests.chaos.havoc import finish, gpu_workers, rows_of, wait_for
+from tests.contracts.cloud_run_bench import cloud_run_settings, image
+from tests.contracts.runpod_bench import fanfold_image, runpod_settings
 
 pytestmark = pytest.mark.slow
 GPU = "NVIDIA L4"

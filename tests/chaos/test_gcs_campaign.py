@@ -4,13 +4,13 @@ from itertools import cycle
 
 import polars as pl
 import pytest
-from havoc import rows_of
 
 from gpu_jobs.campaign.campaign import open_campaign
 from gpu_jobs.campaign.collect import collect
 from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.emulators.gcs import Fault, GcsEmulator
 from gpu_jobs.workloads.noop import value_of
+from tests.chaos.havoc import rows_of
 
 ITEMS = [f"ok-{index}" for index in range(60)]
 
@@ -31,7 +31,7 @@ def test_a_bucket_that_loses_replies_and_refuses_loses_no_row(bucket, policy, tm
     spec = CampaignSpec(
         store_root="gs://campaigns/root",
         dataset=str(table),
-        workload="hostile:Hostile",
+        workload="tests.chaos.hostile:Hostile",
         params={"item_s": 0.02},
         chunk_weight=6,
     )

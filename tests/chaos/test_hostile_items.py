@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-import hostile
 import pytest
-from havoc import finish, quarantine_of, rows_of
 
 from gpu_jobs.errors import RefusedError
 from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.workloads.noop import value_of
+from tests.chaos import hostile
+from tests.chaos.havoc import finish, quarantine_of, rows_of
 
 BAD = {
     7: ("segfault-7", "crashed", "SIGSEGV"),
@@ -104,14 +104,15 @@ def test_a_dataset_of_killers_convicts_nobody(open_hostile, policy):
     assert last.items_left == 2
 
 
-def test_a_workload_that_the_image_lacks_fails_before_leasing(open_hostile, policy, monkeypatch):
+def test_a_workload_that_the_image_lacks_fails_before_leasing(open_hostile, policy, monkeypatch, tmp_path):
     """It is the image's fault: no attempt is ever begun, and no item is convicted."""
-    campaign = open_hostile(["ok-0"])
-    monkeypatch.setenv("PYTHONPATH", "")
+    (tmp_path / "only_here.py").write_text("from tests.chaos.hostile import Hostile")
+    monkeypatch.syspath_prepend(tmp_path)
+    campaign = open_hostile(["ok-0"], workload="only_here:Hostile")
 
     last = list(campaign.run(policy, tick_s=0.1))[-1]
 
-    assert "image: workload 'hostile:Hostile' cannot be imported here" in last.closed
+    assert "image: workload 'only_here:Hostile' cannot be imported here" in last.closed
     assert list(campaign.store.list("attempts/")) == []
 
 
@@ -161,10 +162,7 @@ def test_a_model_that_is_lost_at_work_convicts_no_item(open_hostile, policy):
     assert (last.items_left, last.quarantined_items) == (3, 0)
 
 
-def test_a_workload_that_nobody_has_is_refused(open_hostile, monkeypatch):
+def test_a_workload_that_nobody_has_is_refused(open_hostile):
     """Before anything is started, with the field's name."""
-    monkeypatch.setattr("sys.path", [])
-    monkeypatch.delitem(__import__("sys").modules, "hostile", raising=False)
-
     with pytest.raises(RefusedError, match=r"^workload: "):
-        open_hostile(["ok-0"])
+        open_hostile(["ok-0"], workload="nobody_has:This")

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import psutil
 import pytest
-from havoc import finish, gpu_workers, wait_for
 
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.campaign.collect import collect
 from gpu_jobs.campaign.progress import Progress
+from tests.chaos.havoc import finish, gpu_workers, wait_for
 
 ITEMS = [f"ok-{index}" for index in range(120)]
 SLOWLY = {"item_s": 0.02}

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import polars as pl
 import pytest
-from havoc import rows_of
 
 from gpu_jobs.campaign.campaign import Campaign, open_campaign
 from gpu_jobs.campaign.collect import collect
@@ -21,6 +20,7 @@ from gpu_jobs.ledger.journal import Ended
 from gpu_jobs.platforms.modal.adapter import ModalPlatform
 from gpu_jobs.store import open_store
 from gpu_jobs.workloads.noop import value_of
+from tests.chaos.havoc import rows_of
 
 ITEMS = [f"ok-{index}" for index in range(240)]
 ROWS = [(number, name, value_of(name)) for number, name in enumerate(ITEMS)]
@@ -42,7 +42,7 @@ def bucket(monkeypatch, tmp_path):
 def cloud(modal_cloud, bucket, monkeypatch):
     """The settings of a user whose workload is the module `hostile`, and who keeps idle windows short."""
     monkeypatch.setenv("FANFOLD_MODAL_APP", "campaigns")
-    monkeypatch.setenv("FANFOLD_MODAL_SOURCES", json.dumps(["hostile"]))
+    monkeypatch.setenv("FANFOLD_MODAL_SOURCES", json.dumps(["tests.chaos.hostile"]))
     monkeypatch.setenv("FANFOLD_MODAL_SCALEDOWN_S", str(IDLE_S))
     return modal_cloud
 
@@ -53,7 +53,7 @@ def opened(cloud, policy):
         spec = CampaignSpec(
             store_root="gs://campaigns/root",
             dataset="gs://campaigns/data/items.parquet",
-            workload="hostile:Hostile",
+            workload="tests.chaos.hostile:Hostile",
             params=params,
             name=name,
             chunk_weight=12,

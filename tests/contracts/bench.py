@@ -10,8 +10,7 @@ from gpu_jobs.jobs.names import order_prefix
 from gpu_jobs.ledger.journal import Journal, Opened, Ordered
 from gpu_jobs.ledger.ledger import Ledger
 from gpu_jobs.testing import a_policy, an_order
-
-ROOT = Path(__file__).parents[2]
+from tests.project import ROOT
 
 
 def image_environ(**env):

@@ -1,10 +1,9 @@
 """Cloud Run as the emulator plays it, for the platform contract: real GPU worker processes behind Google's clients."""
 
-from bench import CampaignBench, image_environ
-
 from gpu_jobs.emulators.cloud_run import CloudRunEmulator, Image, TaskFault
 from gpu_jobs.platforms.cloud_run.adapter import CloudRunPlatform
 from gpu_jobs.settings import Settings
+from tests.contracts.bench import CampaignBench, image_environ
 
 
 def cloud_run_settings(address):

@@ -3,12 +3,12 @@
 import asyncio
 
 import psutil
-from bench import CampaignBench
-from havoc import wait_for
 
 from gpu_jobs.jobs.orders import Phase
 from gpu_jobs.platforms.modal.adapter import ModalPlatform
 from gpu_jobs.settings import Settings
+from tests.chaos.havoc import wait_for
+from tests.contracts.bench import CampaignBench
 
 
 class ModalBench(CampaignBench):

@@ -4,12 +4,11 @@ import asyncio
 import time
 from typing import ClassVar
 
-from bench import CampaignBench, image_environ
-from havoc import wait_for
-
 from gpu_jobs.emulators.runpod import Image, RunPodEmulator
 from gpu_jobs.platforms.runpod.adapter import RunPodPlatform
 from gpu_jobs.settings import Settings
+from tests.chaos.havoc import wait_for
+from tests.contracts.bench import CampaignBench, image_environ
 
 
 def runpod_settings(emulator, **changes):

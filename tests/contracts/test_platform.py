@@ -8,10 +8,6 @@ import time
 
 import psutil
 import pytest
-from bench import CampaignBench
-from cloud_run_bench import CloudRunBench
-from modal_bench import ModalBench
-from runpod_bench import RunPodBench, RunPodServerlessBench
 
 from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError
 from gpu_jobs.jobs.failures import Failure
@@ -19,6 +15,10 @@ from gpu_jobs.jobs.orders import Handle, Phase
 from gpu_jobs.platforms import local
 from gpu_jobs.platforms.base import start_once
 from gpu_jobs.testing import FakePlatform, an_order
+from tests.contracts.bench import CampaignBench
+from tests.contracts.cloud_run_bench import CloudRunBench
+from tests.contracts.modal_bench import ModalBench
+from tests.contracts.runpod_bench import RunPodBench, RunPodServerlessBench
 
 _PATIENCE_S = 60.0
 

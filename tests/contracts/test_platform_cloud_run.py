@@ -6,7 +6,6 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
-from cloud_run_bench import CloudRunBench, cloud_run_settings
 
 from gpu_jobs.emulators.cloud_run import Fault
 from gpu_jobs.errors import OutcomeUnknownError, RejectedError
@@ -14,6 +13,7 @@ from gpu_jobs.jobs.orders import Phase
 from gpu_jobs.platforms.base import start_once
 from gpu_jobs.platforms.cloud_run import adapter
 from gpu_jobs.platforms.cloud_run.adapter import CloudRunPlatform
+from tests.contracts.cloud_run_bench import CloudRunBench, cloud_run_settings
 
 _PATIENCE_S = 60.0
 

@@ -1,9 +1,7 @@
 """One Prefect server for all tests of flows; no other test pays for it."""
 
-import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -12,13 +10,12 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Running
 from prefect.testing.utilities import prefect_test_harness
-from real_prefect import ZOMBIE_AFTER_S, Prefect, free_port, gpu_workers
-from small_flows import NoopCampaign, in_sections, small
 
 from gpu_jobs.campaign.campaign import Campaign, open_campaign
 from tasks.flow_runs import CAMPAIGN_LABEL
+from tests.flows.real_prefect import ZOMBIE_AFTER_S, Prefect, free_port, gpu_workers
+from tests.flows.small_flows import NoopCampaign, in_sections, small
 
-HERE = Path(__file__).parent
 Start = Callable[..., State]
 
 
@@ -32,9 +29,8 @@ def prefect_api() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _workloads_are_importable(monkeypatch, tmp_path):
-    """GPU workers find `small_flows` and keep their logs with the test."""
-    monkeypatch.setenv("PYTHONPATH", f"{HERE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+def _logs(monkeypatch, tmp_path):
+    """GPU workers keep their logs with the test."""
     monkeypatch.setenv("FANFOLD_LOG_DIR", str(tmp_path / "logs"))
 
 

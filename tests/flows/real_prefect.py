@@ -20,7 +20,8 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterNam
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.sorting import FlowRunSort
 
-PROJECT = Path(__file__).parents[2]
+from tests.project import ROOT
+
 POOL = "fanfold"
 ZOMBIE_AFTER_S = 65
 _T = TypeVar("_T")
@@ -29,7 +30,7 @@ SLOW_DEPLOYMENT = """
 name: fanfold
 deployments:
   - name: slow
-    entrypoint: served_flows.py:slow
+    entrypoint: tests/flows/served_flows.py:slow
     tags: [fanfold]
     work_pool: {name: fanfold}
     concurrency_limit: {limit: 1, collision_strategy: ENQUEUE}
@@ -82,9 +83,10 @@ class Prefect:
     def copy_project(self) -> None:
         """What a clean clone has, and the slow flow."""
         for name in ("flows", "tasks", "gpu_jobs"):
-            shutil.copytree(PROJECT / name, self.clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, self.clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+        (self.clone / "tests/flows").mkdir(parents=True)
         for name in ("prefect.yaml", "pyproject.toml", "tests/flows/served_flows.py"):
-            shutil.copy(PROJECT / name, self.clone)
+            shutil.copy(ROOT / name, self.clone / name)
         (self.clone / "slow.yaml").write_text(SLOW_DEPLOYMENT)
 
     def start_server(self) -> None:

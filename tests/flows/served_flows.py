@@ -18,7 +18,7 @@ class OneByOne(Noop):
 class SlowCampaign(CampaignParameters):
     """A campaign over the workload above."""
 
-    workload = "served_flows:OneByOne"
+    workload = "tests.flows.served_flows:OneByOne"
     params: NoopParams = Field(default=NoopParams(), title="Noop")
 
 

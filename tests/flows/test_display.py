@@ -6,13 +6,13 @@ import sys
 import uuid
 
 import pytest
-from looks import a_job, a_look
 from prefect.logging import disable_run_logger
 from prefect.logging.handlers import PrefectConsoleHandler
 
 from flows.display import Display, said_of
 from tasks import artifacts, events
 from tasks.artifacts import ProgressArtifact
+from tests.flows.looks import a_job, a_look
 
 
 class Terminal(io.StringIO):

@@ -9,9 +9,10 @@ from types import MappingProxyType
 import polars as pl
 import pytest
 from prefect.events import emit_event
-from real_prefect import PROJECT, Prefect, wait_for
 
 from gpu_jobs.workloads.video.demo import make_demo_videos
+from tests.flows.real_prefect import Prefect, wait_for
+from tests.project import ROOT
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 def block(page: str, holding: str, places: Mapping[str, str] = MappingProxyType({})) -> str:
     """The only block of a page that holds a text, with other places in it."""
     (found,) = (
-        text for text in re.findall(r"```python\n(.*?)```", (PROJECT / page).read_text(), re.DOTALL) if holding in text
+        text for text in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL) if holding in text
     )
     for place, other in places.items():
         assert place in found

@@ -1,9 +1,9 @@
 """What automations can act on."""
 
 import pytest
-from looks import a_job, a_look
 
 from tasks.events import Events
+from tests.flows.looks import a_job, a_look
 
 
 class World:

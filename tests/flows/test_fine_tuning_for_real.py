@@ -2,14 +2,14 @@
 
 import polars as pl
 import pytest
-from prefect_records import artifacts_of
-from tiny_models import write_llama
 
 from flows.fine_tuning import FineTuning, Grid, Texts, fine_tuning
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.ledger import keys
 from gpu_jobs.store import campaign_names, open_store
 from gpu_jobs.workloads.training.settings import TrainingParams
+from tests.flows.prefect_records import artifacts_of
+from tests.gpu_jobs.workloads.tiny_models import write_llama
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -2,21 +2,21 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from uuid import UUID
 
 import polars as pl
 import pytest
-from browser import PrefectPages, open_browser
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
-from real_prefect import Prefect, gpu_workers, wait_for
 
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.workloads.video.demo import make_demo_videos
+from tests.flows.browser import PrefectPages, open_browser
+from tests.flows.real_prefect import Prefect, gpu_workers, wait_for
+from tests.project import ROOT
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
 DEPLOYMENT = "video-analysis/video-analysis"
-PICTURES = Path(__file__).parents[2] / "build" / "ui"
+PICTURES = ROOT / "build" / "ui"
 
 
 @pytest.fixture

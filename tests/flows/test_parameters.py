@@ -8,7 +8,6 @@ import pytest
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools import validation
 from pydantic import BaseModel, ValidationError
-from small_flows import NoopCampaign, in_sections
 
 from flows.batch_inference import BatchInference, batch_inference
 from flows.fine_tuning import FineTuning, Grid, Texts
@@ -21,6 +20,7 @@ from gpu_jobs.workloads.text.openai_batch import OpenAIBatchParams
 from gpu_jobs.workloads.training.prepare import PrepareParams
 from gpu_jobs.workloads.training.settings import TrainingParams
 from gpu_jobs.workloads.video.workload import VideoParams
+from tests.flows.small_flows import NoopCampaign, in_sections
 
 SCHEMA = parameter_schema(video_analysis).model_dump_for_openapi()
 """What Prefect keeps of the flow: the form is made from it, and submissions are checked against it."""

@@ -8,7 +8,8 @@ from prefect.blocks.system import Secret
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.deployments import run_deployment
-from real_prefect import POOL, Prefect, wait_for
+
+from tests.flows.real_prefect import POOL, Prefect, wait_for
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 DEPLOYED = {"video-analysis", "batch-inference", "fine-tuning", "compare-platforms", "reap-orphans"}

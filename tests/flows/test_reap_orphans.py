@@ -8,14 +8,14 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.events import emit_event
 from prefect.states import Cancelled, Cancelling, Crashed
-from prefect_records import artifacts_of, events_of
 from pydantic import ValidationError
-from real_prefect import gpu_workers, wait_for
 
 from flows.reap_orphans import ReapOrphans, reap_orphans
 from gpu_jobs.ledger import keys
 from gpu_jobs.ledger.journal import Closed
 from tasks.flow_runs import last_heartbeat
+from tests.flows.prefect_records import artifacts_of, events_of
+from tests.flows.real_prefect import gpu_workers, wait_for
 
 PREFECTS_WORDS = "Flow run was cancelled successfully."
 SAID = "all GPU jobs have ended"

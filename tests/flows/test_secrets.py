@@ -6,8 +6,9 @@ import pytest
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
-from prefect_records import artifacts_of, events_of, flow_run_id
-from small_flows import GatedCampaign
+
+from tests.flows.prefect_records import artifacts_of, events_of, flow_run_id
+from tests.flows.small_flows import GatedCampaign
 
 CANARY = "canary-7f3a91c04be2d865"
 PLACES = (

