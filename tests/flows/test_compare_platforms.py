@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import polars as pl
 import pytest
-from looks import a_job, a_look
 
 import flows.compare_platforms as flow
 from flows.compare_platforms import ComparePlatforms, compare_platforms, measure_start
@@ -17,6 +16,7 @@ from gpu_jobs.errors import RefusedError
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.store import open_store
 from gpu_jobs.testing import an_offer
+from tests.flows.looks import a_job, a_look
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
