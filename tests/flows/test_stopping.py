@@ -14,6 +14,7 @@ from flows.display import Display
 from flows.stopping import campaign_flow, stop_and_tell, stop_campaign
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.ledger.journal import CloseCause
 from tasks.flow_runs import campaign_of
 from tests.flows.prefect_records import flow_run_id
 from tests.flows.real_prefect import gpu_workers
@@ -52,6 +53,7 @@ def test_a_flow_run_that_times_out_stops_its_gpu_jobs_and_says_so(prefect_api, i
 
     assert state.name == "TimedOut"
     ended = journal(store, "brief")
+    assert ended.closed.cause is CloseCause.INTERRUPTED
     assert ended.closed.reason == "interrupted by CancelledError"  # Prefect's alarm
     assert ended.orders
     assert not ended.live_orders
@@ -101,6 +103,7 @@ def test_the_hook_finds_the_campaign_of_a_dead_process_by_the_flow_runs_label(lo
         stop_campaign(small, run, Cancelling())
 
     ended = campaign.journal.read()
+    assert ended.closed.cause is CloseCause.STOPPED
     assert ended.closed.reason == "flow run cancelled"
     assert not ended.live_orders
     assert alive(campaign) == []
