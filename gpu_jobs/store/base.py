@@ -54,6 +54,12 @@ class Store(Protocol):
     def list(self, prefix: str, after: str = "") -> Iterator[Entry]:
         """Entries whose key starts with `prefix` and is greater than `after`, in key order, fetched lazily."""
 
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        """Names up to the next `/` of all keys that start with `prefix`, each once, in key order.
+
+        Costs one listing of that level alone, whatever lies below. A local store also names empty folders.
+        """
+
     def upload(self, key: str, path: Path) -> bool:
         """Like `create`, from a file that may be larger than memory."""
 

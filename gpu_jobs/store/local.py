@@ -76,6 +76,11 @@ class LocalStore:
                     os.close(descriptor)
                 yield Entry(key=key, size_bytes=size, stored_at=stored_at, summary=tail.summary)
 
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        with self._errors(prefix):
+            found = [f"{key}/" for key, is_folder in _children(self._base, prefix) if is_folder]
+        yield from (folder[:-1] for folder in sorted(found))
+
     def upload(self, key: str, path: Path) -> bool:
         with self._errors(key):
             return self._link(self._copy_temp(path), key) or _holds(self._path(key), path)
@@ -188,6 +193,15 @@ def _read_tail(descriptor: int) -> tuple[int, _Tail]:
 
 def _walk(base: str, prefix: str) -> Iterator[str]:
     """Keys under `base` that start with `prefix`, in no order."""
+    for key, is_folder in _children(base, prefix):
+        if is_folder:
+            yield from _walk(base, f"{key}/")
+        else:
+            yield key
+
+
+def _children(base: str, prefix: str) -> Iterator[tuple[str, bool]]:
+    """What one folder holds that starts with `prefix`, in no order, each with whether it is a folder itself."""
     folder, _, name_prefix = prefix.rpartition("/")
     try:
         found = os.scandir(f"{base}/{folder}")
@@ -198,10 +212,7 @@ def _walk(base: str, prefix: str) -> Iterator[str]:
             if not child.name.startswith(name_prefix) or child.name == _TEMP:
                 continue
             key = f"{folder}/{child.name}" if folder else child.name
-            if child.is_dir(follow_symlinks=False):
-                yield from _walk(base, f"{key}/")
-            else:
-                yield key
+            yield key, child.is_dir(follow_symlinks=False)
 
 
 def _in_folder(path: str, act: Callable[[], _T]) -> _T:

@@ -177,7 +177,7 @@ def settled_campaign(store: Store, num_chunks: int) -> Plan:
         if number % 100 == 1:
             bad = Quarantined(range=halves[1], cause="crashed", detail="", attempts=2)
             ledger.settle(_settlement(chunk, (_committed(halves[0]), bad)))
-        elif number % 100 == 2:  # noqa: PLR2004 - any
+        elif number % 100 == 2:
             ledger.settle(_settlement(chunk, (_committed(halves[0]), Open(range=halves[1]))))
             ledger.settle(_settlement(halves[1]))
         else:
