@@ -13,6 +13,7 @@ from gpu_jobs.dispatch import CampaignView, Decision, JobView
 from gpu_jobs.jobs.costs import CLASSES
 from gpu_jobs.jobs.offers import OfferKey
 from gpu_jobs.jobs.orders import Observation, Phase, Policy
+from gpu_jobs.ledger.heartbeats import HeartbeatReader
 from gpu_jobs.ledger.journal import Ended, JournalState, Ordered
 from gpu_jobs.ledger.ledger import Heartbeat, Ledger, Plan
 from gpu_jobs.ledger.open_chunks import Lease, Survey
@@ -111,7 +112,7 @@ class Observer:
         self._survey = Survey(ledger, plan.cuts)
         self._survey_due_at = 0.0
         self._exhausted = ""
-        self._over: dict[str, tuple[Heartbeat, float]] = {}
+        self._heartbeats = HeartbeatReader(ledger)
         self.lives = Lives(())
         self._newest: dict[Chunk, Lease] = {}
         self._progress: dict[str, tuple[tuple[tuple[int, int, str], ...], float]] = {}
@@ -120,7 +121,7 @@ class Observer:
 
     def look(self, *, must_survey: bool) -> None:
         """Read heartbeats, and the survey if it is due."""
-        self.lives = Lives([*self._over.values(), *self._live_beats()])
+        self.lives = Lives(self._heartbeats.read())
         if must_survey or time.monotonic() >= self._survey_due_at:
             self._look_around()
 
@@ -133,11 +134,6 @@ class Observer:
             self._settled_before = self._plan.num_items - self._survey.items_left - done_before
         took_s = time.monotonic() - began
         self._survey_due_at = time.monotonic() + max(_MIN_SURVEY_PAUSE_S, took_s / _SURVEY_SHARE)
-
-    def _live_beats(self) -> list[tuple[Heartbeat, float]]:
-        live = list(self._ledger.heartbeats(without=self._over))
-        self._over.update({beat.boot: (beat, at) for beat, at in live if beat.status == "over"})
-        return live
 
     def _find_exhausted(self) -> str:
         still_open = {found.chunk for window in self._survey.windows for found in window.open}
