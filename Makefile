@@ -51,6 +51,7 @@ chromium:  ## for the tests in a browser
 
 bench: $(READY)  ## one JSON object a line
 	$(BIN)/python -m tests.bench.ledger
+	$(BIN)/python -m tests.bench.observe
 	$(BIN)/python -m tests.bench.video
 	$(BIN)/python -m tests.bench.inference
 	$(BIN)/python -m tests.bench.fine_tuning

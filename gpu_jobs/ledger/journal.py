@@ -8,6 +8,8 @@ dollar.
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
+from itertools import count, takewhile
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -17,6 +19,7 @@ from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.jobs.orders import JobOutcome, Order, Policy
 from gpu_jobs.ledger import keys
 from gpu_jobs.store.base import Store
+from gpu_jobs.store.parallel import get_many
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,9 +116,9 @@ JournalEntry = Annotated[Opened | Ordered | Ended | Closed, Field(discriminator=
 _ENTRY: TypeAdapter[JournalEntry] = TypeAdapter(JournalEntry)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class JournalState:
-    """What the entries so far amount to."""
+    """What the entries so far amount to; each value is computed when it is first asked for, and kept."""
 
     entries: tuple[JournalEntry, ...] = ()
 
@@ -123,11 +126,11 @@ class JournalState:
     def next_seq(self) -> int:
         return len(self.entries) + 1
 
-    @property
+    @cached_property
     def opened(self) -> Opened | None:
         return next((entry for entry in reversed(self.entries) if isinstance(entry, Opened)), None)
 
-    @property
+    @cached_property
     def closed(self) -> Closed | None:
         """The closing that rules now; None if the campaign was opened after it."""
         for entry in reversed(self.entries):
@@ -137,32 +140,34 @@ class JournalState:
                 return None
         return None
 
-    @property
+    @cached_property
     def orders(self) -> dict[str, Ordered]:
         """All GPU jobs ever ordered, by name, in order."""
         return {entry.order.name: entry for entry in self.entries if isinstance(entry, Ordered)}
 
-    @property
+    @cached_property
     def orders_of_opening(self) -> list[Ordered]:
         """GPU jobs ordered since the last opening, and those that it found alive."""
-        last = max((at for at, entry in enumerate(self.entries) if isinstance(entry, Opened)), default=0)
-        ended_before = {entry.order for entry in self.entries[:last] if isinstance(entry, Ended)}
+        ended_before = {entry.order for entry in self.entries[: self._opened_at] if isinstance(entry, Ended)}
         return [entry for name, entry in self.orders.items() if name not in ended_before]
 
-    @property
+    @cached_property
     def ended(self) -> dict[str, Ended]:
         return {entry.order: entry for entry in self.entries if isinstance(entry, Ended)}
 
-    @property
+    @cached_property
     def live_orders(self) -> list[Order]:
-        ended = self.ended
-        return [entry.order for name, entry in self.orders.items() if name not in ended]
+        return [entry.order for name, entry in self.orders.items() if name not in self.ended]
 
-    @property
+    @cached_property
     def ends_of_opening(self) -> list[Ended]:
         """GPU jobs that have ended since the last opening, in order."""
-        last = max((at for at, entry in enumerate(self.entries) if isinstance(entry, Opened)), default=0)
-        return [entry for entry in self.entries[last:] if isinstance(entry, Ended)]
+        return [entry for entry in self.entries[self._opened_at :] if isinstance(entry, Ended)]
+
+    @cached_property
+    def _opened_at(self) -> int:
+        """Index of the last opening; 0 if there is none."""
+        return max((at for at, entry in enumerate(self.entries) if isinstance(entry, Opened)), default=0)
 
     def refusal(self, entry: JournalEntry) -> CampaignError | None:
         """Why `entry` may not come next; None if it may."""
@@ -192,13 +197,29 @@ class Journal:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._entries: list[JournalEntry] = []
+        self._state = JournalState()
 
     def read(self) -> JournalState:
-        """Read whatever was added since the last read."""
-        while (body := self._store.get(keys.journal(len(self._entries) + 1))) is not None:
-            self._entries.append(_parse(body, len(self._entries) + 1))
-        return JournalState(tuple(self._entries))
+        """Read whatever was added since the last read: nothing costs one call, the first read one listing more."""
+        known = self._state.entries
+        added = self._follow(len(known) + 1) if known else self._catch_up()
+        if added:
+            self._state = JournalState((*known, *added))
+        return self._state
+
+    def _catch_up(self) -> list[JournalEntry]:
+        """All entries, fetched side by side."""
+        expected = (keys.journal(seq) for seq in count(1))
+        listed = (entry.key for entry in self._store.list(keys.JOURNAL))
+        found = [key for key, _ in takewhile(lambda pair: pair[0] == pair[1], zip(listed, expected, strict=False))]
+        return [_parse(body, seq) for seq, body in enumerate(get_many(self._store, found), start=1) if body is not None]
+
+    def _follow(self, seq: int) -> list[JournalEntry]:
+        """The entries from `seq` on, one after another."""
+        added: list[JournalEntry] = []
+        while (body := self._store.get(keys.journal(seq + len(added)))) is not None:
+            added.append(_parse(body, seq + len(added)))
+        return added
 
     def append(self, entry: JournalEntry, upon: JournalState) -> bool:
         """Create `entry` as the next after `upon`; False if another came first.

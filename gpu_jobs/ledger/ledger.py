@@ -4,7 +4,8 @@ Nothing here waits or retries; every race is decided by `Store.create`.
 """
 
 import hashlib
-from collections.abc import Container, Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -17,7 +18,8 @@ from gpu_jobs.jobs.failures import AttemptEnd, Failure
 from gpu_jobs.ledger import keys, rows
 from gpu_jobs.ledger.gpu_use import GpuUse
 from gpu_jobs.ledger.ranges import Chunk, best_cover, subtract, tiling_problem
-from gpu_jobs.store.base import Store
+from gpu_jobs.store.base import Entry, Store
+from gpu_jobs.store.parallel import get_many
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +179,24 @@ class Heartbeat:
         """Items per second of work, over its whole life; 0 before it has worked."""
         return self.items_done / self.seconds.working if self.seconds.working > 0 else 0.0
 
+    @property
+    def summary(self) -> dict[str, str]:
+        """What a listing tells of it. With `in_body`, something did not fit, and only the body has all."""
+        leases = " ".join("{}-{}".format(*Chunk.parse(lease)) for lease in self.leases)
+        device = self.facts.get("device", "") if self.batch_size else ""
+        found = {"order": self.order, "slot": str(self.slot), "status": self.status}
+        if len(leases) > _MAX_LISTED_LEASES or len(device) > _MAX_LISTED_DEVICE or not device.isascii():
+            return {**found, "in_body": "1"}
+        if leases:
+            found["leases"] = leases
+        if device:
+            found |= {"device": device, "batch_size": str(self.batch_size)}
+        return found
+
+
+_MAX_LISTED_LEASES, _MAX_LISTED_DEVICE = 1400, 200
+"""Characters, so that a heartbeat's summary stays below what a store keeps of one."""
+
 
 class OpenChunk(NamedTuple):
     """A chunk that nobody has settled."""
@@ -281,26 +301,23 @@ class Ledger:
 
     def beat(self, heartbeat: Heartbeat) -> float:
         """Overwrite our heartbeat; return the store's stamp."""
-        return self.store.put(keys.worker(heartbeat.boot), _HEARTBEAT.dump_json(heartbeat))
+        body = _HEARTBEAT.dump_json(heartbeat)
+        summary = {**heartbeat.summary, "crc32": f"{zlib.crc32(body):08x}"}  # tells two of one stamp apart
+        return self.store.put(keys.worker(heartbeat.boot), body, summary)
 
     def heartbeat(self, boot: str) -> Heartbeat | None:
         body = self.store.get(keys.worker(boot))
         return None if body is None else _HEARTBEAT.validate_json(body)
 
-    def heartbeats(self, without: Container[str] = ()) -> Iterator[tuple[Heartbeat, float]]:
-        """GPU workers that ever lived, but for some boots, with the store's stamp of their last sign of life."""
-        for entry in self.store.list(keys.WORKERS):
-            boot = keys.stem(entry.key)
-            if boot not in without and (heartbeat := self.heartbeat(boot)):
-                yield heartbeat, entry.stored_at
+    def heartbeats(self, listed: Iterable[Entry] | None = None) -> list[tuple[Heartbeat, float]]:
+        """GPU workers that ever lived, or those of some entries, each with the store's stamp of its last heartbeat.
 
-    def learned_batch_sizes(self) -> dict[str, int]:
-        """The smallest that any GPU worker has settled for, by its fact `device`."""
-        found: dict[str, int] = {}
-        for heartbeat, _ in self.heartbeats():
-            if heartbeat.batch_size and (device := heartbeat.facts.get("device")):
-                found[device] = min(heartbeat.batch_size, found.get(device, heartbeat.batch_size))
-        return found
+        All are fetched, side by side; whoever looks again and again uses a `HeartbeatReader`.
+        """
+        entries = list(self.store.list(keys.WORKERS) if listed is None else listed)
+        bodies = get_many(self.store, [entry.key for entry in entries])
+        found = zip(entries, bodies, strict=True)
+        return [(_HEARTBEAT.validate_json(body), entry.stored_at) for entry, body in found if body is not None]
 
 
 def _num_failed(tile: Tile) -> int:
@@ -317,12 +334,17 @@ def tiles_left(chunk: Chunk, parts: Iterable[Committed], crashes: int) -> tuple[
     return tuple(sorted(tiles, key=lambda tile: tile.range))
 
 
-def descend(planned: Sequence[Chunk], settled: dict[Chunk, tuple[OpenChunk, ...]]) -> Iterator[OpenChunk]:
+def descend(planned: Sequence[Chunk], settled: Mapping[Chunk, tuple[OpenChunk, ...]]) -> Iterator[OpenChunk]:
     """Chunks under `planned` that nobody has settled, given each settlement's open tiles. Pure."""
-    stack = [OpenChunk(chunk, 0) for chunk in reversed(planned)]
-    while stack:
-        found = stack.pop()
-        if found.chunk in settled:
-            stack.extend(reversed(settled[found.chunk]))
-        else:
-            yield found
+    for chunk in planned:
+        left = settled.get(chunk)
+        if left is None:
+            yield OpenChunk(chunk, 0)
+            continue
+        stack = [*reversed(left)]
+        while stack:
+            found = stack.pop()
+            if found.chunk in settled:
+                stack.extend(reversed(settled[found.chunk]))
+            else:
+                yield found

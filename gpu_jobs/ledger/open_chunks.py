@@ -35,8 +35,9 @@ class Window:
 
     def update(self, settled: Mapping[Chunk, Summary]) -> None:
         """Take in what is settled, given the summaries of all settlements in this window."""
-        self.open = list(descend(self.planned, {chunk: parse_open(summary) for chunk, summary in settled.items()}))
-        self.quarantined_items = sum(int(summary.get("failed", 0)) for summary in settled.values())
+        tiles = {chunk: parse_open(summary) if summary else () for chunk, summary in settled.items()}
+        self.open = list(descend(self.planned, tiles))
+        self.quarantined_items = sum(int(summary.get("failed", 0)) for summary in settled.values() if summary)
 
 
 @dataclass(slots=True)
@@ -105,8 +106,9 @@ class Survey:
                 yield list(run)
 
     def _settled(self, span: Chunk) -> dict[Chunk, Summary]:
+        at = len(keys.SETTLED)
         listed = self._entries(keys.SETTLED, span)
-        return {Chunk.parse(keys.stem(entry.key)): entry.summary for entry in listed}
+        return {Chunk.parse(entry.key[at:].removesuffix(".json")): entry.summary for entry in listed}
 
     def _leases(self, span: Chunk) -> dict[Chunk, Lease]:
         newest: dict[Chunk, Lease] = {}
@@ -121,8 +123,9 @@ class Survey:
 
     def _entries(self, folder: str, span: Chunk) -> Iterator[Entry]:
         """Objects of one folder whose chunk begins in the span."""
+        end = folder + Chunk(span.stop, 0).id[:12]
         for entry in self._ledger.store.list(folder, after=folder + Chunk(span.start, 0).id[:12]):
-            if int(entry.key[len(folder) : len(folder) + 12]) >= span.stop:
+            if entry.key >= end:
                 return
             yield entry
 

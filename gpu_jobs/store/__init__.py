@@ -31,9 +31,5 @@ def open_store(uri: str) -> Store:
 
 
 def campaign_names(root: Store, prefix: str = "") -> Iterator[str]:
-    """Folders under a store root whose name starts with `prefix`: one listing each, begun behind the one before."""
-    after = ""
-    while (entry := next(root.list(prefix, after), None)) is not None:
-        name = entry.key.partition("/")[0]
-        yield name
-        after = f"{name}0"  # the first key that is not under "name/"
+    """Folders right under a store root whose name starts with `prefix`, in order; what they hold is not listed."""
+    return root.folders(prefix)

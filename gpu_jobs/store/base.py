@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gpu_jobs.errors import StoreError
 
@@ -14,16 +13,15 @@ NO_SUMMARY: Summary = MappingProxyType({})
 MAX_SUMMARY_BYTES = 2048
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One object as a listing shows it."""
+class Entry(NamedTuple):
+    """One object as a listing shows it. A tuple, since some listings have hundreds of thousands."""
 
     key: str
     size_bytes: int
     """Bytes of the body, the summary not counted."""
     stored_at: float
     """Seconds since the epoch by the store's own clock; compare only with other stamps of one store."""
-    summary: Summary = field(default_factory=lambda: NO_SUMMARY)
+    summary: Summary = NO_SUMMARY
 
 
 class Store(Protocol):
@@ -53,6 +51,12 @@ class Store(Protocol):
 
     def list(self, prefix: str, after: str = "") -> Iterator[Entry]:
         """Entries whose key starts with `prefix` and is greater than `after`, in key order, fetched lazily."""
+
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        """Names up to the next `/` of all keys that start with `prefix`, each once, in key order.
+
+        Costs one listing of that level alone, whatever lies below. A local store also names empty folders.
+        """
 
     def upload(self, key: str, path: Path) -> bool:
         """Like `create`, from a file that may be larger than memory."""

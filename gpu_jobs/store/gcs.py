@@ -114,6 +114,20 @@ class GcsStore:
                         summary=blob.metadata or NO_SUMMARY,
                     )
 
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        with self._errors(prefix, _LIST):
+            listed = self._client.list_blobs(
+                self._bucket,
+                prefix=self._root + prefix,
+                delimiter="/",
+                fields="prefixes,nextPageToken",
+                page_size=PAGE_SIZE,
+                timeout=self._timeout,
+                retry=self._retry,
+            )
+            found = {folder for page in listed.pages for folder in page.prefixes}  # emulators repeat them on each page
+        yield from (folder.removeprefix(self._root).removesuffix("/") for folder in sorted(found))
+
     def upload(self, key: str, path: Path) -> bool:
         with self._errors(key, _CREATE):
             try:

@@ -21,6 +21,7 @@ from gpu_jobs.store.base import MAX_SUMMARY_BYTES, NO_SUMMARY, Entry, Summary, e
 
 _TEMP = ".tmp"
 _MARK = b'\n{"fanfold_summary":'
+_END = b"}}\n"
 _TAIL_BYTES = 2 * MAX_SUMMARY_BYTES
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _T = TypeVar("_T")
@@ -70,11 +71,16 @@ class LocalStore:
                 except _ABSENT:
                     continue  # deleted since the folder was read
                 try:
-                    size, tail = _read_tail(descriptor)
-                    stored_at = os.fstat(descriptor).st_mtime
+                    status = os.fstat(descriptor)
+                    size, summary = _read_tail(descriptor, status.st_size)
                 finally:
                     os.close(descriptor)
-                yield Entry(key=key, size_bytes=size, stored_at=stored_at, summary=tail.summary)
+                yield Entry(key, size, status.st_mtime, summary)
+
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        with self._errors(prefix):
+            found = [f"{key}/" for key, is_folder in _children(self._base, prefix) if is_folder]
+        yield from (folder[:-1] for folder in sorted(found))
 
     def upload(self, key: str, path: Path) -> bool:
         with self._errors(key):
@@ -87,7 +93,7 @@ class LocalStore:
             try:
                 shutil.copyfile(self._path(key), temp)
                 with open(temp, "r+b") as file:
-                    file.truncate(_read_tail(file.fileno())[0])
+                    file.truncate(_read_tail(file.fileno(), os.fstat(file.fileno()).st_size).body_bytes)
                 temp.replace(path)
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise StoreError(f"{self.uri}/{key} does not exist") from error
@@ -172,22 +178,32 @@ def _encode(body: bytes, summary: Summary) -> bytes:
 
 def _tail(end: bytes) -> _Tail:
     """Split the last bytes of a file into body and summary."""
-    at = end.rfind(_MARK, -_TAIL_BYTES) if end.endswith(b"}}\n") else -1
+    at = end.rfind(_MARK, -_TAIL_BYTES) if end.endswith(_END) else -1
     if at < 0:
         return _Tail(len(end), NO_SUMMARY)
     return _Tail(at, json.loads(end[at + len(_MARK) : -2]))
 
 
-def _read_tail(descriptor: int) -> tuple[int, _Tail]:
-    """Size of the whole body of an open file, and how the file ends."""
-    size = os.fstat(descriptor).st_size
+def _read_tail(descriptor: int, size: int) -> _Tail:
+    """Split a whole open file of so many bytes into body and summary."""
     end = os.pread(descriptor, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+    if not end.endswith(_END):
+        return _Tail(size, NO_SUMMARY)
     tail = _tail(end)
-    return size - len(end) + tail.body_bytes, tail
+    return _Tail(size - len(end) + tail.body_bytes, tail.summary)
 
 
 def _walk(base: str, prefix: str) -> Iterator[str]:
     """Keys under `base` that start with `prefix`, in no order."""
+    for key, is_folder in _children(base, prefix):
+        if is_folder:
+            yield from _walk(base, f"{key}/")
+        else:
+            yield key
+
+
+def _children(base: str, prefix: str) -> Iterator[tuple[str, bool]]:
+    """What one folder holds that starts with `prefix`, in no order, each with whether it is a folder itself."""
     folder, _, name_prefix = prefix.rpartition("/")
     try:
         found = os.scandir(f"{base}/{folder}")
@@ -195,13 +211,9 @@ def _walk(base: str, prefix: str) -> Iterator[str]:
         return
     with found:
         for child in found:
-            if not child.name.startswith(name_prefix) or child.name == _TEMP:
-                continue
-            key = f"{folder}/{child.name}" if folder else child.name
-            if child.is_dir(follow_symlinks=False):
-                yield from _walk(base, f"{key}/")
-            else:
-                yield key
+            name = child.name
+            if name.startswith(name_prefix) and name != _TEMP:
+                yield f"{folder}/{name}" if folder else name, child.is_dir(follow_symlinks=False)
 
 
 def _in_folder(path: str, act: Callable[[], _T]) -> _T:
@@ -224,7 +236,7 @@ def _sync(path: str) -> None:
 def _holds(stored: str, path: Path) -> bool:
     """True if the body in the file `stored` is what `path` holds."""
     with open(stored, "rb") as one, path.open("rb") as other:
-        left, _ = _read_tail(one.fileno())
+        left = _read_tail(one.fileno(), os.fstat(one.fileno()).st_size).body_bytes
         if left != os.fstat(other.fileno()).st_size:
             return False
         while block := other.read(1 << 20):

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
+from gpu_jobs.ledger.heartbeats import HeartbeatReader
 from gpu_jobs.ledger.journal import Journal, JournalState
-from gpu_jobs.ledger.ledger import Heartbeat, Ledger, Plan
+from gpu_jobs.ledger.ledger import Ledger, Plan
 from gpu_jobs.ledger.open_chunks import Lease, Survey
 from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.telemetry.workers import GpuWorkers
@@ -63,21 +64,17 @@ class SnapshotReader:
     """Reads one campaign again and again. What cannot change any more is read once."""
 
     def __init__(self, ledger: Ledger, plan: Plan, journal: Journal) -> None:
-        self._ledger = ledger
         self._plan = plan
         self._journal = journal
         self._survey = Survey(ledger, plan.cuts)
         self._chunks: ChunksLeft | None = None
-        self._over: dict[str, tuple[Heartbeat, float]] = {}
+        self._heartbeats = HeartbeatReader(ledger)
         self.survey_s = 0.0
         """How long the last survey took."""
 
     def workers(self) -> GpuWorkers:
-        """All GPU workers that ever sent a heartbeat: one listing."""
-        live = list(self._ledger.heartbeats(without=self._over))
-        found = GpuWorkers([*self._over.values(), *live])
-        self._over.update({beat.boot: (beat, at) for beat, at in live if beat.status == "over"})
-        return found
+        """All GPU workers that ever sent a heartbeat: one listing, and a read for each heartbeat that is new."""
+        return GpuWorkers(self._heartbeats.read())
 
     def read(self, now: Moment, *, must_survey: bool = True, with_attempts: bool = False) -> Snapshot:
         """Read journal and heartbeats, and list the chunks that are left.

@@ -89,6 +89,12 @@ class MemoryStore:
                 return
             after = page[-1].key
 
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        self._begin("list", prefix)
+        with self._lock:
+            keys = [key for key in self._keys if key.startswith(prefix) and "/" in key[len(prefix) :]]
+        yield from dict.fromkeys(key[: key.index("/", len(prefix))] for key in keys)
+
     def upload(self, key: str, path: Path) -> bool:
         body = path.read_bytes()
         return self._write("upload", key, body, NO_SUMMARY).body == body

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from gpu_jobs.jobs.failures import AttemptEnd, Cause, Verdict, judge
 from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.ledger.heartbeats import HeartbeatReader, ListedWorker
 from gpu_jobs.ledger.ledger import (
     Attempt,
     Committed,
-    Heartbeat,
     Ledger,
     Open,
     OpenChunk,
@@ -61,6 +61,7 @@ class LeaseFinder:
 
     def __init__(self, ledger: Ledger, survey: Survey, policy: Policy, boot: str, clock: Callable[[], float]) -> None:
         self._ledger = ledger
+        self._heartbeats = HeartbeatReader(ledger)
         self._survey = survey
         self._policy = policy
         self._boot = boot
@@ -87,11 +88,11 @@ class LeaseFinder:
     def busiest(self) -> str | None:
         """The chunk to ask for: the last in hand of the GPU worker that holds the most items."""
         now = self._now()
-        held = [beat for beat, at in self._ledger.heartbeats() if beat.leases and self._is_fresh(at, now)]
-        others = [beat for beat in held if beat.boot != self._boot]
+        held = [each for each in self._heartbeats.workers() if each.leases and self._is_fresh(each.stored_at, now)]
+        others = [each for each in held if each.worker_id != self._boot]
         if not others:
             return None
-        return max(others, key=lambda beat: sum(Chunk.parse(lease).num_items for lease in beat.leases)).leases[-1]
+        return max(others, key=lambda each: sum(Chunk.parse(lease).num_items for lease in each.leases)).leases[-1]
 
     def _sweep_window(self, window: Window) -> Iterator[Leased]:
         lost = _LOST_BEFORE_LISTING
@@ -178,25 +179,24 @@ class LeaseFinder:
         return leased
 
     def _alive_boots(self, found: list[OpenChunk], leases: dict[Chunk, Lease]) -> Callable[[Chunk, Lease], bool]:
-        """Who holds the running attempts among `found`, by their heartbeats; each heartbeat is read once.
+        """Who holds the running attempts among `found`, by one listing of the heartbeats.
 
         The answer is as of now, however much later it is asked for: a sweep may take longer than a lease lasts.
         """
         now = self._now()
-        stamps: dict[str, tuple[Heartbeat, float]] = {}
+        workers: dict[str, ListedWorker] = {}
         if any(each.chunk in leases and not leases[each.chunk].ended for each in found):
-            stamps = {beat.boot: (beat, at) for beat, at in self._ledger.heartbeats()}
+            workers = {each.worker_id: each for each in self._heartbeats.workers()}
 
         def is_alive(chunk: Chunk, lease: Lease) -> bool:
-            boot = self._holder(chunk, lease.number)
-            at = stamps[boot][1] if boot in stamps else lease.began_at
+            holder = workers.get(self._holder(chunk, lease.number))
+            at = holder.stored_at if holder else lease.began_at
             self.is_lease_dying |= self._is_fresh(at, now) and now - at > _LATE * self._policy.heartbeat_s
-            if boot not in stamps:
-                return self._is_fresh(lease.began_at, now)
-            beat, at = stamps[boot]
-            names_it = chunk.id in beat.leases
+            if holder is None:
+                return self._is_fresh(at, now)
+            names_it = chunk.id in holder.leases
             is_too_new_to_name = at < lease.began_at + 2 * self._policy.heartbeat_s
-            return beat.status != "over" and self._is_fresh(at, now) and (names_it or is_too_new_to_name)
+            return holder.status != "over" and self._is_fresh(at, now) and (names_it or is_too_new_to_name)
 
         return is_alive
 

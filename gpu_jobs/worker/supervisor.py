@@ -11,6 +11,7 @@ from gpu_jobs.jobs.costs import LostSeconds, lost_by
 from gpu_jobs.jobs.failures import MAX_FRUITLESS_FAILURES, UNFIT, Cause, Failure
 from gpu_jobs.jobs.offers import GRACE_S
 from gpu_jobs.jobs.orders import Order, Policy
+from gpu_jobs.ledger.heartbeats import HeartbeatReader
 from gpu_jobs.ledger.journal import Journal
 from gpu_jobs.ledger.ledger import Ledger, Plan
 from gpu_jobs.ledger.open_chunks import Survey
@@ -152,7 +153,7 @@ class Supervisor:
     def _start_compute(self) -> None:
         self._is_ready = False
         self._heard_at = time.monotonic()
-        learned = self._ledger.learned_batch_sizes()
+        learned = HeartbeatReader(self._ledger).learned_batch_sizes()
         self._compute = ComputeProcess(self._ledger.store.uri, self._plan, self._sampler.device, learned)
 
     def _waitables(self) -> list[Connection | int]:

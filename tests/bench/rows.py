@@ -12,6 +12,7 @@ def report(
     anchor: str = "",
     ratio: float | None = None,
     target: float | None = None,
+    at_most: float | None = None,
 ) -> None:
     """Print one row.
 
@@ -22,6 +23,7 @@ def report(
         anchor: what `ratio` compares with, measured in the same process run.
         ratio: our figure over the anchor's.
         target: lowest `value` (or `ratio`, if there is one and `unit` is "ratio") that counts as good.
+        at_most: highest `value` that counts as good, where less is better.
     """
     measured = ratio if unit == "ratio" and ratio is not None else value
     line = {
@@ -31,7 +33,13 @@ def report(
         "unit": unit,
         "anchor": anchor,
         "ratio": None if ratio is None else round(ratio, 4),
-        "target": target,
-        "holds": None if target is None else measured >= target,
+        "target": target if at_most is None else at_most,
+        "holds": _holds(measured, target, at_most),
     }
     print(json.dumps(line), flush=True)
+
+
+def _holds(measured: float, target: float | None, at_most: float | None) -> bool | None:
+    if at_most is not None:
+        return measured <= at_most
+    return None if target is None else measured >= target

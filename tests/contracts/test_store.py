@@ -8,10 +8,12 @@ import pytest
 
 from gpu_jobs.errors import StoreError
 from gpu_jobs.store.local import LocalStore
+from gpu_jobs.testing import MemoryStore
 
 STORES = {
     "local": lambda ask: LocalStore(ask("tmp_path") / "store"),
     "local-fsync": lambda ask: LocalStore(ask("tmp_path") / "store", fsync=True),
+    "memory": lambda ask: MemoryStore(),
     "gcs": lambda ask: ask("gcs_store"),
 }
 LIKE_A_SUMMARY = b'{"ok":true}\n{"fanfold_summary":{"a":"b"}}\n'
@@ -140,6 +142,24 @@ def test_listing_starts_after_a_key_and_keeps_to_a_prefix(full_store, prefix):
     for after in ("", "a", "a.json", "a/", "a/b1/c.json", "a/b1/c.json0", "b/000000000010", "c/\u00e9", "zz"):
         expected = [key for key in KEYS if key.startswith(prefix) and key > after]
         assert keys(full_store.list(prefix, after)) == expected, after
+
+
+@pytest.mark.parametrize(
+    ("prefix", "expected"),
+    [
+        ("", ["a-1", "a", "b", "c"]),
+        ("a", ["a-1", "a"]),
+        ("a-", ["a-1"]),
+        ("a/", ["a/b1"]),
+        ("a/b", ["a/b1"]),
+        ("a/b1/", ["a/b1/d"]),
+        ("z", []),
+        ("z/", []),
+    ],
+)
+def test_folders_are_those_of_one_level(full_store, prefix, expected):
+    """Each once, in the order of keys, without those below and without objects."""
+    assert list(full_store.folders(prefix)) == expected
 
 
 def test_deleting_during_a_listing_breaks_nothing(full_store):

@@ -16,6 +16,7 @@ VERBS = {
     "put": lambda store, path: store.put("new", b"x"),
     "get": lambda store, path: store.get("old"),
     "list": lambda store, path: list(store.list("")),
+    "folders": lambda store, path: list(store.folders("")),
     "upload": lambda store, path: store.upload("new", path / "in"),
     "download": lambda store, path: store.download("old", path / "out"),
     "delete": lambda store, path: store.delete("old"),
@@ -142,6 +143,17 @@ def test_listing_asks_for_a_page_at_a_time(gcs, gcs_store, monkeypatch):
 
     gcs.faults += [Fault(status=503)]
     assert [entry.key for entry in entries] == ["4", "5", "6"]
+
+
+def test_folders_of_many_pages_come_in_order(gcs, gcs_store, monkeypatch):
+    """Whatever the size of a page, and though there are objects among the folders."""
+    monkeypatch.setattr("gpu_jobs.store.gcs.PAGE_SIZE", 2)
+    for number in range(5):
+        for name in ("a", "b", "c"):
+            gcs_store.create(f"{number}/{name}", b"")
+        gcs_store.create(f"{number}.json", b"")
+
+    assert list(gcs_store.folders()) == ["0", "1", "2", "3", "4"]
 
 
 @every_verb

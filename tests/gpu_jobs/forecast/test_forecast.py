@@ -102,7 +102,7 @@ def test_a_table_of_it_is_short():
 def beat_as_measured(world):
     """A GPU worker that tells of its cold start and its work."""
     order = next(iter(Campaign(world.store, world.plan).journal.read().orders))
-    (beat, _) = next(Campaign(world.store, world.plan).ledger.heartbeats())
+    (beat, _), *_ = Campaign(world.store, world.plan).ledger.heartbeats()
     seconds = WorkerSeconds(starting=5.0, model_load=15.0, working=30.0)
     Campaign(world.store, world.plan).ledger.beat(replace(beat, order=order, seconds=seconds, items_done=6))
 
