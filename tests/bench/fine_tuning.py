@@ -24,7 +24,7 @@ from gpu_jobs.campaign.collect import collect
 from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.workloads.training.gang import Gang
-from gpu_jobs.workloads.training.job import Job, read_outcome
+from gpu_jobs.workloads.training.gang_files import Job, read_outcome
 from gpu_jobs.workloads.training.prepared import fetch
 from gpu_jobs.workloads.training.settings import TrainingParams, share_out
 from tests.bench.rows import report

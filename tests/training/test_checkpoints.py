@@ -5,7 +5,7 @@ import pytest
 from gpu_jobs.ledger import keys
 from gpu_jobs.testing import MemoryStore
 from gpu_jobs.workloads.training.checkpoints import Checkpoints, Uploader
-from gpu_jobs.workloads.training.job import SAVED
+from gpu_jobs.workloads.training.gang_files import SAVED
 
 
 @pytest.fixture

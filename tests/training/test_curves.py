@@ -10,7 +10,7 @@ from gpu_jobs.ledger import keys
 from gpu_jobs.report.trainings import trainings
 from gpu_jobs.telemetry.training_curves import Curves
 from gpu_jobs.testing import MemoryStore
-from gpu_jobs.workloads.training.news import METRIC_COLUMNS, News
+from gpu_jobs.workloads.training.metrics import METRIC_COLUMNS, News
 from tasks.curves import sparkline
 
 

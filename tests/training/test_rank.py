@@ -8,7 +8,7 @@ import transformers
 from safetensors import safe_open
 from sweeps import write_prepared
 
-from gpu_jobs.workloads.training.job import BEST, MODEL, STOP, Job
+from gpu_jobs.workloads.training.gang_files import BEST, MODEL, STOP, Job
 from gpu_jobs.workloads.training.prepared import fetch
 from gpu_jobs.workloads.training.settings import TrainingParams
 

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from gpu_jobs.testing import MemoryStore
 from gpu_jobs.workloads.training.checkpoints import Checkpoints
 from gpu_jobs.workloads.training.gang import Gang
-from gpu_jobs.workloads.training.job import MODEL, Job, read_outcome
+from gpu_jobs.workloads.training.gang_files import MODEL, Job, read_outcome
 from gpu_jobs.workloads.training.prepared import fetch
 from gpu_jobs.workloads.training.settings import TrainingParams, share_out
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from gpu_jobs.errors import DivergedError, DoesNotFitError, ItemError, WorkDiedError
 from gpu_jobs.testing import MemoryStore
 from gpu_jobs.workloads.batch_size import BatchSize
-from gpu_jobs.workloads.training.attempt import Attempt, Place
-from gpu_jobs.workloads.training.job import BEST, Outcome, write_outcome
+from gpu_jobs.workloads.training.gang_files import BEST, Outcome, write_outcome
+from gpu_jobs.workloads.training.gang_supervisor import Attempt, Place
 from gpu_jobs.workloads.training.settings import TrainingParams, share_out
 
 FINISHED = Outcome(kind="finished", step=10, eval_loss=1.0)

@@ -13,7 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from typing_extensions import override
 
 from gpu_jobs.errors import DivergedError
-from gpu_jobs.workloads.training.job import BEST, METRICS, SAVED, STOP, STOP_AT, Job
+from gpu_jobs.workloads.training.gang_files import BEST, METRICS, SAVED, STOP, STOP_AT, Job
 
 
 class LeaveWhenAsked(TrainerCallback):

@@ -2,8 +2,8 @@
 
 import json
 
-from gpu_jobs.workloads.training.attempt import Place
-from gpu_jobs.workloads.training.job import Outcome
+from gpu_jobs.workloads.training.gang_files import Outcome
+from gpu_jobs.workloads.training.gang_supervisor import Place
 from gpu_jobs.workloads.training.settings import Shares, TrainingParams
 
 _LIBRARY = {"lora": "peft", "full": "transformers"}

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from gpu_jobs.errors import StoreError, StoreUnavailableError
 from gpu_jobs.ledger import keys
 from gpu_jobs.store import Store
-from gpu_jobs.workloads.training.job import SAVED
+from gpu_jobs.workloads.training.gang_files import SAVED
 
 _KEEP = 2
 """The newest checkpoints of an item that are kept: the older one for the case that the newer is damaged."""

@@ -20,11 +20,11 @@ from gpu_jobs.workloads.base import Item, LongWorkload, Row, Session
 from gpu_jobs.workloads.batch_size import BatchSize
 from gpu_jobs.workloads.engines.precision import look_at
 from gpu_jobs.workloads.text.base import digest
-from gpu_jobs.workloads.training.attempt import Attempt, Place
 from gpu_jobs.workloads.training.card import model_card
 from gpu_jobs.workloads.training.checkpoints import upload_folder
-from gpu_jobs.workloads.training.job import MODEL, Outcome
-from gpu_jobs.workloads.training.news import METRIC_COLUMNS
+from gpu_jobs.workloads.training.gang_files import MODEL, Outcome
+from gpu_jobs.workloads.training.gang_supervisor import Attempt, Place
+from gpu_jobs.workloads.training.metrics import METRIC_COLUMNS
 from gpu_jobs.workloads.training.prepared import Prepared, fetch
 from gpu_jobs.workloads.training.settings import TrainingParams
 from gpu_jobs.workloads.weights import Weights, find_weights

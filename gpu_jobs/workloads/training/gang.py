@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from gpu_jobs.workloads.training.job import STOP, Job, write_job
+from gpu_jobs.workloads.training.gang_files import STOP, Job, write_job
 
 _RANK = "gpu_jobs.workloads.training.rank"
 

@@ -28,7 +28,7 @@ from typing_extensions import override
 from gpu_jobs.errors import DivergedError
 from gpu_jobs.workloads.batch_size import is_out_of_memory
 from gpu_jobs.workloads.training.callbacks import KeepBest, LeaveWhenAsked, Measure, SealCheckpoints
-from gpu_jobs.workloads.training.job import BEST, MODEL, Job, Outcome, read_job, write_outcome
+from gpu_jobs.workloads.training.gang_files import BEST, MODEL, Job, Outcome, read_job, write_outcome
 from gpu_jobs.workloads.training.prepared import TRAIN, VALIDATION
 
 _PEER_TIMEOUT_S = 600

@@ -12,8 +12,8 @@ from gpu_jobs.workloads.base import Session
 from gpu_jobs.workloads.batch_size import BatchSize
 from gpu_jobs.workloads.training.checkpoints import Checkpoints, Uploader
 from gpu_jobs.workloads.training.gang import Gang
-from gpu_jobs.workloads.training.job import BEST, Job, Outcome, read_outcome
-from gpu_jobs.workloads.training.news import News
+from gpu_jobs.workloads.training.gang_files import BEST, Job, Outcome, read_outcome
+from gpu_jobs.workloads.training.metrics import News
 from gpu_jobs.workloads.training.settings import Shares, TrainingParams, share_out
 
 _POLL_S = 0.2

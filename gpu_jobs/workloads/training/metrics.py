@@ -12,7 +12,7 @@ import polars as pl
 
 from gpu_jobs.ledger import keys
 from gpu_jobs.workloads.base import Session
-from gpu_jobs.workloads.training.job import METRICS
+from gpu_jobs.workloads.training.gang_files import METRICS
 
 METRIC_COLUMNS: dict[str, Any] = {
     "step": pl.Int64,
