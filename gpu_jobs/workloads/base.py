@@ -132,7 +132,7 @@ class Session(Protocol):
     index: int
     """The item's position in the dataset."""
 
-    def tell(self, doing: str, *, checkpoint: bool = False) -> None:
+    def report(self, doing: str, *, checkpoint: bool = False) -> None:
         """Show that work goes on; silence for `Policy.stall_s` is a stall.
 
         Args:

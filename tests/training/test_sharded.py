@@ -11,9 +11,9 @@ from torch.testing import assert_close
 from gpu_jobs.testing import MemoryStore
 from gpu_jobs.workloads.training.checkpoints import Checkpoints
 from gpu_jobs.workloads.training.gang import Gang
-from gpu_jobs.workloads.training.gang_files import MODEL, Job, read_outcome
+from gpu_jobs.workloads.training.gang_files import MODEL, GangSpec, read_outcome
 from gpu_jobs.workloads.training.prepared import fetch
-from gpu_jobs.workloads.training.settings import TrainingParams, share_out
+from gpu_jobs.workloads.training.settings import TrainingParams, split_batch
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SETTINGS = {"batch": 4, "steps": 6, "save_steps": 3, "eval_steps": 3, "learning_rate": 1e-3}
@@ -28,8 +28,8 @@ def train(tmp_path, llama):
         out = tmp_path / name
         out.mkdir()
         params = TrainingParams(model=llama, **(SETTINGS | changes))
-        _, micro_batch, accumulation = share_out(params.batch, processes, 2)
-        job = Job(
+        _, micro_batch, accumulation = split_batch(params.batch, processes, 2)
+        job = GangSpec(
             params=params, model_folder=llama, data_folder=str(data.folder), out=str(out), resume_from=str(resume_from),
             device="cpu", precision="fp32", micro_batch=micro_batch, accumulation=accumulation,
             gradient_checkpointing=False, watched_pid=os.getpid(),

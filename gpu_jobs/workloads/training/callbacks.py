@@ -13,19 +13,19 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from typing_extensions import override
 
 from gpu_jobs.errors import DivergedError
-from gpu_jobs.workloads.training.gang_files import BEST, METRICS, SAVED, STOP, STOP_AT, Job
+from gpu_jobs.workloads.training.gang_files import BEST, METRICS, SAVED, STOP, STOP_AT, GangSpec
 
 
-class LeaveWhenAsked(TrainerCallback):
+class StopWhenRequested(TrainerCallback):
     """All processes leave at the end of the same step, without asking one another.
 
     The first process names the next step before it begins it. No other can end that step without the first one's
     gradients, so all have the name by then.
     """
 
-    def __init__(self, job: Job) -> None:
-        self._stop = Path(job.out, STOP)
-        self._stop_at = Path(job.out, STOP_AT)
+    def __init__(self, spec: GangSpec) -> None:
+        self._stop = Path(spec.out, STOP)
+        self._stop_at = Path(spec.out, STOP_AT)
 
     @override
     def on_step_end(
@@ -41,15 +41,15 @@ class LeaveWhenAsked(TrainerCallback):
         return control
 
     @property
-    def was_asked(self) -> bool:
+    def is_stop_requested(self) -> bool:
         return self._stop_at.exists()
 
 
-class SealCheckpoints(TrainerCallback):
+class MarkCheckpointSaved(TrainerCallback):
     """Each process says that it has written its share of a checkpoint; with all of them it is whole."""
 
-    def __init__(self, job: Job, rank: int) -> None:
-        self._out = Path(job.out)
+    def __init__(self, spec: GangSpec, rank: int) -> None:
+        self._out = Path(spec.out)
         self._rank = rank
 
     @override
@@ -58,12 +58,12 @@ class SealCheckpoints(TrainerCallback):
         (folder / f"{SAVED}{self._rank}").touch()
 
 
-class KeepBest(TrainerCallback):
+class KeepBestWeights(TrainerCallback):
     """Keeps the weights of the lowest validation loss so far; each checkpoint takes them along."""
 
-    def __init__(self, job: Job, save: Callable[[str], None]) -> None:
+    def __init__(self, spec: GangSpec, save: Callable[[str], None]) -> None:
         """`save`: the weights of now into a folder; all processes call it together."""
-        self._out = Path(job.out)
+        self._out = Path(spec.out)
         self._save = save
 
     @override
@@ -91,11 +91,11 @@ class KeepBest(TrainerCallback):
             shutil.copytree(self._out / BEST, folder, copy_function=os.link)
 
 
-class Measure(TrainerCallback):
+class RecordMetrics(TrainerCallback):
     """Writes a line per logged step, and ends a training whose loss is no number."""
 
-    def __init__(self, job: Job, tokens_per_step: int) -> None:
-        self._path = Path(job.out, METRICS)
+    def __init__(self, spec: GangSpec, tokens_per_step: int) -> None:
+        self._path = Path(spec.out, METRICS)
         self._tokens_per_step = tokens_per_step
         self._step, self._at = 0, 0.0
         self.sample_before = ""

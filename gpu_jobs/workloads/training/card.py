@@ -2,9 +2,9 @@
 
 import json
 
-from gpu_jobs.workloads.training.gang_files import Outcome
-from gpu_jobs.workloads.training.gang_supervisor import Place
-from gpu_jobs.workloads.training.settings import Shares, TrainingParams
+from gpu_jobs.workloads.training.gang_files import GangOutcome
+from gpu_jobs.workloads.training.gang_supervisor import TrainingSetup
+from gpu_jobs.workloads.training.settings import BatchSplit, TrainingParams
 
 _LIBRARY = {"lora": "peft", "full": "transformers"}
 _CARD = """---
@@ -40,9 +40,9 @@ The prompt {prompt}, continued greedily:
 def model_card(
     item: str,
     params: TrainingParams,
-    place: Place,
-    outcome: Outcome,
-    shares: Shares,
+    setup: TrainingSetup,
+    outcome: GangOutcome,
+    batch_split: BatchSplit,
     *,
     weights: str,
     data: str,
@@ -63,8 +63,8 @@ def model_card(
         steps=outcome.step,
         batch=params.batch,
         block=block,
-        **shares._asdict(),
-        precision=place.precision,
+        **batch_split._asdict(),
+        precision=setup.precision,
         early=" It stopped early: the validation loss fell no more." if outcome.stopped_early else "",
         kept=f" These are the weights of step {outcome.kept_step}." if outcome.kept_step < outcome.step else "",
         weights=weights,

@@ -32,7 +32,7 @@ class StoredFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
+class CheckpointManifest:
     """A whole checkpoint."""
 
     step: int
@@ -40,7 +40,7 @@ class Manifest:
     version: int = 1
 
 
-_MANIFEST = TypeAdapter(Manifest)
+_MANIFEST = TypeAdapter(CheckpointManifest)
 
 
 class Checkpoints:
@@ -59,7 +59,7 @@ class Checkpoints:
         If another attempt has put one for this step, theirs stays; both are good.
         """
         files = tuple(upload_folder(self._store, folder, lambda name: self._key(step, name), without=SAVED))
-        manifest = _MANIFEST.dump_json(Manifest(step=step, files=files))
+        manifest = _MANIFEST.dump_json(CheckpointManifest(step=step, files=files))
         if not self._store.create(keys.checkpoint(self._index, step), manifest):
             for file in files:
                 self._store.delete(file.key)
@@ -88,7 +88,7 @@ class Checkpoints:
     def _key(self, step: int, name: str) -> str:
         return keys.checkpoint_file(self._index, step, self._nonce, name)
 
-    def _manifest(self, step: int) -> Manifest:
+    def _manifest(self, step: int) -> CheckpointManifest:
         body = self._store.get(keys.checkpoint(self._index, step))
         if body is None:
             raise StoreError("it was deleted meanwhile")
@@ -123,7 +123,7 @@ class Uploader:
         self._pool = ThreadPoolExecutor(1, "upload")
         self._pending: Future[int] | None = None
 
-    def look(self) -> bool:
+    def poll(self) -> bool:
         """Begin an upload if there is something new; True if one has ended well since the last look."""
         if self._pending is not None and not self._pending.done():
             return False
@@ -135,7 +135,7 @@ class Uploader:
     def finish(self) -> bool:
         """Upload the newest, if it is not there; True if anything was uploaded since the last look."""
         found = self._take_result()
-        self.look()
+        self.poll()
         found |= self._take_result()
         self._pool.shutdown()
         return found

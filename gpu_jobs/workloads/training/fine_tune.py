@@ -22,8 +22,8 @@ from gpu_jobs.workloads.engines.precision import look_at
 from gpu_jobs.workloads.text.base import digest
 from gpu_jobs.workloads.training.card import model_card
 from gpu_jobs.workloads.training.checkpoints import upload_folder
-from gpu_jobs.workloads.training.gang_files import MODEL, Outcome
-from gpu_jobs.workloads.training.gang_supervisor import Attempt, Place
+from gpu_jobs.workloads.training.gang_files import MODEL, GangOutcome
+from gpu_jobs.workloads.training.gang_supervisor import GangSupervisor, TrainingSetup
 from gpu_jobs.workloads.training.metrics import METRIC_COLUMNS
 from gpu_jobs.workloads.training.prepared import Prepared, fetch
 from gpu_jobs.workloads.training.settings import TrainingParams
@@ -110,12 +110,12 @@ class FineTune(LongWorkload):
         began = time.monotonic()
         assert self.batch_size is not None
         params, data = loaded.params, fetch(loaded.params.data)
-        _refuse(params, data)
+        _check_enough_data(params, data)
         try:
             weights = find_weights(params.model)
         except WorkloadImportError as error:
             return ItemError(str(error))
-        place = Place(
+        setup = TrainingSetup(
             device=self._device.kind,
             processes=self._processes,
             precision=self._precision(params),
@@ -124,13 +124,13 @@ class FineTune(LongWorkload):
         )
         self.facts["model"] = f"{params.model} ({weights.digest})"
         with tempfile.TemporaryDirectory(prefix="fanfold-train-") as folder:
-            attempt = Attempt(params, place, session, self.batch_size, Path(folder))
-            outcome = attempt.run()
+            supervisor = GangSupervisor(params, setup, session, self.batch_size, Path(folder))
+            outcome = supervisor.run()
             if outcome is None:
                 return None
-            session.tell("storing the model")
-            made = _Made(loaded, place, outcome, attempt, weights, data)
-            return [_row(made, session, time.monotonic() - began)]
+            session.report("storing the model")
+            finished = _FinishedTraining(loaded, setup, outcome, supervisor, weights, data)
+            return [_row(finished, session, time.monotonic() - began)]
 
     def finish(self, rows: pl.LazyFrame) -> pl.LazyFrame:
         """Add `rank`: 1 for the lowest validation loss."""
@@ -144,18 +144,18 @@ class FineTune(LongWorkload):
         return "bf16" if self._device.has_bf16 else "fp16"
 
 
-class _Made(NamedTuple):
+class _FinishedTraining(NamedTuple):
     """A finished training, and what it was made of."""
 
     training: Training
-    place: Place
-    outcome: Outcome
-    attempt: Attempt
+    setup: TrainingSetup
+    outcome: GangOutcome
+    supervisor: GangSupervisor
     weights: Weights
     data: Prepared
 
 
-def _refuse(params: FineTuneParams, data: Prepared) -> None:
+def _check_enough_data(params: FineTuneParams, data: Prepared) -> None:
     if data.num_train < params.batch:
         raise ItemError(f"{data.num_train} blocks of training data are fewer than one batch of {params.batch}")
 
@@ -168,9 +168,9 @@ def _count_gpus(device: str) -> int:
     return torch.cuda.device_count()
 
 
-def _row(made: _Made, session: Session, seconds: float) -> Row:
-    params, outcome = made.training.params, made.outcome
-    key, sha256 = _store_model(made, session)
+def _row(finished: _FinishedTraining, session: Session, seconds: float) -> Row:
+    params, outcome = finished.training.params, finished.outcome
+    key, sha256 = _store_model(finished, session)
     losses = [row["loss"] for row in outcome.log if "loss" in row]
     return {
         "eval_loss": outcome.eval_loss,
@@ -179,42 +179,42 @@ def _row(made: _Made, session: Session, seconds: float) -> Row:
         "steps": outcome.step,
         "kept_step": outcome.kept_step,
         "stopped_early": outcome.stopped_early,
-        "tokens": outcome.step * params.batch * made.data.block,
+        "tokens": outcome.step * params.batch * finished.data.block,
         "seconds": seconds,
-        "processes": made.attempt.shares.processes,
-        "precision": made.place.precision,
+        "processes": finished.supervisor.batch_split.processes,
+        "precision": finished.setup.precision,
         "model": key,
         "model_sha256": sha256,
         "sample_before": outcome.log[0]["sample"],
         "sample_after": outcome.sample,
         "settings": params.model_dump_json(),
-        "notes": made.attempt.notes,
+        "notes": finished.supervisor.notes,
         "curve": [{name: row.get(name) for name in METRIC_COLUMNS} for row in outcome.log],
     }
 
 
-def _name_base(folder: Path, model: str) -> None:
+def _set_base_model_name(folder: Path, model: str) -> None:
     """An adapter says what it belongs to: by the model's name, not by its folder on this machine."""
     path = folder / "adapter_config.json"
     if path.exists():
         path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": model}, indent=2))
 
 
-def _store_model(made: _Made, session: Session) -> tuple[str, str]:
+def _store_model(finished: _FinishedTraining, session: Session) -> tuple[str, str]:
     """Upload model or adapter, tokenizer and card; return where they are and the checksum of the weights."""
-    training, data = made.training, made.data
-    folder = made.attempt.out / MODEL
+    training, data = finished.training, finished.data
+    folder = finished.supervisor.out / MODEL
     for pattern in _TOKENIZER_FILES:
-        for path in made.place.model_folder.glob(pattern):
+        for path in finished.setup.model_folder.glob(pattern):
             shutil.copy(path, folder)
-    _name_base(folder, training.params.model)
+    _set_base_model_name(folder, training.params.model)
     card = model_card(
         training.name,
         training.params,
-        made.place,
-        made.outcome,
-        made.attempt.shares,
-        weights=made.weights.digest,
+        finished.setup,
+        finished.outcome,
+        finished.supervisor.batch_split,
+        weights=finished.weights.digest,
         data=training.params.data,
         block=data.block,
     )

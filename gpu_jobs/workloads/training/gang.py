@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from gpu_jobs.workloads.training.gang_files import STOP, Job, write_job
+from gpu_jobs.workloads.training.gang_files import STOP, GangSpec, write_spec
 
 _RANK = "gpu_jobs.workloads.training.rank"
 
@@ -16,11 +16,11 @@ _RANK = "gpu_jobs.workloads.training.rank"
 class Gang:
     """One start of a gang. It is not restarted in place: the ledger's next attempt goes on from the checkpoint."""
 
-    def __init__(self, job: Job, processes: int) -> None:
-        self._out = Path(job.out)
+    def __init__(self, spec: GangSpec, processes: int) -> None:
+        self._out = Path(spec.out)
         command = [
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--max-restarts=0",
-            f"--nproc-per-node={processes}", "-m", _RANK, str(write_job(job)),
+            f"--nproc-per-node={processes}", "-m", _RANK, str(write_spec(spec)),
         ]  # fmt: skip
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment(processes))
 
@@ -28,7 +28,7 @@ class Gang:
     def is_running(self) -> bool:
         return self._process.poll() is None
 
-    def ask_to_leave(self) -> None:
+    def request_stop(self) -> None:
         """To stop at a checkpoint, soon. May be repeated."""
         (self._out / STOP).touch()
 

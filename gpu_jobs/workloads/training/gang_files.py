@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from gpu_jobs.workloads.training.settings import TrainingParams
 
-JOB = "job.json"
+SPEC = "gang_spec.json"
 METRICS = "metrics.jsonl"
 """One object per logged step, appended by the first process."""
 OUTCOME = "outcome.json"
@@ -26,7 +26,7 @@ BEST = "best"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class GangSpec:
     """One start of a gang."""
 
     params: TrainingParams
@@ -47,7 +47,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class GangOutcome:
     """How a gang ended."""
 
     kind: Literal["finished", "stopped", "out of memory", "diverged", "error"]
@@ -62,21 +62,21 @@ class Outcome:
     sample: str = ""
 
 
-_JOB = TypeAdapter(Job)
-_OUTCOME = TypeAdapter(Outcome)
+_SPEC = TypeAdapter(GangSpec)
+_OUTCOME = TypeAdapter(GangOutcome)
 
 
-def write_job(job: Job) -> Path:
-    path = Path(job.out, JOB)
-    path.write_bytes(_JOB.dump_json(job))
+def write_spec(spec: GangSpec) -> Path:
+    path = Path(spec.out, SPEC)
+    path.write_bytes(_SPEC.dump_json(spec))
     return path
 
 
-def read_job(path: Path) -> Job:
-    return _JOB.validate_json(path.read_bytes())
+def read_spec(path: Path) -> GangSpec:
+    return _SPEC.validate_json(path.read_bytes())
 
 
-def write_outcome(out: str, outcome: Outcome) -> None:
+def write_outcome(out: str, outcome: GangOutcome) -> None:
     """The first process to tell wins; what follows in others is only the consequence."""
     path = Path(out, OUTCOME)
     temp = path.with_name(f".{OUTCOME}.{id(outcome)}.{outcome.kind[:3]}")
@@ -89,7 +89,7 @@ def write_outcome(out: str, outcome: Outcome) -> None:
         temp.unlink()
 
 
-def read_outcome(out: Path) -> Outcome | None:
+def read_outcome(out: Path) -> GangOutcome | None:
     try:
         return _OUTCOME.validate_json((out / OUTCOME).read_bytes())
     except FileNotFoundError:

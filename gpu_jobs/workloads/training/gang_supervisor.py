@@ -12,15 +12,15 @@ from gpu_jobs.workloads.base import Session
 from gpu_jobs.workloads.batch_size import BatchSize
 from gpu_jobs.workloads.training.checkpoints import Checkpoints, Uploader
 from gpu_jobs.workloads.training.gang import Gang
-from gpu_jobs.workloads.training.gang_files import BEST, Job, Outcome, read_outcome
-from gpu_jobs.workloads.training.metrics import News
-from gpu_jobs.workloads.training.settings import Shares, TrainingParams, share_out
+from gpu_jobs.workloads.training.gang_files import BEST, GangOutcome, GangSpec, read_outcome
+from gpu_jobs.workloads.training.metrics import MetricsReporter
+from gpu_jobs.workloads.training.settings import BatchSplit, TrainingParams, split_batch
 
 _POLL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class TrainingSetup:
     """What a training finds where it runs."""
 
     device: Literal["cpu", "cuda"]
@@ -31,22 +31,22 @@ class Place:
     data_folder: Path
 
 
-class Attempt:
+class GangSupervisor:
     """Trains one model until it is finished, or until the GPU worker has to leave."""
 
     def __init__(
         self,
         params: TrainingParams,
-        place: Place,
+        setup: TrainingSetup,
         session: Session,
         size: BatchSize,
         folder: Path,
         *,
-        start: Callable[[Job, int], Gang] = Gang,
+        start: Callable[[GangSpec, int], Gang] = Gang,
     ) -> None:
         """`size`: the most blocks that a GPU takes at once, which is learned. `folder`: empty, for files of its own."""
         self._params = params
-        self._place = place
+        self._setup = setup
         self._session = session
         self._size = size
         self._folder = folder
@@ -56,13 +56,13 @@ class Attempt:
         self._starts = 0
         self.out = folder
         """Where the last gang has written."""
-        self.shares = Shares(1, 1, 1)
+        self.batch_split = BatchSplit(1, 1, 1)
 
     @property
     def notes(self) -> list[str]:
         return self._checkpoints.notes
 
-    def run(self) -> Outcome | None:
+    def run(self) -> GangOutcome | None:
         """How it finished; None if it was left at a checkpoint.
 
         Raises:
@@ -70,7 +70,7 @@ class Attempt:
             WorkDiedError: a process of the gang died without a word.
         """
         while (outcome := self._train()).kind == "out of memory":
-            self._make_smaller(outcome.detail)
+            self._reduce_memory(outcome.detail)
         match outcome.kind:
             case "finished":
                 return outcome
@@ -81,64 +81,64 @@ class Attempt:
             case _:
                 raise ItemError(outcome.detail)
 
-    def _train(self) -> Outcome:
+    def _train(self) -> GangOutcome:
         """One gang, from its start to its end."""
         self._starts += 1
         self.out = self._folder / str(self._starts)
         self.out.mkdir()
-        self._session.tell("looking for a checkpoint")
+        self._session.report("looking for a checkpoint")
         step = self._checkpoints.restore(self.out / "resumed")
         if (best := self.out / "resumed" / BEST).exists():
             best.rename(self.out / BEST)
         most = min(self._size.value, self._params.micro_batch or self._params.batch)
-        self.shares = share_out(self._params.batch, self._place.processes, most)
-        self._session.tell(f"starting {self.shares.processes} processes at step {step}")
-        gang = self._start(self._job(step), self.shares.processes)
-        uploader = Uploader(self._checkpoints, self.out, self.shares.processes, step)
-        news = News(self.out, self._session)
+        self.batch_split = split_batch(self._params.batch, self._setup.processes, most)
+        self._session.report(f"starting {self.batch_split.processes} processes at step {step}")
+        gang = self._start(self._spec(step), self.batch_split.processes)
+        uploader = Uploader(self._checkpoints, self.out, self.batch_split.processes, step)
+        metrics = MetricsReporter(self.out, self._session)
         try:
             while gang.is_running:
-                if self._session.is_stopping and not news.has_steps:
-                    return Outcome(kind="stopped", step=step)
+                if self._session.is_stopping and not metrics.has_steps:
+                    return GangOutcome(kind="stopped", step=step)
                 if self._session.is_stopping:
-                    gang.ask_to_leave()
-                self._note(news, has_checkpoint=uploader.look())
+                    gang.request_stop()
+                self._report(metrics, has_checkpoint=uploader.poll())
                 time.sleep(_POLL_S)
         finally:
             code = gang.end()
         outcome = read_outcome(self.out)
         is_finished = outcome is not None and outcome.kind == "finished"
-        self._note(news, has_checkpoint=not is_finished and uploader.finish())
-        news.flush()
+        self._report(metrics, has_checkpoint=not is_finished and uploader.finish())
+        metrics.flush()
         if outcome is None:
             raise WorkDiedError(f"a training process died without a word; torchrun exited {code}, its log tells more")
         return outcome
 
-    def _note(self, news: News, *, has_checkpoint: bool) -> None:
-        news.tell()
+    def _report(self, metrics: MetricsReporter, *, has_checkpoint: bool) -> None:
+        metrics.report()
         if has_checkpoint:
-            self._session.tell(news.doing, checkpoint=True)
+            self._session.report(metrics.doing, checkpoint=True)
 
-    def _job(self, step: int) -> Job:
-        return Job(
+    def _spec(self, step: int) -> GangSpec:
+        return GangSpec(
             params=self._params,
-            model_folder=str(self._place.model_folder),
-            data_folder=str(self._place.data_folder),
+            model_folder=str(self._setup.model_folder),
+            data_folder=str(self._setup.data_folder),
             out=str(self.out),
             resume_from=str(self.out / "resumed") if step else "",
-            device=self._place.device,
-            precision=self._place.precision,
-            micro_batch=self.shares.micro_batch,
-            accumulation=self.shares.accumulation,
+            device=self._setup.device,
+            precision=self._setup.precision,
+            micro_batch=self.batch_split.micro_batch,
+            accumulation=self.batch_split.accumulation,
             gradient_checkpointing=self._gradient_checkpointing,
             watched_pid=os.getpid(),
         )
 
-    def _make_smaller(self, detail: str) -> None:
+    def _reduce_memory(self, detail: str) -> None:
         """Fewer blocks at once and more of them one after another, so that the batch stays; then less to remember."""
-        if self.shares.micro_batch > 1:
-            self._size.start_at(self.shares.micro_batch // 2)
-            self.notes.append(f"memory ran out with {self.shares.micro_batch} blocks at once")
+        if self.batch_split.micro_batch > 1:
+            self._size.start_at(self.batch_split.micro_batch // 2)
+            self.notes.append(f"memory ran out with {self.batch_split.micro_batch} blocks at once")
         elif not self._gradient_checkpointing:
             self._gradient_checkpointing = True
             self.notes.append("memory ran out with one block at once; gradients are checkpointed")

@@ -28,7 +28,7 @@ METRIC_COLUMNS: dict[str, Any] = {
 _FLUSH_S = 5.0
 
 
-class News:
+class MetricsReporter:
     """Follows the metrics file of one gang."""
 
     def __init__(self, out: Path, session: Session) -> None:
@@ -43,15 +43,15 @@ class News:
         self.has_steps = False
         """Something was learned that only a checkpoint would keep."""
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Tell how far it is, if there is news; now and then put what was measured into the store."""
         if rows := self._read():
             self._rows += rows
             for row in rows:
                 self._newest |= row
                 self.has_steps |= "loss" in row
-            self.doing = in_words(self._newest)
-            self._session.tell(self.doing)
+            self.doing = describe_progress(self._newest)
+            self._session.report(self.doing)
         if time.monotonic() - self._flushed_at > _FLUSH_S:
             self.flush()
 
@@ -77,7 +77,7 @@ class News:
         return [json.loads(line) for line in whole.splitlines()]
 
 
-def in_words(newest: Mapping[str, Any]) -> str:
+def describe_progress(newest: Mapping[str, Any]) -> str:
     """`step 12 of 100, loss 3.21, validation 3.40, 512 tokens/s`."""
     words = [f"step {newest['step']} of {newest['total']}" if newest["total"] else "measuring the base model"]
     words += [f"loss {newest['loss']:.3f}"] if "loss" in newest else []

@@ -75,7 +75,7 @@ class TrainingParams(Params):
     prompt: str = Field(default="", title="Prompt", description="Continued before and after, for people to compare")
 
 
-class Shares(NamedTuple):
+class BatchSplit(NamedTuple):
     """A batch is processes x micro-batch x accumulation."""
 
     processes: int
@@ -83,11 +83,11 @@ class Shares(NamedTuple):
     accumulation: int
 
 
-def share_out(batch: int, processes: int, most: int) -> Shares:
+def split_batch(batch: int, processes: int, most: int) -> BatchSplit:
     """Share a batch out exactly among at most so many processes, each taking at most `most` blocks at once. Pure."""
     used = _largest_divisor(batch, processes)
     micro_batch = _largest_divisor(batch // used, most)
-    return Shares(used, micro_batch, batch // used // micro_batch)
+    return BatchSplit(used, micro_batch, batch // used // micro_batch)
 
 
 def _largest_divisor(number: int, most: int) -> int:
