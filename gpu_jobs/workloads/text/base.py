@@ -14,13 +14,13 @@ from gpu_jobs.errors import ItemError, ModelTooLargeError, RefusedError, Workloa
 from gpu_jobs.workloads.base import Item, Params, Row, Workload
 from gpu_jobs.workloads.batch_size import free_memory, is_out_of_memory
 from gpu_jobs.workloads.engines.base import ModelSpec
-from gpu_jobs.workloads.engines.precision import Precision, look_at, memory_gib, next_lower
+from gpu_jobs.workloads.engines.precision import Precision, describe_device, memory_gib, next_lower
 from gpu_jobs.workloads.weights import find_weights, is_code_trusted, measure_weights
 
 _IN_BRACES = re.compile(r"\{([^{}\n]+)\}")
 _LOOKS_LIKE_A_COLUMN = re.compile(r"\w+")
 BYTES_PER_TOKEN = 4
-_TOO_BIG = 6
+_MAX_TOO_LARGE = 6
 """Times that a single text does not fit; each is tried twice."""
 
 MODEL = (
@@ -59,7 +59,7 @@ class ModelWorkload(Workload):
         super().__init__(params)
         self.num_gpus = params.gpus_per_model
         self._has_answered = False
-        self._num_too_big = 0
+        self._num_too_large = 0
         if params.trust_remote_code and not is_code_trusted(params.model):
             raise RefusedError(
                 "params.trust_remote_code",
@@ -71,7 +71,7 @@ class ModelWorkload(Workload):
 
     def setup(self, device: str) -> None:
         weights = find_weights(self.params.model)
-        self.facts["device"] = look_at(device, self.num_gpus).name
+        self.facts["device"] = describe_device(device, self.num_gpus).name
         self.facts["model"] = f"{self.params.model} ({weights.digest})"
         self._spec = ModelSpec(
             name=self.params.model,
@@ -111,24 +111,24 @@ class ModelWorkload(Workload):
                 precision = self.facts["precision"].partition(":")[0]
                 lower = next_lower(precision) if self.params.precision == "auto" else ""
                 if not lower:
-                    self._note_too_big(len(inputs), precision)
+                    self._count_too_large(len(inputs), precision)
                     raise
             else:
                 self._has_answered = True
                 return rows
-            self._lower(lower, f"memory ran out in {precision}, at one text at a time")
+            self._reload(lower, f"memory ran out in {precision}, at one text at a time")
 
     def teardown(self) -> None:
         self.close_model()
 
-    def _note_too_big(self, num_inputs: int, precision: str) -> None:
+    def _count_too_large(self, num_inputs: int, precision: str) -> None:
         """One that does not fit alone may be too long; when none of the first ones fits, the device is too small."""
-        self._num_too_big += num_inputs == 1
-        if self._num_too_big >= _TOO_BIG and not self._has_answered:
-            told = f"model '{self.params.model}' in {precision} runs out of memory at one text at a time"
-            raise ModelTooLargeError(f"{told}; take a larger GPU")
+        self._num_too_large += num_inputs == 1
+        if self._num_too_large >= _MAX_TOO_LARGE and not self._has_answered:
+            message = f"model '{self.params.model}' in {precision} runs out of memory at one text at a time"
+            raise ModelTooLargeError(f"{message}; take a larger GPU")
 
-    def _lower(self, precision: Any, reason: str) -> None:
+    def _reload(self, precision: Any, reason: str) -> None:
         self.close_model()
         free_memory()
         self.open_model(replace(self._spec, precision=precision))

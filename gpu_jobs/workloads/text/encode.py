@@ -10,7 +10,7 @@ from pydantic import Field
 from gpu_jobs.errors import ItemError
 from gpu_jobs.workloads.base import Item, Params, Row
 from gpu_jobs.workloads.engines.base import ModelSpec
-from gpu_jobs.workloads.engines.encoder import ClassEncoder, Encoder, Tokens, VectorEncoder
+from gpu_jobs.workloads.engines.encoder import ClassEncoder, Encoder, TokenizedText, VectorEncoder
 from gpu_jobs.workloads.text.base import MODEL, ModelName, TextParams, TextWorkload
 
 DEFAULT_MODEL = "all-minilm-l6-v2"
@@ -41,7 +41,7 @@ class EncoderWorkload(TextWorkload):
 
     batch_items = _WINDOW["cpu"]
 
-    def load(self, item: Item) -> Tokens:
+    def load(self, item: Item) -> TokenizedText:
         """Tokenise; what is behind the model's context is cut off, which the row says."""
         if not item["text"].strip():
             raise ItemError("the text is empty")
@@ -60,11 +60,11 @@ class EncoderWorkload(TextWorkload):
     def close_model(self) -> None:
         self._encoder.close()
 
-    def answer(self, inputs: Sequence[Tokens]) -> Sequence[Sequence[Row] | ItemError]:
+    def answer(self, inputs: Sequence[TokenizedText]) -> Sequence[Sequence[Row] | ItemError]:
         results = self._encoder.encode(inputs)
         return [[self._row(text, result)] for text, result in zip(inputs, results, strict=True)]
 
-    def _row(self, text: Tokens, result: Any) -> Row:
+    def _row(self, text: TokenizedText, result: Any) -> Row:
         return {"tokens": len(text.ids), "is_truncated": text.is_truncated, **self.result(result)}
 
     @abstractmethod

@@ -11,7 +11,7 @@ from pydantic import Field
 from gpu_jobs.errors import ItemError, WorkloadImportError
 from gpu_jobs.workloads.base import Item, Params, Row
 from gpu_jobs.workloads.engines import choose_engine, open_engine
-from gpu_jobs.workloads.engines.base import Engine, ModelSpec, Request, Result
+from gpu_jobs.workloads.engines.base import Completion, Engine, ModelSpec, Request
 from gpu_jobs.workloads.text.base import MODEL, ModelName, TextParams, TextWorkload
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -140,7 +140,7 @@ class Generate(TextWorkload):
             messages.insert(0, {"role": "system", "content": self.params.system})
         return chat_tokens(self._tokenizer, messages)
 
-    def _row(self, request: Request, result: Result) -> Row:
+    def _row(self, request: Request, result: Completion) -> Row:
         return {
             "text": self._tokenizer.decode(result.tokens, skip_special_tokens=True),
             "finish_reason": result.finish_reason,

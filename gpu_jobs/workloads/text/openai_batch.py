@@ -14,7 +14,7 @@ from gpu_jobs.errors import ItemError, RefusedError
 from gpu_jobs.workloads.base import Item, Params, Results, Row
 from gpu_jobs.workloads.engines import open_engine
 from gpu_jobs.workloads.engines.base import Engine, ModelSpec, Request
-from gpu_jobs.workloads.engines.encoder import Tokens, VectorEncoder
+from gpu_jobs.workloads.engines.encoder import TokenizedText, VectorEncoder
 from gpu_jobs.workloads.text import openai_lines, openai_requests
 from gpu_jobs.workloads.text.base import MODEL, ModelName, ModelParams, ModelWorkload, digest
 from gpu_jobs.workloads.text.generate import BATCH_ITEMS, window
@@ -50,12 +50,12 @@ class OpenAIBatchParams(ModelParams):
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
+class _LoadedRequest:
     """One line, ready for the model."""
 
     item: str
     custom_id: str
-    asked: Request | Sequence[Tokens]
+    asked: Request | Sequence[TokenizedText]
     stops: tuple[str, ...] = ()
 
 
@@ -105,12 +105,12 @@ class OpenAIBatch(ModelWorkload):
         if self._encoder is not None:
             self._encoder.close()
 
-    def load(self, item: Item) -> _Loaded:
+    def load(self, item: Item) -> _LoadedRequest:
         if item["problem"]:
             raise ItemError(item["problem"])
         body = json.loads(item["body"])
         if self._encoder is not None:
-            return _Loaded(item["item"], item["custom_id"], self._tokens(self._encoder, body))
+            return _LoadedRequest(item["item"], item["custom_id"], self._tokens(self._encoder, body))
         assert self._engine is not None
         asked, stops = openai_requests.read_generation(
             item["custom_id"],
@@ -120,9 +120,9 @@ class OpenAIBatch(ModelWorkload):
             context_tokens=self._engine.context_tokens,
             seed=self.params.seed,
         )
-        return _Loaded(item["item"], item["custom_id"], asked, stops)
+        return _LoadedRequest(item["item"], item["custom_id"], asked, stops)
 
-    def answer(self, inputs: Sequence[_Loaded]) -> Sequence[Sequence[Row] | ItemError]:
+    def answer(self, inputs: Sequence[_LoadedRequest]) -> Sequence[Sequence[Row] | ItemError]:
         bodies = self._embed(self._encoder, inputs) if self._encoder is not None else self._generate(inputs)
         return [
             [{"custom_id": each.custom_id, "body": json.dumps(body)}] for each, body in zip(inputs, bodies, strict=True)
@@ -138,14 +138,14 @@ class OpenAIBatch(ModelWorkload):
                     whole = json.loads(body)
                     if whole["object"] != "list":
                         whole["created"] = created
-                    file.write(openai_lines.answered(item, custom_id, whole))
+                    file.write(openai_lines.output_line(item, custom_id, whole))
                     num_answered += 1
         left = _EXPIRED if results.has_expired else _CANCELLED
         with (folder / ERRORS).open("w") as file:
             for item, error in results.without_rows():
                 why = error or item["problem"]  # what is no request needs no model to say so
-                problem = openai_lines.problem_of(why) if why else left
-                file.write(openai_lines.unanswered(item["item"], item["custom_id"], problem))
+                problem = openai_lines.parse_problem(why) if why else left
+                file.write(openai_lines.error_line(item["item"], item["custom_id"], problem))
                 num_failed += 1
         batch_object = self._batch(results, created, num_answered, num_failed)
         (folder / BATCH).write_text(json.dumps(batch_object, indent=1))
@@ -168,21 +168,21 @@ class OpenAIBatch(ModelWorkload):
             "request_counts": {"total": num_answered + num_failed, "completed": num_answered, "failed": num_failed},
         }
 
-    def _tokens(self, encoder: VectorEncoder, body: Mapping[str, Any]) -> Sequence[Tokens]:
+    def _tokens(self, encoder: VectorEncoder, body: Mapping[str, Any]) -> Sequence[TokenizedText]:
         found = [encoder.tokenize(text) for text in openai_requests.read_embedding_inputs(body, self._tokenizer)]
         if any(each.is_truncated for each in found):
             message = f"This model's maximum context length is {encoder.max_tokens} tokens; an input is longer."
             raise ItemError(openai_lines.refused("context_length_exceeded", message))
         return found
 
-    def _embed(self, encoder: VectorEncoder, inputs: Sequence[_Loaded]) -> Iterator[dict[str, Any]]:
+    def _embed(self, encoder: VectorEncoder, inputs: Sequence[_LoadedRequest]) -> Iterator[dict[str, Any]]:
         texts = [each.asked for each in inputs if not isinstance(each.asked, Request)]
         vectors = iter(encoder.encode([one for several in texts for one in several]))
         for several in texts:
             num_tokens = sum(len(one.ids) for one in several)
             yield openai_requests.embedding_body(self.params.model, [next(vectors) for _ in several], num_tokens)
 
-    def _generate(self, inputs: Sequence[_Loaded]) -> Iterator[dict[str, Any]]:
+    def _generate(self, inputs: Sequence[_LoadedRequest]) -> Iterator[dict[str, Any]]:
         assert self._engine is not None
         requests = [each.asked for each in inputs if isinstance(each.asked, Request)]
         for each, request, result in zip(inputs, requests, self._engine.run(requests), strict=True):

@@ -26,7 +26,7 @@ class Line(NamedTuple):
     body: str
     """JSON; "" if there is none to be answered."""
     problem: str
-    """Why it is no request, as `problem_of` makes it; "" if it is one."""
+    """Why it is no request, as `parse_problem` makes it; "" if it is one."""
 
 
 class Problem(NamedTuple):
@@ -48,7 +48,7 @@ def refused(code: str, message: str) -> str:
     return f"{_REFUSED}{code}: {message}"
 
 
-def problem_of(error: str) -> Problem:
+def parse_problem(error: str) -> Problem:
     """Back from an item's error; one that does not come from here is an error of the server."""
     for prefix, is_refused in ((_UNUSABLE, False), (_REFUSED, True)):
         if error.startswith(prefix):
@@ -111,12 +111,12 @@ def _problem(found: Mapping[str, Any], endpoint: str) -> str:
     return ""
 
 
-def answered(item: str, custom_id: str, body: Mapping[str, Any]) -> str:
+def output_line(item: str, custom_id: str, body: Mapping[str, Any]) -> str:
     """A line of the output file."""
     return _line(item, custom_id, {"status_code": 200, "request_id": short_id("req", item), "body": body}, None)
 
 
-def unanswered(item: str, custom_id: str, problem: Problem) -> str:
+def error_line(item: str, custom_id: str, problem: Problem) -> str:
     """A line of the error file. `item`: ends in `#` and the number of its line in its file."""
     if not problem.is_refused:
         line = int(item.rpartition("#")[2])  # all there is to tell one without a `custom_id` by

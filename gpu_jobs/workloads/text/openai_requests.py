@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 from gpu_jobs.errors import ItemError
-from gpu_jobs.workloads.engines.base import Request, Result
+from gpu_jobs.workloads.engines.base import Completion, Request
 from gpu_jobs.workloads.text.base import BYTES_PER_TOKEN
 from gpu_jobs.workloads.text.generate import chat_tokens, decode_weight, item_seed
 from gpu_jobs.workloads.text.openai_lines import refused, short_id
@@ -28,7 +28,7 @@ def weigh(body: str, endpoint: str) -> float:
     if not body or endpoint == "/v1/embeddings":
         return weight
     try:
-        asked = _asked(json.loads(body))
+        asked = _requested_tokens(json.loads(body))
     except ItemError:
         return weight
     return weight + decode_weight(_DEFAULT_NEW_TOKENS[endpoint] if asked is None else asked)
@@ -41,7 +41,7 @@ def read_generation(
     check_supported(body)
     tokens = _chat(body, tokenizer) if endpoint == "/v1/chat/completions" else _prompt(body, tokenizer)
     room = context_tokens - len(tokens)
-    asked = _asked(body)
+    asked = _requested_tokens(body)
     wanted = _DEFAULT_NEW_TOKENS[endpoint] if asked is None else asked
     if room < 1 or (asked is not None and wanted > room):
         what = f"{len(tokens)} in the prompt" + (f", {wanted} in the completion" if asked is not None else "")
@@ -73,7 +73,7 @@ def read_embedding_inputs(body: Mapping[str, Any], tokenizer: Any) -> list[str]:
     if body.get("encoding_format", "float") != "float":
         raise ItemError(refused("unsupported_value", "Only the encoding_format 'float' is supported."))
     texts = found if isinstance(found, list) and not _are_tokens(found) else [found]
-    texts = [tokenizer.decode(_known(each, tokenizer)) if _are_tokens(each) else each for each in texts]
+    texts = [tokenizer.decode(_check_vocabulary(each, tokenizer)) if _are_tokens(each) else each for each in texts]
     if not texts:
         raise ItemError(refused("empty_array", "Invalid 'input': empty array."))
     for text in texts:
@@ -91,7 +91,7 @@ def check_supported(body: Mapping[str, Any]) -> None:
 
 
 def generation_body(
-    item: str, *, model: str, endpoint: str, request: Request, result: Result, text: str, finish_reason: str
+    item: str, *, model: str, endpoint: str, request: Request, result: Completion, text: str, finish_reason: str
 ) -> dict[str, Any]:
     """The answer of `endpoint`, but for `created`. `text`: of the result, already cut at a stop string."""
     usage = {
@@ -125,7 +125,7 @@ def _embedding_usage(num_tokens: int) -> dict[str, int]:
     return {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
 
 
-def _asked(body: Mapping[str, Any]) -> int | None:
+def _requested_tokens(body: Mapping[str, Any]) -> int | None:
     asked = _number(body, ("max_completion_tokens", "max_tokens"), least=1, most=None)
     return None if asked is None else int(asked)
 
@@ -164,7 +164,7 @@ def _prompt(body: Mapping[str, Any], tokenizer: Any) -> list[int]:
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
         prompt = prompt[0]
     if _are_tokens(prompt):
-        return _known(prompt, tokenizer)
+        return _check_vocabulary(prompt, tokenizer)
     if not isinstance(prompt, str) and prompt != []:
         raise ItemError(refused("invalid_type", "Invalid type for 'prompt': expected one text or its tokens."))
     if not prompt or not prompt.strip():
@@ -176,7 +176,7 @@ def _are_tokens(found: Any) -> TypeGuard[list[int]]:
     return isinstance(found, list) and bool(found) and all(type(each) is int for each in found)
 
 
-def _known(tokens: list[int], tokenizer: Any) -> list[int]:
+def _check_vocabulary(tokens: list[int], tokenizer: Any) -> list[int]:
     """On a GPU a token that the model does not know would break the device for all that follow."""
     size = len(tokenizer)
     if unknown := [each for each in tokens if not 0 <= each < size]:

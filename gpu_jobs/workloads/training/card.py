@@ -1,4 +1,4 @@
-"""The model card of a fine-tuned model: how it was made, and from what."""
+"""The model card of a fine-tuned model: its base model, data and hyperparameters."""
 
 import json
 
@@ -48,7 +48,7 @@ def model_card(
     data: str,
     block: int,
 ) -> str:
-    """Markdown with the hub's front matter. `block`: tokens."""
+    """Return the card as Markdown with the Hugging Face hub's front matter; `block` is in tokens."""
     samples = _SAMPLES.format(
         prompt=json.dumps(params.prompt), before=json.dumps(outcome.log[0]["sample"]), after=json.dumps(outcome.sample)
     )

@@ -1,4 +1,4 @@
-"""A sweep of fine-tunings: each item is one training, with hyperparameters of its own, on all GPUs of a GPU worker."""
+"""A sweep of fine-tunings: each item is one training with its own hyperparameters, on all GPUs of a GPU worker."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from gpu_jobs.ledger import keys
 from gpu_jobs.settings import Settings
 from gpu_jobs.workloads.base import Item, LongWorkload, Row, Session
 from gpu_jobs.workloads.batch_size import BatchSize
-from gpu_jobs.workloads.engines.precision import look_at
+from gpu_jobs.workloads.engines.precision import describe_device
 from gpu_jobs.workloads.text.base import digest
 from gpu_jobs.workloads.training.card import model_card
 from gpu_jobs.workloads.training.checkpoints import upload_folder
@@ -30,27 +30,25 @@ from gpu_jobs.workloads.training.settings import TrainingParams
 from gpu_jobs.workloads.weights import Weights, find_weights
 
 _NO_LIMIT = 1 << 30
-"""Blocks that a GPU takes at once, until memory runs out."""
+"""The largest micro-batch at first; it shrinks when memory runs out."""
 _TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.jinja")
 
 
 class FineTuneParams(TrainingParams):
-    """What all trainings of a sweep share, unless an item says otherwise; and what they learn from."""
+    """Hyperparameters that all trainings of a sweep share unless their item sets them, and the training data."""
 
-    data: str = Field(
-        title="Data", description="Manifest that the workload `prepare` has published: …/manifests/….json"
-    )
+    data: str = Field(title="Data", description="Manifest published by the workload `prepare`: …/manifests/….json")
 
 
 class Training(NamedTuple):
-    """A loaded item."""
+    """One loaded item."""
 
     name: str
     params: FineTuneParams
 
 
 class FineTune(LongWorkload):
-    """Items are rows of a table: an id, and the hyperparameters in which this training differs."""
+    """Trains one model per row of a table; a row has an id and the hyperparameters in which this training differs."""
 
     params: FineTuneParams
     params_model = FineTuneParams
@@ -79,7 +77,11 @@ class FineTune(LongWorkload):
         self.num_gpus = params.gpus
 
     def items(self, sources: Iterable[Source]) -> Iterator[Item]:
-        """One per row. Raises `RefusedError` for a column that is no hyperparameter, or a value that none can have."""
+        """Yield one item per row.
+
+        Raises:
+            RefusedError: a column is not a hyperparameter, or a value is not valid.
+        """
         for source in sources:
             settings = {name: value for name, value in source.columns.items() if name != "id" and value is not None}
             try:
@@ -92,8 +94,8 @@ class FineTune(LongWorkload):
             yield {"item": source.id, "weight": 1.0, "fingerprint": digest(text), "settings": text}
 
     def setup(self, device: str) -> None:
-        """Bring the base model and the data here; an item that wants others gets them later."""
-        found = look_at(device, 1)
+        """Download the base model and the data; an item with another base model downloads it in `work`."""
+        found = describe_device(device, 1)
         self.facts["device"] = found.name
         self._device = found
         self._processes = Settings().gang_size or _count_gpus(device)
@@ -133,7 +135,7 @@ class FineTune(LongWorkload):
             return [_row(finished, session, time.monotonic() - began)]
 
     def finish(self, rows: pl.LazyFrame) -> pl.LazyFrame:
-        """Add `rank`: 1 for the lowest validation loss."""
+        """Add the column `rank`; 1 is the lowest validation loss."""
         return rows.with_columns(rank=pl.col("eval_loss").rank("ordinal").cast(pl.Int64))
 
     def _precision(self, params: FineTuneParams) -> Any:
@@ -145,7 +147,7 @@ class FineTune(LongWorkload):
 
 
 class _FinishedTraining(NamedTuple):
-    """A finished training, and what it was made of."""
+    """A finished training with everything that its row and model card need."""
 
     training: Training
     setup: TrainingSetup
@@ -194,14 +196,14 @@ def _row(finished: _FinishedTraining, session: Session, seconds: float) -> Row:
 
 
 def _set_base_model_name(folder: Path, model: str) -> None:
-    """An adapter says what it belongs to: by the model's name, not by its folder on this machine."""
+    """Let an adapter refer to its base model by name, not by its folder on this machine."""
     path = folder / "adapter_config.json"
     if path.exists():
         path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": model}, indent=2))
 
 
 def _store_model(finished: _FinishedTraining, session: Session) -> tuple[str, str]:
-    """Upload model or adapter, tokenizer and card; return where they are and the checksum of the weights."""
+    """Upload model or adapter, tokenizer and card; return their prefix in the store and the weights' checksum."""
     training, data = finished.training, finished.data
     folder = finished.supervisor.out / MODEL
     for pattern in _TOKENIZER_FILES:

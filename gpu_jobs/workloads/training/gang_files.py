@@ -1,4 +1,4 @@
-"""What the processes of a gang are told, and what they leave behind: files in one folder of this machine."""
+"""Files through which a GPU worker and its gang communicate, all in one local folder."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +12,13 @@ SPEC = "gang_spec.json"
 METRICS = "metrics.jsonl"
 """One object per logged step, appended by the first process."""
 OUTCOME = "outcome.json"
-"""How the gang ended, by whichever process knew first."""
+"""How the gang ended, written by the first process that knew."""
 STOP = "stop"
-"""Made by the GPU worker: leave at a checkpoint."""
+"""Created by the GPU worker: write a checkpoint and stop."""
 STOP_AT = "stop-at"
-"""Made by the first process: the step at whose end all leave."""
+"""Created by the first process: the step at whose end all processes stop."""
 SAVED = "saved-"
-"""In a checkpoint, followed by the number of a process that has written its share."""
+"""Prefix of a file in a checkpoint; the rank of a process that has written its part follows."""
 MODEL = "model"
 """Folder of the finished model or adapter."""
 BEST = "best"
@@ -27,23 +27,23 @@ BEST = "best"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GangSpec:
-    """One start of a gang."""
+    """All that the processes of one gang need to know."""
 
     params: TrainingParams
     model_folder: str
     data_folder: str
-    """See `prepared`."""
+    """Folder with the training data, see `prepared`."""
     out: str
     """Folder for everything that this gang writes."""
     resume_from: str
-    """Folder of a checkpoint; "" to begin."""
+    """Folder of the checkpoint to resume from; "" to start from the base model."""
     device: Literal["cpu", "cuda"]
     precision: Literal["fp32", "bf16", "fp16"]
     micro_batch: int
     accumulation: int
     gradient_checkpointing: bool
     watched_pid: int
-    """The gang ends when this process does."""
+    """Id of the GPU worker's process; the gang exits when that process ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +56,9 @@ class GangOutcome:
     eval_loss: float | None = None
     stopped_early: bool = False
     kept_step: int = 0
-    """Whose weights are kept."""
+    """Step whose weights are kept."""
     log: list[dict[str, int | float | str]] = field(default_factory=list)
-    """Every logged step since the beginning, over all attempts; the first is the base model's evaluation."""
+    """Metrics of every logged step, over all attempts; the first entry is the base model's evaluation."""
     sample: str = ""
 
 
@@ -77,7 +77,7 @@ def read_spec(path: Path) -> GangSpec:
 
 
 def write_outcome(out: str, outcome: GangOutcome) -> None:
-    """The first process to tell wins; what follows in others is only the consequence."""
+    """Write the outcome unless another process already has; later failures are only consequences of the first."""
     path = Path(out, OUTCOME)
     temp = path.with_name(f".{OUTCOME}.{id(outcome)}.{outcome.kind[:3]}")
     temp.write_bytes(_OUTCOME.dump_json(outcome))

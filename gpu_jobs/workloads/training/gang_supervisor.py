@@ -1,4 +1,4 @@
-"""One attempt at a fine-tuning, from the GPU worker's side: start a gang, watch it, keep what it saves and measures."""
+"""The GPU worker's side of one fine-tuning: start a gang, watch it, and store its checkpoints and metrics."""
 
 import os
 import time
@@ -21,18 +21,18 @@ _POLL_S = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSetup:
-    """What a training finds where it runs."""
+    """The hardware and the local folders that a training uses."""
 
     device: Literal["cpu", "cuda"]
     processes: int
-    """One per GPU; on a CPU as many as the machine's operator says."""
+    """Number of processes: one per GPU; on a CPU, the value of `FANFOLD_GANG_SIZE`."""
     precision: Literal["fp32", "bf16", "fp16"]
     model_folder: Path
     data_folder: Path
 
 
 class GangSupervisor:
-    """Trains one model until it is finished, or until the GPU worker has to leave."""
+    """Trains one model until it is finished, or until the GPU worker must stop."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class GangSupervisor:
         *,
         start: Callable[[GangSpec, int], Gang] = Gang,
     ) -> None:
-        """`size`: the most blocks that a GPU takes at once, which is learned. `folder`: empty, for files of its own."""
+        """`size` is the largest micro-batch in blocks, which shrinks when memory runs out; `folder` must be empty."""
         self._params = params
         self._setup = setup
         self._session = session
@@ -55,7 +55,7 @@ class GangSupervisor:
         self._start = start
         self._starts = 0
         self.out = folder
-        """Where the last gang has written."""
+        """Folder that the latest gang writes to."""
         self.batch_split = BatchSplit(1, 1, 1)
 
     @property
@@ -63,11 +63,11 @@ class GangSupervisor:
         return self._checkpoints.notes
 
     def run(self) -> GangOutcome | None:
-        """How it finished; None if it was left at a checkpoint.
+        """Train to the end and return the outcome; None if the GPU worker must stop and the training can be resumed.
 
         Raises:
-            ItemError: it cannot be trained: it diverges, does not fit, or raises.
-            WorkDiedError: a process of the gang died without a word.
+            ItemError: the training diverged, does not fit into memory, or raised an exception.
+            WorkDiedError: a process of the gang died without writing an outcome.
         """
         while (outcome := self._train()).kind == "out of memory":
             self._reduce_memory(outcome.detail)
@@ -82,7 +82,7 @@ class GangSupervisor:
                 raise ItemError(outcome.detail)
 
     def _train(self) -> GangOutcome:
-        """One gang, from its start to its end."""
+        """Run one gang from its start to its end."""
         self._starts += 1
         self.out = self._folder / str(self._starts)
         self.out.mkdir()
@@ -111,7 +111,9 @@ class GangSupervisor:
         self._report(metrics, has_checkpoint=not is_finished and uploader.finish())
         metrics.flush()
         if outcome is None:
-            raise WorkDiedError(f"a training process died without a word; torchrun exited {code}, its log tells more")
+            raise WorkDiedError(
+                f"a training process died without reporting an error; torchrun exited with {code}, see the log"
+            )
         return outcome
 
     def _report(self, metrics: MetricsReporter, *, has_checkpoint: bool) -> None:
@@ -135,7 +137,7 @@ class GangSupervisor:
         )
 
     def _reduce_memory(self, detail: str) -> None:
-        """Fewer blocks at once and more of them one after another, so that the batch stays; then less to remember."""
+        """Halve the micro-batch, which doubles accumulation; at one block, turn on gradient checkpointing instead."""
         if self.batch_split.micro_batch > 1:
             self._size.start_at(self.batch_split.micro_batch // 2)
             self.notes.append(f"memory ran out with {self.batch_split.micro_batch} blocks at once")

