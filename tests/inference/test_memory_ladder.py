@@ -31,7 +31,7 @@ def small_memory(monkeypatch):
             check("fp32", slots)
             return real(batching, requests, slots)
 
-        monkeypatch.setattr(TransformersEngine, "_static", static)
+        monkeypatch.setattr(TransformersEngine, "_run_static", static)
         monkeypatch.setattr(ContinuousBatching, "run", flow)
         return calls
 

@@ -1,4 +1,4 @@
-"""OpenAI Batch files through a model of one's own: the same lines in, the same two files out."""
+"""Answers OpenAI Batch files with one's own model: input lines and output files have OpenAI's format."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,18 +32,20 @@ _CANCELLED = Problem(
 
 
 class OpenAIBatchParams(ModelParams):
-    """Requests in the OpenAI Batch format."""
+    """Parameters for answering requests in the OpenAI Batch format."""
 
     task: Literal["openai-batch"] = Field(
-        default="openai-batch", title="Task", description="Files in the OpenAI Batch format are answered in that format"
+        default="openai-batch", title="Task", description="Answer files in the OpenAI Batch format, in that format"
     )
     model: ModelName = Field(
-        default="smollm2-135m-instruct", title="Model", description=f"{MODEL}. The lines' own is ignored"
+        default="smollm2-135m-instruct", title="Model", description=f"{MODEL}. The `model` named in a line is ignored"
     )
     endpoint: Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings"] = Field(
-        default="/v1/chat/completions", title="Endpoint", description="Of all lines; others go to the error file"
+        default="/v1/chat/completions",
+        title="Endpoint",
+        description="Endpoint of all lines; lines for another one go to the error file",
     )
-    seed: int = Field(default=0, title="Seed", description="Of sampling, for lines without one")
+    seed: int = Field(default=0, title="Seed", description="Seed for sampling, for lines without their own")
     engine: Literal["auto", "vllm", "transformers"] = Field(
         default="auto", title="Engine", description="auto: vLLM on a GPU where it is installed, else transformers"
     )
@@ -51,7 +53,7 @@ class OpenAIBatchParams(ModelParams):
 
 @dataclass(frozen=True, slots=True)
 class _LoadedRequest:
-    """One line, ready for the model."""
+    """One request, ready for the model."""
 
     item: str
     custom_id: str
@@ -60,7 +62,7 @@ class _LoadedRequest:
 
 
 class OpenAIBatch(ModelWorkload):
-    """One response per line; lines without one are in the error file with OpenAI's code."""
+    """Writes one response per line; lines without a response go to the error file with OpenAI's error code."""
 
     params: OpenAIBatchParams
     params_model: ClassVar[type[Params]] = OpenAIBatchParams
@@ -68,11 +70,11 @@ class OpenAIBatch(ModelWorkload):
     suffixes: ClassVar[tuple[str, ...]] = (".jsonl",)
     columns: ClassVar[Mapping[str, pl.DataType | type[pl.DataType]]] = {
         "custom_id": pl.String,
-        "body": pl.String,  # of the response, JSON
+        "body": pl.String,  # body of the response, as JSON
     }
 
     def items(self, sources: Iterable[Source]) -> Iterator[Item]:
-        """One per line, bad ones too: those say why when they are loaded."""
+        """Yield one item per line; an invalid line becomes an item that raises its error in `load`."""
         seen = set[str]()
         for source in sources:
             with _local(source).open("rb") as file:
@@ -201,7 +203,7 @@ class OpenAIBatch(ModelWorkload):
 
 
 def _local(source: Source) -> Path:
-    """A file of lines. Raises `RefusedError` if the dataset does not name one."""
+    """Local path of a source's file; raises `RefusedError` if it is a row of a table or cannot be read."""
     if not source.columns.keys() <= {"uri"}:
         raise RefusedError(
             "dataset", f"'{source.id}' is a row of a table; name files in the OpenAI Batch format (.jsonl)"

@@ -1,4 +1,4 @@
-"""The bodies of OpenAI's endpoints: what is asked for, and the answer in the same form."""
+"""Request and response bodies of OpenAI's endpoints."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,11 @@ _UNSUPPORTED: dict[str, Sequence[Any]] = {
     "response_format": (None, {"type": "text"}), "audio": (None,), "modalities": (None, ["text"]),
     "dimensions": (None,),
 }  # fmt: skip
-"""What would change an answer and cannot be done here, with the values that ask for nothing."""
+"""Parameters that would change the answer but are not supported, with their values that have no effect."""
 
 
 def weigh(body: str, endpoint: str) -> float:
-    """Estimated tokens that a request costs, made without a tokenizer. `body`: JSON, or "" if there is none."""
+    """Estimate a request's cost in input tokens, without a tokenizer; `body` is JSON, or "" if there is none."""
     weight = 1 + len(body) / BYTES_PER_TOKEN
     if not body or endpoint == "/v1/embeddings":
         return weight
@@ -37,7 +37,7 @@ def weigh(body: str, endpoint: str) -> float:
 def read_generation(
     custom_id: str, body: Mapping[str, Any], endpoint: str, tokenizer: Any, *, context_tokens: int, seed: int
 ) -> tuple[Request, tuple[str, ...]]:
-    """A request for tokens, and the strings that end an answer. Raises `ItemError` with OpenAI's code."""
+    """Read a generation request and its stop strings; raises `ItemError` with OpenAI's error code."""
     check_supported(body)
     tokens = _chat(body, tokenizer) if endpoint == "/v1/chat/completions" else _prompt(body, tokenizer)
     room = context_tokens - len(tokens)
@@ -65,7 +65,7 @@ def read_generation(
 
 
 def read_embedding_inputs(body: Mapping[str, Any], tokenizer: Any) -> list[str]:
-    """The texts to embed. Raises `ItemError` with OpenAI's code."""
+    """Read the texts to embed; raises `ItemError` with OpenAI's error code."""
     check_supported(body)
     found = body.get("input")
     if found is None:
@@ -93,7 +93,7 @@ def check_supported(body: Mapping[str, Any]) -> None:
 def generation_body(
     item: str, *, model: str, endpoint: str, request: Request, result: Completion, text: str, finish_reason: str
 ) -> dict[str, Any]:
-    """The answer of `endpoint`, but for `created`. `text`: of the result, already cut at a stop string."""
+    """The response body of `endpoint`, without `created`; `text` is the decoded answer, cut at a stop string."""
     usage = {
         "prompt_tokens": len(request.tokens),
         "completion_tokens": len(result.tokens),
@@ -110,13 +110,13 @@ def generation_body(
 
 
 def embedding_body(model: str, vectors: Sequence[Sequence[float]], num_tokens: int) -> dict[str, Any]:
-    """The answer of /v1/embeddings."""
+    """The response body of /v1/embeddings."""
     data = [{"object": "embedding", "index": place, "embedding": vector} for place, vector in enumerate(vectors)]
     return {"object": "list", "model": model, "data": data, "usage": _embedding_usage(num_tokens)}
 
 
 def cut_at_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:
-    """The text up to the first of the strings, and whether there was one."""
+    """Cut the text at the first stop string; also return whether there was one."""
     ends = [end for stop in stops if (end := text.find(stop)) >= 0]
     return (text[: min(ends)], True) if ends else (text, False)
 
@@ -147,7 +147,7 @@ def _chat(body: Mapping[str, Any], tokenizer: Any) -> list[int]:
 
 
 def _content(content: Any) -> str:
-    """Text, or a list of parts of type text."""
+    """Read a message's content: a text, or a list of parts of type text."""
     if not isinstance(content, str | list | None):
         raise ItemError(refused("invalid_type", "Invalid type for 'content': expected text or a list of parts."))
     if isinstance(content, list):
@@ -177,7 +177,7 @@ def _are_tokens(found: Any) -> TypeGuard[list[int]]:
 
 
 def _check_vocabulary(tokens: list[int], tokenizer: Any) -> list[int]:
-    """On a GPU a token that the model does not know would break the device for all that follow."""
+    """Refuse tokens outside the model's vocabulary: on a GPU they would break the device for all later requests."""
     size = len(tokenizer)
     if unknown := [each for each in tokens if not 0 <= each < size]:
         raise ItemError(refused("invalid_value", f"Token {unknown[0]} is not one of this model's {size}."))
@@ -193,14 +193,14 @@ def _stops(body: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _number(body: Mapping[str, Any], names: Sequence[str], *, least: float, most: float | None) -> float | None:
-    """The first of the fields that is there."""
+    """Read the first of these fields that is set, and check its range."""
     for name in names:
         value = body.get(name)
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ItemError(refused("invalid_type", f"Invalid type for '{name}': expected a number."))
-        if not abs(value) <= _LARGEST:  # nor is it NaN
+        if not abs(value) <= _LARGEST:  # also refuses NaN
             raise ItemError(refused("invalid_value", f"Invalid '{name}': expected a smaller number, got {value}."))
         if value < least or (most is not None and value > most):
             limit = f"at least {least:g}" if value < least else f"at most {most:g}"

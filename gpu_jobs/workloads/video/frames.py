@@ -1,4 +1,4 @@
-"""What single frames show: label guesses and an embedding each, by EfficientNet-Lite0 or any transformers model."""
+"""Labels and an embedding for single frames, by EfficientNet-Lite0 or any transformers vision model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,30 +22,30 @@ Pixels = NDArray[Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameResult:
-    """What the model sees in one frame."""
+    """The model's result for one frame."""
 
     labels: list[dict[str, Any]]
-    """The best guesses, each `{label, score}`, best first; none from a model without classes."""
+    """The most probable labels as `{label, score}`, best first; empty for a model without classes."""
     embedding: list[float]
-    """Of length 1, so that a dot product is the cosine."""
+    """The frame's embedding, of length 1, so that a dot product is the cosine."""
 
 
 class Backbone(Protocol):
-    """One model: how a frame is prepared for it, and what it says."""
+    """One vision model with its preprocessing."""
 
     @property
     def names(self) -> Sequence[str]:
-        """Of its classes; empty if it has none."""
+        """Names of the model's classes; empty if it has none."""
 
     def prepare(self, frame: "VideoFrame") -> Pixels:
-        """The model's input for one frame; called in several threads."""
+        """Make the model's input for one frame; called from several threads."""
 
     def predict(self, pixels: Any) -> tuple[Any, Any]:
-        """Logits [N, classes] (None without classes) and features [N, D] of a tensor of N inputs."""
+        """Return logits [N, classes] (None without classes) and features [N, D] for a tensor of N inputs."""
 
 
 class FrameModel:
-    """Runs a backbone in batches on one device, on a GPU in half precision."""
+    """Runs a backbone in batches on one device; in half precision on a GPU."""
 
     def __init__(self, model: str, device: str, top_k: int) -> None:
         self._backbone: Backbone = _EfficientNet(device) if model == DEFAULT_MODEL else _Transformer(model, device)
@@ -78,7 +78,7 @@ class FrameModel:
 
 
 class _EfficientNet:
-    """EfficientNet-Lite0 (Tan & Le 2019; Apache-2.0), trained on ImageNet-1k; its weights are a package."""
+    """EfficientNet-Lite0 (Tan & Le 2019; Apache-2.0), trained on ImageNet-1k; its weights come as a package."""
 
     _SIDE = 224
 
@@ -100,13 +100,13 @@ class _EfficientNet:
         return frame.reformat(self._SIDE, self._SIDE, "rgb24", interpolation="BILINEAR").to_ndarray()
 
     def predict(self, pixels: Any) -> tuple[Any, Any]:
-        inputs = (pixels.permute(0, 3, 1, 2).float() - 127) / 128  # as it was trained
+        inputs = (pixels.permute(0, 3, 1, 2).float() - 127) / 128  # as in its training
         features = self._model.extract_features(inputs).mean(dim=(2, 3))
-        return self._model._fc(features), features  # noqa: SLF001 - its own forward prints
+        return self._model._fc(features), features  # noqa: SLF001 - the public forward() prints
 
 
 class _Transformer:
-    """A vision model of the transformers library, by hub id, `id@revision` or folder; code of its own never runs."""
+    """A vision model of the transformers library, by hub id, `id@revision` or folder; never runs the model's code."""
 
     def __init__(self, model: str, device: str) -> None:
         try:
@@ -149,6 +149,6 @@ class _Transformer:
 
 
 def _pool(hidden: Any) -> Any:
-    """Mean over positions [N, D, height, width] or over tokens [N, tokens, D]."""
+    """Average features [N, D, height, width] over positions, or [N, tokens, D] over tokens."""
     is_map = hidden.ndim == 4  # noqa: PLR2004
     return hidden.mean(dim=(2, 3)) if is_map else hidden.mean(dim=1)
