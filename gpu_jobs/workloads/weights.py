@@ -181,7 +181,7 @@ def _from_hub(model: str) -> Path:
         return Path(
             snapshot_download(name, revision=revision or None, cache_dir=_cache() / "hub", allow_patterns=wanted)
         )
-    except (OSError, ValueError) as error:  # what huggingface_hub raises, for any reason
+    except (OSError, ValueError) as error:  # huggingface_hub raises these for any failure
         message = f"model '{model}' is no folder here, not in FANFOLD_MODEL_DIRS, and not available from the hub"
         raise WorkloadImportError(f"{message}: {error}") from error
 

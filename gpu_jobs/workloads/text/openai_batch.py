@@ -145,7 +145,7 @@ class OpenAIBatch(ModelWorkload):
         left = _EXPIRED if results.has_expired else _CANCELLED
         with (folder / ERRORS).open("w") as file:
             for item, error in results.without_rows():
-                why = error or item["problem"]  # what is no request needs no model to say so
+                why = error or item["problem"]  # an invalid line has the same error whatever the campaign did
                 problem = openai_lines.parse_problem(why) if why else left
                 file.write(openai_lines.error_line(item["item"], item["custom_id"], problem))
                 num_failed += 1

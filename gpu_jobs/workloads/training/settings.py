@@ -15,7 +15,7 @@ class TrainingParams(Params):
     method: Literal["lora", "full"] = Field(
         default="lora",
         title="Method",
-        description="lora: train small adapters, the weights stay; full: train all weights",
+        description="lora: train small adapters and keep the weights fixed; full: train all weights",
     )
     lora_rank: int = Field(default=8, ge=1, title="LoRA rank", description="Size of the adapters")
     lora_alpha: int = Field(
