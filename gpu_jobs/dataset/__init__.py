@@ -1,1 +1,1 @@
-"""From what the caller names to sources that can be read."""
+"""Turns the dataset that a caller names into sources that can be read."""

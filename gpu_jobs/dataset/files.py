@@ -1,4 +1,4 @@
-"""Single input files, here or behind an address: what identifies their bytes, and how they get onto this machine."""
+"""Single input files, local or remote: identify their content, and copy them onto this machine."""
 
 import hashlib
 import os
@@ -25,7 +25,7 @@ _DENIED = (400, 401, 403, 405, 451)
 _KEEP_BYTES = 8 << 30
 _LOOKUPS_AT_ONCE = 32
 _IN_USE_S = 120.0
-"""A copy used so recently may be about to be opened; it is not evicted."""
+"""Copies used within this time are not evicted, since a reader may be about to open them."""
 
 
 def is_remote(uri: str) -> bool:
@@ -33,16 +33,17 @@ def is_remote(uri: str) -> bool:
 
 
 def fingerprint(uri: str) -> str:
-    """What changes when the bytes behind `uri` change; "missing" if nothing is there.
+    """Return a text that changes when the content of `uri` changes; "missing" if there is no such file.
 
     Raises:
-        StoreError: access is denied. StoreUnavailableError: no answer, or none in time.
+        StoreError: access is denied.
+        StoreUnavailableError: the server does not answer in time.
     """
     return fingerprints([uri])[0]
 
 
 def fingerprints(uris: Sequence[str]) -> list[str]:
-    """Fingerprint of each, "" for ""; the remote ones are asked for side by side, since each costs a round trip."""
+    """Return the fingerprint of each uri, "" for ""; remote ones are looked up in parallel."""
     stores = {bucket: open_store(bucket) for bucket in {_split(uri)[0] for uri in uris if uri.startswith("gs://")}}
     remote = sorted({uri for uri in uris if is_remote(uri)})
     if not remote:
@@ -54,7 +55,7 @@ def fingerprints(uris: Sequence[str]) -> list[str]:
 
 
 def list_prefix(uri: str) -> Iterator[tuple[str, str]]:
-    """(uri, fingerprint) of the object `uri` and of all below the folder `uri` of a bucket, in key order."""
+    """Yield (uri, fingerprint) of the object `uri` and of all objects in the folder `uri` of a bucket, in key order."""
     bucket, key = _split(uri)
     for entry in open_store(bucket).list(key):
         if not key or entry.key == key or entry.key.startswith(key if key.endswith("/") else f"{key}/"):
@@ -62,15 +63,16 @@ def list_prefix(uri: str) -> Iterator[tuple[str, str]]:
 
 
 def local_copy(uri: str, cache: Path, *, expected: str = "", keep_bytes: int = _KEEP_BYTES) -> Path:
-    """Path of the input's bytes on this machine; a local input is its own copy.
+    """Return the path of an input file on this machine; a local file is used in place.
 
-    A remote one is downloaded into `cache` once, whoever asks in however many threads and processes, under a name
-    that includes its fingerprint; with `expected` (a fingerprint) a copy that is there costs no request. The cache
-    is trimmed to the last used `keep_bytes`.
+    A remote file is downloaded into `cache` once, for all threads and processes, under a name that includes its
+    fingerprint. With `expected` (a fingerprint), a file that is already in the cache needs no request. The cache is
+    trimmed to the most recently used `keep_bytes`.
 
     Raises:
-        ItemError: it is missing, or its fingerprint is no longer `expected`.
-        StoreError: access is denied. StoreUnavailableError: no answer, or not all of it.
+        ItemError: the file is missing, or its fingerprint is no longer `expected`.
+        StoreError: access is denied.
+        StoreUnavailableError: the server does not answer, or the download was incomplete.
     """
     if is_remote(uri):
         target = _cached(uri, cache, expected or fingerprint(uri))
@@ -86,7 +88,7 @@ def local_copy(uri: str, cache: Path, *, expected: str = "", keep_bytes: int = _
 
 
 def _split(uri: str) -> tuple[str, str]:
-    """`gs://bucket/a/b` → `gs://bucket`, `a/b`."""
+    """Split `gs://bucket/a/b` into `gs://bucket` and `a/b`."""
     bucket, _, key = uri.removeprefix("gs://").partition("/")
     return f"gs://{bucket}", key
 
@@ -147,12 +149,12 @@ def _download_once(uri: str, target: Path) -> None:
 
 
 def _trim(cache: Path, keep_bytes: int, spare: Path) -> None:
-    """Delete the least recently used copies beyond `keep_bytes`. A reader that has one open is not disturbed."""
+    """Delete the least recently used copies beyond `keep_bytes`; a reader that has one open is not affected."""
     stats = []
     for path in cache.iterdir():
         try:
             stats.append((path.stat(), path))
-        except FileNotFoundError:  # another process trims too
+        except FileNotFoundError:  # another process has deleted it
             continue
     kept_bytes, now = 0, time.time()
     for stat, path in sorted(stats, key=lambda one: one[0].st_mtime, reverse=True):

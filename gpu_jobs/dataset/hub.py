@@ -1,4 +1,4 @@
-"""Datasets of the Hugging Face hub, as the Parquet files that it makes of each on a branch of its own."""
+"""Datasets of the Hugging Face hub, read from the Parquet files that the hub makes on a separate branch."""
 
 import hashlib
 from pathlib import Path
@@ -16,15 +16,15 @@ _ID = "id"
 
 
 def store_table(dataset: str, store_root: str) -> str:
-    """Put a split of a hub dataset under a store root as one table, unless it is there; return its address.
+    """Copy a split of a hub dataset into the store as one table, unless it is there; return its address.
 
     Args:
-        dataset: `hub:OWNER/NAME`, `hub:OWNER/NAME/CONFIG` or `hub:OWNER/NAME/CONFIG/SPLIT`; by default `default` and
-            `train`. Rows without a column `id` are numbered.
+        dataset: `hub:OWNER/NAME`, `hub:OWNER/NAME/CONFIG` or `hub:OWNER/NAME/CONFIG/SPLIT`; config and
+            split are `default` and `train` by default. Rows without a column `id` are numbered.
         store_root: a folder or `gs://bucket/prefix`.
 
     Raises:
-        RefusedError: it cannot be had.
+        RefusedError: the name is malformed, or the dataset cannot be downloaded.
     """
     owner, name, config, split = _parsed(dataset)
     files = _download(f"{owner}/{name}", f"{config}/{split}/*.parquet")
@@ -43,8 +43,8 @@ def store_table(dataset: str, store_root: str) -> str:
 
 def _parsed(dataset: str) -> tuple[str, str, str, str]:
     parts = dataset.removeprefix(HUB).split("/")
-    if not 2 <= len(parts) <= 4 or not all(parts):  # noqa: PLR2004 - as written in the message
-        raise RefusedError("dataset", f"'{dataset}' is not {HUB}OWNER/NAME, perhaps with /CONFIG and /SPLIT")
+    if not 2 <= len(parts) <= 4 or not all(parts):  # noqa: PLR2004 - the message explains the numbers
+        raise RefusedError("dataset", f"'{dataset}' is not {HUB}OWNER/NAME, optionally followed by /CONFIG and /SPLIT")
     owner, name, config, split = [*parts, *("default", "train")[len(parts) - 2 :]]
     return owner, name, config, split
 
@@ -53,13 +53,15 @@ def _download(name: str, pattern: str) -> list[Path]:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise RefusedError("dataset", f"'{HUB}{name}' needs the package huggingface_hub, which is not here") from error
+        raise RefusedError(
+            "dataset", f"'{HUB}{name}' needs the package huggingface_hub, which is not installed here"
+        ) from error
     cache = Path(Settings().model_cache).expanduser() / "hub-datasets"
     try:
         found = snapshot_download(
             name, repo_type="dataset", revision=_REVISION, cache_dir=cache, allow_patterns=[pattern]
         )
-    except (OSError, ValueError) as error:  # what huggingface_hub raises, for any reason
+    except (OSError, ValueError) as error:  # huggingface_hub raises these for any failure
         raise RefusedError("dataset", f"'{HUB}{name}' cannot be loaded: {error}") from error
     files = sorted(Path(found).glob(pattern))
     if not files:

@@ -1,4 +1,4 @@
-"""From what the caller names to inputs that can be opened: folders, prefixes, files, tables."""
+"""Turns the dataset that a caller names (folder, prefix, files, table) into sources that can be opened."""
 
 import csv
 import glob
@@ -30,29 +30,29 @@ class Source:
     """One input of the dataset: a file, or one row of a table."""
 
     id: str
-    """Unique and stable: the uri of a file; a table row's id column."""
+    """Unique and stable id: the uri of a listed file, or the id column of a table row."""
     uri: str
-    """Path, `gs://` or `https://` address of the file; "" for a table row that names none."""
+    """Path, `gs://` or `https://` address of the file; "" for a table row without a file."""
     fingerprint: str
-    """Changes when the input's bytes change; "missing" if it is not there; "" for a table row without a file."""
+    """Changes when the file's content changes; "missing" if there is no file; "" for a table row without a file."""
     columns: Mapping[str, Any]
-    """All columns of its row in the table; for a listed file just `uri`."""
+    """All columns of the table row; only `uri` for a listed file."""
 
 
 def read_sources(
     dataset: str | Sequence[str], *, suffixes: Sequence[str] = (), id_column: str = "id"
 ) -> Iterator[Source]:
-    """Yield the inputs that `dataset` names, each once, in an order that only the names decide.
+    """Yield the inputs that `dataset` names, each once, in an order that depends only on the names.
 
     A name is a folder (searched to any depth), a glob, a file, a `gs://` prefix or object, an `https://` file, or a
     table: .parquet, .csv, .jsonl. Folders, globs and prefixes give the files that end in one of `suffixes`, sorted;
-    a table, or each of a glob's, gives its rows in their order. A row names its file in column `uri`, `path` or
-    `video` (a relative path counts from the table's folder) and its id in `id_column`; one of the two is enough. A
-    file named in a table or in a list that is not there is still a source, with fingerprint "missing".
+    each table gives its rows in their order. A row names its file in column `uri`, `path` or `video` (a relative path
+    starts at the table's folder) and its id in `id_column`; one of the two is enough. A missing file that a table or
+    a list names is still a source, with fingerprint "missing".
 
     Raises:
-        RefusedError: (while iterating) nothing there, no input found, an id occurs twice, or a table that cannot be
-            read or has neither column.
+        RefusedError: (while iterating) the dataset does not exist or has no input, an id occurs twice, or a table
+            cannot be read or has neither column.
     """
     endings = tuple(suffix.lower() for suffix in suffixes)
     if isinstance(dataset, str):
@@ -71,12 +71,12 @@ def read_sources(
 
 
 def input_cache() -> Path:
-    """Folder for copies of remote inputs on this machine."""
+    """Local folder for copies of remote inputs."""
     return Path(Settings().model_cache).expanduser() / "inputs"
 
 
 def _expand(name: str, endings: tuple[str, ...], id_column: str, *, is_listed: bool) -> Iterator[Source]:
-    """Sources of one name; `is_listed`: the caller named several, so a missing file is that file's own trouble."""
+    """Yield the sources of one name; if `is_listed` (one of several), a missing file is not an error here."""
     name = name.removeprefix("file://")
     if name.lower().endswith(_TABLES) and not name.lower().endswith(endings or ("\0",)):
         return chain.from_iterable(_table(each, id_column) for each in _tables(name))
@@ -121,7 +121,7 @@ def _remote(name: str, endings: tuple[str, ...], *, is_listed: bool) -> Iterator
 
 
 def _tables(name: str) -> list[str]:
-    """The files that a glob means, sorted; anything else is one table."""
+    """The sorted tables that match a glob; any other name is one table."""
     if is_remote(name) or not glob.has_magic(name) or os.path.exists(name):
         return [name]
     found = sorted(glob.iglob(os.path.expanduser(name), recursive=True))
@@ -155,7 +155,7 @@ def _rows(name: str, path: Path, base: str, id_column: str) -> Iterator[Source]:
         raise RefusedError(
             "dataset",
             f"the table '{name}' has neither a column '{id_column}' nor {URI_COLUMNS}, but {columns}; "
-            "id_column may name another column that is unique",
+            "name another unique column with id_column",
         )
     row_number = 0
     for batch in frame.collect_batches(chunk_size=_ROWS_AT_ONCE, maintain_order=True):
@@ -173,25 +173,25 @@ def _scan(path: Path, id_column: str) -> pl.LazyFrame:
     if suffix == ".parquet":
         return pl.scan_parquet(path)
     if suffix == ".csv":
-        return pl.scan_csv(path, infer_schema=False)  # "007" is no 7, and "1.50" no 1.5
+        return pl.scan_csv(path, infer_schema=False)  # keep text as written: "007" must not become 7
     if not path.stat().st_size:
         return pl.LazyFrame(schema={id_column: pl.String})
     return pl.scan_ndjson(_without_bom(path), schema_overrides={id_column: pl.String}, infer_schema_length=None)
 
 
 def _without_bom(path: Path) -> Path | IO[bytes]:
-    """What some editors put before the first line, polars takes for a part of it."""
+    """Remove the byte order mark that some editors write, which polars would read as part of the first line."""
     with path.open("rb") as file:
         return io.BytesIO(file.read()) if file.read(len(_BOM)) == _BOM else path
 
 
 def _damage(path: Path) -> str:
-    """Which line of a table is wrong, and how, since polars does not tell; "" if it is something else."""
+    """Describe the first broken line of a table, since polars does not name it; "" if no line is broken."""
     check = {".csv": _check_csv, ".jsonl": _check_json, ".ndjson": _check_json}.get(path.suffix.lower())
     try:
         if check is not None:
             check(_lines(path))
-    except csv.Error:  # a limit of that library only
+    except csv.Error:  # a limit of the csv module, not of the file
         return ""
     except ValueError as error:
         return str(error)
@@ -212,8 +212,8 @@ def _check_csv(lines: Iterator[str]) -> None:
     width = len(next(rows, ()))
     for row in rows:
         if len(row) > width:
-            told = f"line {rows.line_num} has {len(row)} values for {width} columns"
-            raise ValueError(f"{told}; a value with a comma in it needs quotes")
+            message = f"line {rows.line_num} has {len(row)} values for {width} columns"
+            raise ValueError(f"{message}; a value with a comma in it needs quotes")
 
 
 def _check_json(lines: Iterator[str]) -> None:
@@ -223,7 +223,7 @@ def _check_json(lines: Iterator[str]) -> None:
         except ValueError:
             is_object = False
         if not is_object:
-            raise ValueError(f"line {number} is no JSON object")
+            raise ValueError(f"line {number} is not a JSON object")
 
 
 def _resolve(uri: Any, base: str) -> str:

@@ -85,7 +85,7 @@ class _Session:
         self._pipe = pipe
         self._token = token
 
-    def tell(self, doing: str, *, checkpoint: bool = False) -> None:
+    def report(self, doing: str, *, checkpoint: bool = False) -> None:
         self._owner.tell_what_is_learned()
         self._pipe.send(Progress(self._token, doing, checkpoint))
 

@@ -32,4 +32,4 @@ def item_frame(schema: Mapping[str, Any], index: int, item: str, outcome: Any) -
 
 def learned_by(workload: BaseWorkload) -> Learned:
     size = workload.batch_size
-    return Learned(dict(workload.facts), size.value if size and size.is_settled else 0)
+    return Learned(dict(workload.facts), size.value if size and size.is_final else 0)

@@ -1,4 +1,4 @@
-"""What GPU workers can do to items: built in by name, or the user's own by `package.module:Class`."""
+"""Loads a workload: a built-in one by its name, or a user's own class as `package.module:Class`."""
 
 import importlib
 from collections.abc import Mapping
@@ -22,11 +22,11 @@ BUILT_IN = {
 
 
 def load_workload(name: str, params: Mapping[str, Any]) -> BaseWorkload:
-    """Import a workload and check its parameters.
+    """Import a workload and validate its parameters.
 
     Raises:
-        WorkloadImportError: the code is not here or does not import.
-        RefusedError: the name is malformed, or a parameter is wrong.
+        WorkloadImportError: the code is not installed here, or its import fails.
+        RefusedError: the name is unknown, the class is no workload, or a parameter is invalid.
     """
     path = BUILT_IN.get(name, name)
     module_name, colon, class_name = path.partition(":")

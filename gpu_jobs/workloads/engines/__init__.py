@@ -1,4 +1,4 @@
-"""What runs a language model: vLLM where it is installed and the device is a GPU, transformers everywhere."""
+"""Engines that run a language model: vLLM where it is installed on a GPU, transformers everywhere."""
 
 import importlib.util
 
@@ -12,17 +12,18 @@ ENGINES = {
 
 
 def choose_engine(name: str, device: str) -> str:
-    """The engine of that name; for `auto`, the best that is here."""
+    """Return `name`, or for "auto" the best engine that is available here."""
     if name != "auto":
         return name
     return "vllm" if device != "cpu" and importlib.util.find_spec("vllm") else "transformers"
 
 
 def open_engine(name: str, spec: ModelSpec) -> Engine:
-    """Load a model into the engine of that name; `auto` chooses.
+    """Load a model into the engine `name`; "auto" chooses one.
 
     Raises:
-        WorkloadImportError: the engine or the model is not here, or the model does not fit.
+        WorkloadImportError: the engine or the model is not available here.
+        ModelTooLargeError: the model does not fit into the memory of the device.
     """
     name = choose_engine(name, spec.device)
     module, _, class_name = ENGINES[name].partition(":")

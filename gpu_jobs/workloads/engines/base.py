@@ -1,4 +1,4 @@
-"""The seam between a workload and whatever generates tokens."""
+"""Interface between a workload and an engine that generates tokens."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,38 +11,38 @@ from gpu_jobs.workloads.engines.precision import Precision
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """Which model, where, and how."""
+    """Which model to load, from where, onto which device and how."""
 
     name: str
-    """As people call it, for messages."""
+    """The model's name for messages."""
     folder: Path
     device: str
     """ "cpu" or "cuda:0"."""
     precision: Precision
     num_gpus: int = 1
-    """That one copy of the model spans."""
+    """Number of GPUs that one copy of the model spans."""
     trust_remote_code: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One prompt, as tokens, and how it is to be continued."""
+    """One prompt as tokens, and how to generate its answer."""
 
     tokens: Sequence[int]
     max_new_tokens: int
     temperature: float = 0.0
-    """0: greedy, always the most likely token."""
+    """0 means greedy decoding: always the most likely token."""
     top_p: float = 1.0
     seed: int = 0
-    """Of this request alone, so that the text does not depend on what else is in the batch."""
+    """Sampling seed of this request alone, so that its text does not depend on the rest of the batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What the model said."""
+class Completion:
+    """The answer to one request."""
 
     tokens: Sequence[int]
-    """Without the prompt and without the token that ends it."""
+    """The generated tokens, without the prompt and without the end token."""
     finish_reason: Literal["stop", "length"]
 
 
@@ -50,18 +50,18 @@ class Engine(Protocol):
     """One loaded model."""
 
     facts: Mapping[str, str]
-    """For the manifest: `engine`, `precision` and whatever else the outputs may depend on."""
+    """Facts for the campaign's manifest: `engine`, `precision` and all else that outputs may depend on."""
     batch_size: BatchSize
-    """How many requests it works on at once."""
+    """How many requests the engine runs at once."""
     context_tokens: int
-    """Prompt and answer together."""
+    """Maximum number of tokens of prompt and answer together."""
 
-    def run(self, requests: Sequence[Request]) -> Sequence[Result]:
-        """Answer each, in order.
+    def run(self, requests: Sequence[Request]) -> Sequence[Completion]:
+        """Answer all requests, in order.
 
         Raises:
-            MemoryError, RuntimeError: not even one request at a time fits; see `batches.is_out_of_memory`.
+            MemoryError, RuntimeError: not even one request at a time fits; see `batch_size.is_out_of_memory`.
         """
 
     def close(self) -> None:
-        """Give the device back."""
+        """Release the device's memory."""

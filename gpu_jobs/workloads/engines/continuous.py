@@ -1,4 +1,4 @@
-"""Continuous batching by transformers: a request that ends makes room for the next at once."""
+"""Continuous batching with transformers: a finished request is replaced by the next one at once."""
 
 import math
 import threading
@@ -15,23 +15,27 @@ _POLL_S = 1.0
 
 
 class ContinuousBatching:
-    """Keeps transformers' manager, which takes a second to end, from one window to the next.
+    """Keeps one continuous-batching manager of transformers open across calls, since closing it takes a second.
 
-    While it is open, the model's attention is another one: close it before anything else uses the model.
+    While the manager is open, the model uses another attention implementation: close it before any other use.
     """
 
     def __init__(self, model: Any, end_tokens: Sequence[int], pad_token: int) -> None:
-        self._model = model.requires_grad_(requires_grad=False)  # its thread does not know of our `no_grad`
+        self._model = model.requires_grad_(requires_grad=False)  # `no_grad` does not apply to its thread
         self._end_tokens = list(end_tokens) or [-1]
         self._pad_token = pad_token
         self._manager: Any = None
         self._at_once = self._longest = self._count = 0
 
     def run(self, requests: Sequence[Request], at_once: int) -> list[list[int]]:
-        """The tokens that follow each prompt, its end token among them. Raises RuntimeError, also for memory."""
+        """Return the tokens generated for each prompt, with the end token.
+
+        Raises:
+            RuntimeError: the manager failed, for example because memory ran out.
+        """
         self._open(at_once, max(len(request.tokens) + request.max_new_tokens for request in requests))
         self._count += 1
-        names = [f"{self._count}-{place}" for place in range(len(requests))]
+        names = [f"{self._count}-{index}" for index in range(len(requests))]
         for name, request in sorted(zip(names, requests, strict=True), key=lambda pair: -pair[1].max_new_tokens):
             self._manager.add_request(
                 list(request.tokens), name, max_new_tokens=request.max_new_tokens, eos_token_id=self._end_tokens
@@ -61,7 +65,7 @@ class ContinuousBatching:
 
         self._at_once, self._longest = at_once, math.ceil(longest / _LENGTH_STEP) * _LENGTH_STEP
         sizes: dict[str, Any] = {"max_requests_per_batch": at_once}
-        if self._model.device.type == "cpu":  # on a GPU it takes what is free
+        if self._model.device.type == "cpu":  # on a GPU the manager uses the free memory
             tokens = max(self._longest, min(at_once * self._longest, _CPU_CACHE_TOKENS))
             blocks = tokens // _PAGE_TOKENS + at_once
             sizes |= {"page_size": _PAGE_TOKENS, "num_blocks": blocks, "max_batch_tokens": _CPU_STEP_TOKENS}
@@ -71,6 +75,8 @@ class ContinuousBatching:
             continuous_batching_config=ContinuousBatchingConfig(**sizes),
         )
         self._manager.warmup()
-        starter = threading.Thread(target=self._manager.start, daemon=True)  # so that its thread is a daemon as well
+        starter = threading.Thread(
+            target=self._manager.start, daemon=True
+        )  # so that the thread that it starts is a daemon too
         starter.start()
         starter.join()

@@ -1,4 +1,4 @@
-"""Encoders by transformers: texts as tokens in, one vector or the classes of each out."""
+"""Encoder models with transformers: tokenised texts in, one vector or the classes of each text out."""
 
 import gc
 import json
@@ -13,21 +13,21 @@ from gpu_jobs.workloads.engines.base import ModelSpec
 from gpu_jobs.workloads.engines.loading import load_model
 
 _AT_ONCE = {"cpu": (512, 8192), "cuda": (16384, 524288)}
-"""Tokens at once, padding included: to begin with, and at most."""
+"""Initial and maximum number of tokens per batch, padding included."""
 _UNLIMITED = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
-    """One text."""
+class TokenizedText:
+    """One text as token ids."""
 
     ids: Sequence[int]
     is_truncated: bool
-    """The model's context did not hold all of it."""
+    """The text was cut because it is longer than the model's context."""
 
 
 class Encoder:
-    """One loaded encoder. Subclasses say which model and what is made of its outputs."""
+    """One loaded encoder; subclasses choose the model class and turn its outputs into results."""
 
     auto = "AutoModel"
 
@@ -42,21 +42,21 @@ class Encoder:
             "engine": f"transformers {transformers.__version__}",
             "precision": f"{choice.precision}: {choice.reason}",
         }
-        first, most = _AT_ONCE[spec.device.partition(":")[0]]
-        self.batch_size = BatchSize(first, most=most)
+        first, maximum = _AT_ONCE[spec.device.partition(":")[0]]
+        self.batch_size = BatchSize(first, maximum=maximum)
         self._batches = Batches(self.batch_size, cost=lambda text: len(text.ids))
 
-    def tokenize(self, text: str) -> Tokens:
+    def tokenize(self, text: str) -> TokenizedText:
         ids = self._tokenizer(text, truncation=True, max_length=self.max_tokens)["input_ids"]
         is_truncated = len(ids) == self.max_tokens < len(self._tokenizer(text, truncation=False)["input_ids"])
-        return Tokens(ids, is_truncated)
+        return TokenizedText(ids, is_truncated)
 
-    def encode(self, texts: Sequence[Tokens]) -> list[Any]:
-        """What `head` makes of each text, in order; computed from the longest to the shortest, with little padding."""
-        order = sorted(range(len(texts)), key=lambda place: (-len(texts[place].ids), place))
-        outputs = self._batches.run(self._encode, [texts[place] for place in order])
-        by_place = dict(zip(order, outputs, strict=True))
-        return [by_place[place] for place in range(len(texts))]
+    def encode(self, texts: Sequence[TokenizedText]) -> list[Any]:
+        """Return the result of `head` for each text, in order; texts are sorted by length to save padding."""
+        order = sorted(range(len(texts)), key=lambda index: (-len(texts[index].ids), index))
+        outputs = self._batches.run(self._encode, [texts[index] for index in order])
+        by_index = dict(zip(order, outputs, strict=True))
+        return [by_index[index] for index in range(len(texts))]
 
     def close(self) -> None:
         del self._model
@@ -65,9 +65,9 @@ class Encoder:
 
     @abstractmethod
     def head(self, outputs: Any, mask: Any) -> list[Any]:
-        """One result per row of the model's outputs; `mask` [rows, width] is 1 where there is no padding."""
+        """Return one result per row of the model's outputs; `mask` [rows, width] is 0 at padding."""
 
-    def _encode(self, texts: Sequence[Tokens]) -> list[Any]:
+    def _encode(self, texts: Sequence[TokenizedText]) -> list[Any]:
         import torch
 
         width = len(texts[0].ids)  # the longest comes first
@@ -81,7 +81,7 @@ class Encoder:
 
 
 class VectorEncoder(Encoder):
-    """A vector of length 1 for each text."""
+    """Returns a vector of length 1 for each text."""
 
     def __init__(self, spec: ModelSpec, tokenizer: Any, pooling: str) -> None:
         super().__init__(spec, tokenizer)
@@ -103,7 +103,7 @@ class VectorEncoder(Encoder):
 
 
 class ClassEncoder(Encoder):
-    """The most probable classes of each text, best first: `[{label, score}, …]`."""
+    """Returns the most probable classes of each text, best first: `[{label, score}, …]`."""
 
     auto = "AutoModelForSequenceClassification"
 
@@ -114,15 +114,15 @@ class ClassEncoder(Encoder):
     def head(self, outputs: Any, mask: Any) -> list[Any]:
         del mask
         names = self._model.config.id2label
-        scores, places = outputs.logits.float().softmax(dim=1).topk(min(self._top_k, len(names)), dim=1)
+        scores, indices = outputs.logits.float().softmax(dim=1).topk(min(self._top_k, len(names)), dim=1)
         return [
-            [{"label": names[place], "score": score} for place, score in zip(*best, strict=True)]
-            for best in zip(places.tolist(), scores.tolist(), strict=True)
+            [{"label": names[index], "score": score} for index, score in zip(*best, strict=True)]
+            for best in zip(indices.tolist(), scores.tolist(), strict=True)
         ]
 
 
 def _max_tokens(folder: Path, tokenizer: Any, config: Any) -> int:
-    """The context that the model was trained with, as its folder tells."""
+    """The model's maximum number of tokens, from its configuration files."""
     path = folder / "sentence_bert_config.json"
     asked = json.loads(path.read_text()).get("max_seq_length") if path.exists() else None
     known = [asked, tokenizer.model_max_length, getattr(config, "max_position_embeddings", None)]
@@ -130,9 +130,9 @@ def _max_tokens(folder: Path, tokenizer: Any, config: Any) -> int:
 
 
 def _pooling(folder: Path) -> str:
-    """As the sentence-transformers library notes it beside a model."""
+    """The pooling in the configuration that the sentence-transformers library stores with a model; default mean."""
     path = folder / "1_Pooling" / "config.json"
-    told = json.loads(path.read_text()) if path.exists() else {}
-    if told.get("pooling_mode_cls_token"):
+    pooling = json.loads(path.read_text()) if path.exists() else {}
+    if pooling.get("pooling_mode_cls_token"):
         return "first"
-    return "last" if told.get("pooling_mode_lasttoken") else "mean"
+    return "last" if pooling.get("pooling_mode_lasttoken") else "mean"

@@ -1,4 +1,4 @@
-"""Load a model by transformers in the precision that was asked for, or the best that fits."""
+"""Loads a model with transformers in the requested precision, or in the best that fits."""
 
 import logging
 import re
@@ -8,26 +8,33 @@ from typing import Any
 from gpu_jobs.errors import WorkloadImportError
 from gpu_jobs.workloads.batch_size import free_memory, is_out_of_memory
 from gpu_jobs.workloads.engines.base import ModelSpec
-from gpu_jobs.workloads.engines.precision import Choice, choose, count_params, load_arguments, look_at, next_lower
+from gpu_jobs.workloads.engines.precision import (
+    PrecisionChoice,
+    choose_precision,
+    count_params,
+    describe_device,
+    load_arguments,
+    next_lower,
+)
 
 _UNUSED = re.compile(r"(^|\.)pooler\.")
-"""Weights that make what nobody here looks at; many encoders come without."""
+"""Weights of an output that is not used here; many encoders are published without them."""
 
 
-def load_model(spec: ModelSpec, auto: Any) -> tuple[Any, Choice]:
-    """A model of the class `auto`, ready to infer, and the precision that it has.
+def load_model(spec: ModelSpec, auto: Any) -> tuple[Any, PrecisionChoice]:
+    """Load a model with the class `auto`, ready for inference, and return it with its precision.
 
-    Where the precision is `auto` and memory runs out while loading, it is tried again with less bits.
+    If the precision is "auto" and memory runs out while loading, loading is retried with fewer bits.
 
     Raises:
-        WorkloadImportError: it cannot be loaded: not a model of that kind, damaged, or a library is missing.
+        WorkloadImportError: the model is damaged or not of that class, or a library is missing.
     """
     import transformers
 
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns in every layer of every call
-    choice = choose(spec.precision, count_params(spec.folder), look_at(spec.device, spec.num_gpus))
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it logs a warning for every layer of every call
+    choice = choose_precision(spec.precision, count_params(spec.folder), describe_device(spec.device, spec.num_gpus))
     while True:
         arguments = load_arguments(choice.precision, spec.device, spec.num_gpus)
         try:
@@ -40,7 +47,7 @@ def load_model(spec: ModelSpec, auto: Any) -> tuple[Any, Choice]:
             lower = next_lower(choice.precision)
             if not is_out_of_memory(error) or spec.precision != "auto" or not lower:
                 raise
-            choice = Choice(lower, f"memory ran out in {choice.precision}")
+            choice = PrecisionChoice(lower, f"memory ran out in {choice.precision}")
         else:
             _refuse_random_weights(spec.name, found["missing_keys"])
             return model.eval(), choice
@@ -48,7 +55,7 @@ def load_model(spec: ModelSpec, auto: Any) -> tuple[Any, Choice]:
 
 
 def _refuse_random_weights(name: str, missing: Collection[str]) -> None:
-    """A model for another task is loaded all the same, with weights by chance where it has none."""
+    """Refuse a model for another task, which transformers loads with random weights in place of missing ones."""
     needed = sorted(key for key in missing if not _UNUSED.search(key))
     if needed:
         raise WorkloadImportError(

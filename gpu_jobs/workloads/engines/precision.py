@@ -1,4 +1,4 @@
-"""In how many bits a model's weights are held: as asked, or the best that the device holds."""
+"""Chooses in how many bits a model's weights are held: as requested, or the most that fit the device."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,61 +9,63 @@ Precision = Literal["auto", "fp32", "bf16", "fp16", "int8", "int4"]
 
 BITS: dict[str, int] = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "int4": 4}
 _STORED = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
-_ROOM = 0.8
-"""Share of the memory that weights may take; the rest is for activations and the key-value cache."""
+_MAX_WEIGHT_SHARE = 0.8
+"""Share of the memory that weights may use; the rest is for activations and the key-value cache."""
 _BF16_CAPABILITY = 8
-"""CUDA compute capability from which a GPU calculates in bf16: Ampere."""
+"""Lowest major CUDA compute capability with bf16 (Ampere)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """What decides how a model is loaded."""
+    """The properties of a device on which the choice of precision depends."""
 
     name: str
-    """For people: "cpu", or the GPU's name."""
+    """Name for people: "cpu", or the GPU's name."""
     kind: Literal["cpu", "cuda"]
     free_bytes: int
-    """Of all GPUs that the model may span."""
+    """Free memory, summed over all GPUs that the model may span."""
     has_bf16: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A precision, and why in words."""
+class PrecisionChoice:
+    """A precision, and the reason for people."""
 
     precision: str
     reason: str
 
 
-def choose(asked: Precision, num_params: int, device: Device) -> Choice:
-    """The precision to load `num_params` parameters in. Pure."""
+def choose_precision(asked: Precision, num_params: int, device: Device) -> PrecisionChoice:
+    """Choose the precision for a model with `num_params` parameters. Pure."""
     if asked != "auto":
-        return Choice(asked, "asked for")
+        return PrecisionChoice(asked, "asked for")
     plain = "fp32" if device.kind == "cpu" else "bf16" if device.has_bf16 else "fp16"
     for precision in (plain, "int8", "int4"):
         size = num_params * BITS[precision] // 8
-        if size <= _ROOM * device.free_bytes:
+        if size <= _MAX_WEIGHT_SHARE * device.free_bytes:
             why = "the fastest here" if precision == plain else f"{plain} does not fit"
-            return Choice(precision, f"{why}: {_gib(size)} of {_gib(device.free_bytes)} free on {device.name}")
-    return Choice("int4", f"the smallest there is: {_gib(size)}, though only {_gib(device.free_bytes)} are free")
+            return PrecisionChoice(precision, f"{why}: {_gib(size)} of {_gib(device.free_bytes)} free on {device.name}")
+    return PrecisionChoice(
+        "int4", f"the smallest there is: {_gib(size)}, though only {_gib(device.free_bytes)} are free"
+    )
 
 
 def memory_gib(precision: Precision, size_bytes: int, config: Mapping[str, Any]) -> float:
-    """GPU memory for weights of that file size, stored as their `config.json` says; `auto` may go down to 4 bits."""
+    """GPU memory in GiB needed for weights of `size_bytes`, stored as `config` says; "auto" counts as 4 bits."""
     stored = BITS[_STORED.get(config.get("dtype") or config.get("torch_dtype") or "", "bf16")]
     wanted = BITS["int4" if precision == "auto" else precision]
-    if "quantization_config" not in config:  # else they stay as they are
+    if "quantization_config" not in config:  # quantized files are loaded as they are
         size_bytes = size_bytes * wanted // stored
-    return size_bytes / _ROOM / 2**30
+    return size_bytes / _MAX_WEIGHT_SHARE / 2**30
 
 
 def next_lower(precision: str) -> str:
-    """What to try when memory runs out even for one request; "" at the end of the ladder."""
+    """The next lower precision to try when memory runs out for a single request; "" if there is none."""
     return {"fp32": "int8", "bf16": "int8", "fp16": "int8", "int8": "int4"}.get(precision, "")
 
 
-def look_at(device: str, num_gpus: int) -> Device:
-    """The device as it is now."""
+def describe_device(device: str, num_gpus: int) -> Device:
+    """Read the device's name, kind, free memory and bf16 support."""
     import psutil
     import torch
 
@@ -75,7 +77,7 @@ def look_at(device: str, num_gpus: int) -> Device:
 
 
 def count_params(folder: Path) -> int:
-    """Parameters in a folder's safetensors files, from their headers alone; 0 if it has none."""
+    """Count the parameters in a folder's safetensors files, from their headers only; 0 without such files."""
     from safetensors import safe_open
 
     total = 0
@@ -91,7 +93,7 @@ def count_params(folder: Path) -> int:
 
 
 def load_arguments(precision: str, device: str, num_gpus: int) -> dict[str, Any]:
-    """What transformers' `from_pretrained` is to be told. int8 and int4 (nf4) are computed by bitsandbytes."""
+    """Arguments for transformers' `from_pretrained`; int8 and int4 (nf4) are computed by bitsandbytes."""
     import torch
     from transformers import BitsAndBytesConfig
 

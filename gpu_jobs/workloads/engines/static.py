@@ -1,6 +1,7 @@
-"""Static batches by `model.generate`, without most of what makes them slow: padding, and rows that have ended.
+"""Static batches with `model.generate`, with little padding and without rows that have ended.
 
-Prompts are read in groups of similar lengths, then continued together; every few tokens the rows that have ended leave.
+Prompts of similar length are prefilled together, then all rows are decoded together; every few tokens, the rows that
+have ended are removed.
 """
 
 from collections.abc import Sequence
@@ -14,38 +15,40 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 from gpu_jobs.workloads.engines.base import Request
 from gpu_jobs.workloads.engines.sampling import SeededSampling
 
-_STEPS = 8
-"""Tokens between two looks for rows that have ended: fewer copy the cache more often, more compute more in vain."""
-_SIMILAR = 0.75
-"""Prompts are read together if the shortest has this share of the longest's tokens."""
+_STEPS_AT_ONCE = 8
+"""Tokens decoded between two removals of ended rows: fewer copy the cache more often, more waste computation."""
+_MIN_LENGTH_RATIO = 0.75
+"""Prompts are prefilled together if the shortest has at least this share of the longest's tokens."""
 
 
 def generate(model: Any, requests: Sequence[Request], end_tokens: Sequence[int], pad_token: int) -> list[list[int]]:
-    """The tokens that follow each prompt, at least up to an end token or its limit. Raises what torch raises."""
-    places = sorted(range(len(requests)), key=lambda place: -len(requests[place].tokens))
-    batch = _read(model, [requests[place] for place in places], end_tokens, pad_token)
+    """Return the tokens generated for each prompt, at least up to an end token or its limit; torch may raise."""
+    indices = sorted(range(len(requests)), key=lambda index: -len(requests[index].tokens))
+    batch = _read(model, [requests[index] for index in indices], end_tokens, pad_token)
     answers: list[list[int]] = [[] for _ in requests]
-    while places:
-        for place, tokens in zip(places, batch.answers(), strict=True):
-            answers[place] = tokens
-        rows = [row for row, place in enumerate(places) if not _is_over(answers[place], requests[place], end_tokens)]
+    while indices:
+        for index, tokens in zip(indices, batch.answers(), strict=True):
+            answers[index] = tokens
+        rows = [
+            row for row, index in enumerate(indices) if not _is_complete(answers[index], requests[index], end_tokens)
+        ]
         if rows:
             batch.keep(rows)
-            longest = max(requests[places[row]].max_new_tokens for row in rows)
-            batch.go_on(min(_STEPS, longest - batch.num_new))
-        places = [places[row] for row in rows]
+            longest = max(requests[indices[row]].max_new_tokens for row in rows)
+            batch.extend(min(_STEPS_AT_ONCE, longest - batch.num_new))
+        indices = [indices[row] for row in rows]
     return answers
 
 
 def _read(model: Any, requests: Sequence[Request], end_tokens: Sequence[int], pad_token: int) -> "_Batch":
-    """All prompts, longest first, and the first token of each answer; all of all answers if the model needs it so."""
+    """Prefill all prompts, longest first, and decode one token each; decode all if rows cannot be removed later."""
     batch: _Batch | None = None
     for group in _groups(requests):
         more = _Batch(model, group, end_tokens, pad_token)
-        more.go_on(1)
-        if not more.can_change:
+        more.extend(1)
+        if not more.supports_row_removal:
             whole = _Batch(model, requests, end_tokens, pad_token)
-            whole.go_on(max(request.max_new_tokens for request in requests))
+            whole.extend(max(request.max_new_tokens for request in requests))
             return whole
         if batch is None:
             batch = more
@@ -58,7 +61,7 @@ def _read(model: Any, requests: Sequence[Request], end_tokens: Sequence[int], pa
 def _groups(requests: Sequence[Request]) -> list[list[Request]]:
     groups: list[list[Request]] = []
     for request in requests:
-        if groups and len(request.tokens) >= _SIMILAR * len(groups[-1][0].tokens):
+        if groups and len(request.tokens) >= _MIN_LENGTH_RATIO * len(groups[-1][0].tokens):
             groups[-1].append(request)
         else:
             groups.append([request])
@@ -66,7 +69,7 @@ def _groups(requests: Sequence[Request]) -> list[list[Request]]:
 
 
 class _Batch:
-    """What `model.generate` needs to go on where it has stopped."""
+    """The state that `model.generate` needs to continue where it stopped."""
 
     def __init__(self, model: Any, requests: Sequence[Request], end_tokens: Sequence[int], pad_token: int) -> None:
         self._model, self._end_tokens, self._pad_token = model, end_tokens, pad_token
@@ -83,21 +86,21 @@ class _Batch:
         return int(self.ids.shape[1]) - self.width
 
     @property
-    def can_change(self) -> bool:
-        """False if the model keeps something else of its past than keys and values."""
+    def supports_row_removal(self) -> bool:
+        """False if the model's cache holds more than keys and values, so that rows cannot be removed."""
         kinds = (DynamicLayer, DynamicSlidingWindowLayer)
         return type(self.cache) is DynamicCache and all(type(layer) in kinds for layer in self.cache.layers)
 
     def answers(self) -> list[list[int]]:
-        """Of each row, up to now."""
+        """The tokens of each row's answer so far."""
         tokens: list[list[int]] = self.ids[:, self.width :].tolist()
         return tokens
 
-    def go_on(self, num_tokens: int) -> None:
-        """So many tokens more; fewer if all rows end."""
+    def extend(self, num_tokens: int) -> None:
+        """Decode `num_tokens` more tokens per row; fewer if all rows end."""
         config: Any = GenerationConfig
         config = config(
-            do_sample=False,  # the processor's noise decides, where a request is sampled
+            do_sample=False,  # sampled requests get noise from the logits processor
             max_new_tokens=num_tokens,
             eos_token_id=list(self._end_tokens) or None,
             pad_token_id=self._pad_token,
@@ -115,7 +118,7 @@ class _Batch:
         self.mask = pad(self.mask, (0, self.ids.shape[1] - self.mask.shape[1]), value=1)
 
     def join(self, other: "_Batch") -> None:
-        """Take in the rows of one whose prompts are no longer and whose answers are as long."""
+        """Append the rows of a batch whose prompts are not longer and whose answers have the same length."""
         missing = (self.width - other.width, 0)
         self.ids = torch.cat([self.ids, pad(other.ids, missing, value=self._pad_token)])
         self.mask = torch.cat([self.mask, pad(other.mask, missing)])
@@ -124,7 +127,7 @@ class _Batch:
         self.sampling.join(other.sampling)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Only these go on."""
+        """Keep only these rows."""
         if len(rows) == len(self.ids):
             return
         self.ids, self.mask = self.ids[rows], self.mask[rows]
@@ -133,9 +136,9 @@ class _Batch:
 
 
 def _stack(wide: Any, narrow: Any) -> Any:
-    """Tensors [rows, heads, tokens, size] as one; the second is padded at the front."""
+    """Concatenate tensors [rows, heads, tokens, size] along rows; the second is padded at the front."""
     return torch.cat([wide, pad(narrow, (0, 0, wide.shape[2] - narrow.shape[2], 0))])
 
 
-def _is_over(answer: Sequence[int], request: Request, end_tokens: Sequence[int]) -> bool:
+def _is_complete(answer: Sequence[int], request: Request, end_tokens: Sequence[int]) -> bool:
     return len(answer) >= request.max_new_tokens or not set(end_tokens).isdisjoint(answer)

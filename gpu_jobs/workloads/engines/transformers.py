@@ -1,7 +1,7 @@
-"""Text generation by the transformers library, in static batches of similar lengths that shrink as rows end.
+"""Text generation with the transformers library.
 
-On a GPU greedy decoding has continuous batching. On a CPU that took as many CPU seconds as static batches, and its
-session costs seconds to open, so they are all there is.
+Greedy decoding on a GPU uses continuous batching. Sampling, and everything on a CPU, uses static batches: on a CPU,
+continuous batching took as many CPU seconds, and opening it costs some seconds more.
 """
 
 import gc
@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from time import perf_counter
 
 from gpu_jobs.workloads.batch_size import Batches, BatchSize, free_memory, is_out_of_memory
-from gpu_jobs.workloads.engines.base import ModelSpec, Request, Result
+from gpu_jobs.workloads.engines.base import Completion, ModelSpec, Request
 from gpu_jobs.workloads.engines.continuous import ContinuousBatching
 from gpu_jobs.workloads.engines.loading import load_model
 
 _AT_ONCE = {"cpu": (64, 64), "cuda": (64, 512)}
-"""Requests at once: to begin with, and at most. A CPU reads all weights for each token, however many want one."""
+"""Initial and maximum number of requests at once. A CPU reads all weights for each step, whatever the batch."""
 _REQUEST_TOKENS = 512
-"""A request with more, prompt and answer together, counts as several."""
+"""A request with more tokens, prompt and answer together, counts as several requests."""
 
 
 class TransformersEngine:
@@ -42,18 +42,20 @@ class TransformersEngine:
         self._continuous = ContinuousBatching(self._model, self._eos, self._pad)
         self.is_continuous = spec.device != "cpu"
 
-    def run(self, requests: Sequence[Request]) -> Sequence[Result]:
-        flowing = [place for place, one in enumerate(requests) if self.is_continuous and not one.temperature]
-        static = sorted(set(range(len(requests))) - set(flowing))
-        results: dict[int, Result] = {}
-        if flowing:
-            results.update(zip(flowing, self._flow([requests[place] for place in flowing]), strict=True))
+    def run(self, requests: Sequence[Request]) -> Sequence[Completion]:
+        continuous = [index for index, one in enumerate(requests) if self.is_continuous and not one.temperature]
+        static = sorted(set(range(len(requests))) - set(continuous))
+        results: dict[int, Completion] = {}
+        if continuous:
+            results.update(
+                zip(continuous, self._run_continuous([requests[index] for index in continuous]), strict=True)
+            )
         if static:
             self._continuous.close()  # it changes the model's attention
-            static.sort(key=lambda place: (-requests[place].max_new_tokens, -len(requests[place].tokens), place))
-            answers = Batches(self.batch_size, cost=_cost).run(self._static, [requests[place] for place in static])
+            static.sort(key=lambda index: (-requests[index].max_new_tokens, -len(requests[index].tokens), index))
+            answers = Batches(self.batch_size, cost=_cost).run(self._run_static, [requests[index] for index in static])
             results.update(zip(static, answers, strict=True))
-        return [results[place] for place in range(len(requests))]
+        return [results[index] for index in range(len(requests))]
 
     def close(self) -> None:
         self._continuous.close()
@@ -61,8 +63,8 @@ class TransformersEngine:
         gc.collect()
         free_memory()
 
-    def _flow(self, requests: Sequence[Request]) -> Sequence[Result]:
-        """By continuous batching, fewer at a time while memory runs out."""
+    def _run_continuous(self, requests: Sequence[Request]) -> Sequence[Completion]:
+        """Run continuous batching, with fewer requests at once while memory runs out."""
         while True:
             began = perf_counter()
             try:
@@ -72,23 +74,23 @@ class TransformersEngine:
                     raise
             else:
                 if len(requests) >= 2 * self.batch_size.value:
-                    self.batch_size.measured(sum(map(len, answers)), perf_counter() - began)
+                    self.batch_size.record_speed(sum(map(len, answers)), perf_counter() - began)
                 return list(map(self._result, answers, requests))
             free_memory()
 
-    def _static(self, requests: Sequence[Request]) -> Sequence[Result]:
+    def _run_static(self, requests: Sequence[Request]) -> Sequence[Completion]:
         from gpu_jobs.workloads.engines.static import generate
 
         answers = generate(self._model, requests, self._eos, self._pad)
         return list(map(self._result, answers, requests))
 
-    def _result(self, tokens: Sequence[int], request: Request) -> Result:
-        """Cut at the first end token, or at the request's own limit."""
+    def _result(self, tokens: Sequence[int], request: Request) -> Completion:
+        """Cut the answer at the first end token, or at the request's own limit."""
         kept = list(tokens[: request.max_new_tokens])
-        end = next((place for place, token in enumerate(kept) if token in self._eos), None)
+        end = next((index for index, token in enumerate(kept) if token in self._eos), None)
         if end is None:
-            return Result(tokens=kept, finish_reason="length")
-        return Result(tokens=kept[:end], finish_reason="stop")
+            return Completion(tokens=kept, finish_reason="length")
+        return Completion(tokens=kept[:end], finish_reason="stop")
 
 
 def _cost(request: Request) -> int:
@@ -96,5 +98,5 @@ def _cost(request: Request) -> int:
 
 
 def _start_size(device: str) -> BatchSize:
-    first, most = _AT_ONCE[device.partition(":")[0]]
-    return BatchSize(first, most=most)
+    first, maximum = _AT_ONCE[device.partition(":")[0]]
+    return BatchSize(first, maximum=maximum)

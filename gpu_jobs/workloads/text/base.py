@@ -1,4 +1,4 @@
-"""What all workloads on texts share: which model, how a table's row becomes a text, and how much a text weighs."""
+"""Common base of all text workloads: loading the model, turning table rows into texts, estimating their weight."""
 
 import hashlib
 import re
@@ -14,14 +14,14 @@ from gpu_jobs.errors import ItemError, ModelTooLargeError, RefusedError, Workloa
 from gpu_jobs.workloads.base import Item, Params, Row, Workload
 from gpu_jobs.workloads.batch_size import free_memory, is_out_of_memory
 from gpu_jobs.workloads.engines.base import ModelSpec
-from gpu_jobs.workloads.engines.precision import Precision, look_at, memory_gib, next_lower
+from gpu_jobs.workloads.engines.precision import Precision, describe_device, memory_gib, next_lower
 from gpu_jobs.workloads.weights import find_weights, is_code_trusted, measure_weights
 
 _IN_BRACES = re.compile(r"\{([^{}\n]+)\}")
 _LOOKS_LIKE_A_COLUMN = re.compile(r"\w+")
 BYTES_PER_TOKEN = 4
-_TOO_BIG = 6
-"""Times that a single text does not fit; each is tried twice."""
+_MAX_TOO_LARGE = 6
+"""Give up after this many single texts that did not fit; each text is tried twice."""
 
 MODEL = (
     "Hugging Face id, id@revision, folder, gs://bucket/prefix, or a package: smollm2-135m-instruct, all-minilm-l6-v2"
@@ -30,40 +30,40 @@ ModelName = Annotated[str, Field(min_length=1)]
 
 
 class ModelParams(Params):
-    """Which model, and how it is loaded."""
+    """The model, and how it is loaded."""
 
     model: ModelName = Field(title="Model", description=MODEL)
     precision: Precision = Field(
         default="auto",
         title="Precision",
-        description="auto: full on a CPU, 16 bits on a GPU, fewer if the model does not fit. Name one and every GPU "
-        "worker computes alike",
+        description="auto: 32 bits on a CPU, 16 on a GPU, fewer if the model does not fit. With any other value, all "
+        "GPU workers use the same precision",
     )
     gpus_per_model: int = Field(
-        default=1, ge=1, le=16, title="GPUs per model", description="How many GPUs one copy of the model spans"
+        default=1, ge=1, le=16, title="GPUs per model", description="Number of GPUs that one copy of the model spans"
     )
     trust_remote_code: bool = Field(
         default=False,
         title="Trust the model's code",
-        description="Run Python that comes with the model; refused where FANFOLD_TRUSTED_MODELS does not name it",
+        description="Run the Python code that comes with the model; refused unless FANFOLD_TRUSTED_MODELS names it",
     )
 
 
 class ModelWorkload(Workload):
-    """One language model, whose load is tried with fewer bits when memory runs out."""
+    """Runs one language model, and reloads it with fewer bits when memory runs out."""
 
     params: ModelParams
-    load_threads = 1  # tokenizers are not safe in several
+    load_threads = 1  # tokenizers are not thread-safe
 
     def __init__(self, params: Any) -> None:
         super().__init__(params)
         self.num_gpus = params.gpus_per_model
         self._has_answered = False
-        self._num_too_big = 0
+        self._num_too_large = 0
         if params.trust_remote_code and not is_code_trusted(params.model):
             raise RefusedError(
                 "params.trust_remote_code",
-                f"'{params.model}' is not named in FANFOLD_TRUSTED_MODELS of this machine; its code will not run",
+                f"'{params.model}' is not in FANFOLD_TRUSTED_MODELS of this machine; add it there to run its code",
             )
 
     def gpu_memory_gib(self) -> float:
@@ -71,7 +71,7 @@ class ModelWorkload(Workload):
 
     def setup(self, device: str) -> None:
         weights = find_weights(self.params.model)
-        self.facts["device"] = look_at(device, self.num_gpus).name
+        self.facts["device"] = describe_device(device, self.num_gpus).name
         self.facts["model"] = f"{self.params.model} ({weights.digest})"
         self._spec = ModelSpec(
             name=self.params.model,
@@ -86,21 +86,21 @@ class ModelWorkload(Workload):
 
     @abstractmethod
     def open_model(self, spec: ModelSpec) -> None:
-        """Load the model, and say in `facts`, `batch_size` and `micro_batch` what came of it."""
+        """Load the model, and set `facts`, `batch_size` and `micro_batch` to match it."""
 
     @abstractmethod
     def close_model(self) -> None:
-        """Give its memory back."""
+        """Release the model's memory."""
 
     @abstractmethod
     def answer(self, inputs: Sequence[Any]) -> Sequence[Sequence[Row] | ItemError]:
-        """What `infer` returns, if memory does not run out."""
+        """Compute what `infer` returns; raises an out-of-memory error if not even one text fits."""
 
     def infer(self, inputs: Sequence[Any]) -> Sequence[Sequence[Row] | ItemError]:
-        """The window's rows. If not even one text at a time fits, the model is loaded again with fewer bits.
+        """Compute the rows of a window. If not even one text fits, the model is reloaded with fewer bits.
 
         Raises:
-            ModelTooLargeError: with the fewest bits that are allowed, not one of the first texts fits.
+            ModelTooLargeError: with the fewest bits allowed, none of the first texts fits.
         """
         while True:
             try:
@@ -111,24 +111,24 @@ class ModelWorkload(Workload):
                 precision = self.facts["precision"].partition(":")[0]
                 lower = next_lower(precision) if self.params.precision == "auto" else ""
                 if not lower:
-                    self._note_too_big(len(inputs), precision)
+                    self._count_too_large(len(inputs), precision)
                     raise
             else:
                 self._has_answered = True
                 return rows
-            self._lower(lower, f"memory ran out in {precision}, at one text at a time")
+            self._reload(lower, f"memory ran out in {precision}, at one text at a time")
 
     def teardown(self) -> None:
         self.close_model()
 
-    def _note_too_big(self, num_inputs: int, precision: str) -> None:
-        """One that does not fit alone may be too long; when none of the first ones fits, the device is too small."""
-        self._num_too_big += num_inputs == 1
-        if self._num_too_big >= _TOO_BIG and not self._has_answered:
-            told = f"model '{self.params.model}' in {precision} runs out of memory at one text at a time"
-            raise ModelTooLargeError(f"{told}; take a larger GPU")
+    def _count_too_large(self, num_inputs: int, precision: str) -> None:
+        """One text that does not fit alone may be too long; if none of the first texts fits, the GPU is too small."""
+        self._num_too_large += num_inputs == 1
+        if self._num_too_large >= _MAX_TOO_LARGE and not self._has_answered:
+            message = f"model '{self.params.model}' in {precision} runs out of memory at one text at a time"
+            raise ModelTooLargeError(f"{message}; take a larger GPU")
 
-    def _lower(self, precision: Any, reason: str) -> None:
+    def _reload(self, precision: Any, reason: str) -> None:
         self.close_model()
         free_memory()
         self.open_model(replace(self._spec, precision=precision))
@@ -136,22 +136,22 @@ class ModelWorkload(Workload):
 
 
 class TextParams(ModelParams):
-    """A model, and which text of a row it gets."""
+    """The model, and the template of its input text."""
 
     text: str = Field(
         default="{text}",
         title="Text",
-        description="What the model is given for each row of the table; {name} stands for the column of that name",
+        description="The model's input for each row of the table; {name} stands for the value in column `name`",
     )
 
 
 class TextWorkload(ModelWorkload):
-    """Texts of a table through one language model, by windows of consecutive rows that finish together."""
+    """Runs the texts of a table through one language model, in windows of consecutive rows that finish together."""
 
     params: TextParams
 
     def items(self, sources: Iterable[Source]) -> Iterator[Item]:
-        """One per row; its weight is an estimate of its tokens, made without a tokenizer."""
+        """Yield one item per row; its weight is its number of tokens, estimated without a tokenizer."""
         for source in sources:
             text = fill(self.params.text, source, "params.text")
             yield {
@@ -162,7 +162,7 @@ class TextWorkload(ModelWorkload):
             }
 
     def weight(self, text: str) -> float:
-        """Estimated tokens that one text costs."""
+        """Estimate the cost of one text, in input tokens."""
         return 1 + len(text.encode()) / BYTES_PER_TOKEN
 
 
@@ -177,10 +177,11 @@ def load_tokenizer(spec: ModelSpec) -> Any:
 
 
 def fill(template: str, source: Source, field: str) -> str:
-    """The template with a row's values; an empty value is an empty string. Braces around anything else stay.
+    """Fill a template with a row's values; null becomes an empty string. Braces around other text are kept.
 
     Raises:
-        RefusedError: of `field`: no column is named, or one that the row has not. Of "dataset": it is no table.
+        RefusedError: with `field`, if the template names no column or a missing one; with "dataset", if the source
+            is not a row of a table.
     """
     if source.columns.keys() == {"uri"}:
         raise RefusedError(

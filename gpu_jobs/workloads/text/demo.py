@@ -1,6 +1,6 @@
-"""Real texts without a download: what the modules of Python's own library say of themselves.
+"""Real texts without a download: docstrings of Python's standard library.
 
-They are on every machine that runs this; from the Python documentation, (c) Python Software Foundation, PSF licence.
+Every machine that runs this has them. They are (c) Python Software Foundation, under the PSF licence.
 """
 
 import ast
@@ -37,10 +37,10 @@ _SHORTEST, _LONGEST = 20, 600
 
 
 def make_demo_texts(folder: Path) -> None:
-    """Put three tables into `folder` once.
+    """Write three tables into `folder`, unless they exist.
 
-    Docstrings and questions have columns `id` (a dotted name) and `text` (its docstring); the requests are the
-    questions in the OpenAI Batch format.
+    `docstrings.jsonl` and `questions.jsonl` have columns `id` (a dotted name) and `text` (its docstring);
+    `requests.jsonl` has the questions in the OpenAI Batch format.
     """
     if all((folder / name).exists() for name in (DOCSTRINGS, QUESTIONS, REQUESTS)):
         return

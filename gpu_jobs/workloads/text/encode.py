@@ -1,4 +1,4 @@
-"""Embeddings and classes of texts, by an encoder: one pass over each text, nothing is generated."""
+"""Workloads that embed or classify texts with an encoder model: one pass over each text."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from pydantic import Field
 from gpu_jobs.errors import ItemError
 from gpu_jobs.workloads.base import Item, Params, Row
 from gpu_jobs.workloads.engines.base import ModelSpec
-from gpu_jobs.workloads.engines.encoder import ClassEncoder, Encoder, Tokens, VectorEncoder
+from gpu_jobs.workloads.engines.encoder import ClassEncoder, Encoder, TokenizedText, VectorEncoder
 from gpu_jobs.workloads.text.base import MODEL, ModelName, TextParams, TextWorkload
 
 DEFAULT_MODEL = "all-minilm-l6-v2"
@@ -18,31 +18,33 @@ _WINDOW = {"cpu": 512, "cuda": 16384}
 
 
 class EmbedParams(TextParams):
-    """A vector for each text."""
+    """Parameters of embedding: each text becomes a vector."""
 
-    task: Literal["embed"] = Field(default="embed", title="Task", description="A text becomes a vector")
+    task: Literal["embed"] = Field(default="embed", title="Task", description="Turn each text into a vector")
     model: ModelName = Field(default=DEFAULT_MODEL, title="Model", description=MODEL)
     pooling: Literal["auto", "mean", "first", "last"] = Field(
         default="auto",
         title="Pooling",
-        description="How a text's vector comes from its tokens'; auto: as the model's folder says, else the mean",
+        description="How token vectors become one text vector; auto: as the model's configuration says, else the mean",
     )
 
 
 class ClassifyParams(TextParams):
-    """Classes of each text, by a model that was trained to give them."""
+    """Parameters of classification, by a model trained for it."""
 
-    task: Literal["classify"] = Field(default="classify", title="Task", description="A text is classified")
-    top_k: int = Field(default=3, ge=1, le=100, title="Labels", description="How many guesses are kept")
+    task: Literal["classify"] = Field(default="classify", title="Task", description="Classify each text")
+    top_k: int = Field(
+        default=3, ge=1, le=100, title="Labels", description="How many of the most probable labels are kept"
+    )
 
 
 class EncoderWorkload(TextWorkload):
-    """Sorted by length within a window, cut into batches by padded tokens; rows come in item order all the same."""
+    """Sorts the texts of a window by length and batches them by padded tokens; rows stay in item order."""
 
     batch_items = _WINDOW["cpu"]
 
-    def load(self, item: Item) -> Tokens:
-        """Tokenise; what is behind the model's context is cut off, which the row says."""
+    def load(self, item: Item) -> TokenizedText:
+        """Tokenise a text; one longer than the model's context is cut, and its row has `is_truncated`."""
         if not item["text"].strip():
             raise ItemError("the text is empty")
         return self._encoder.tokenize(item["text"])
@@ -55,25 +57,25 @@ class EncoderWorkload(TextWorkload):
 
     @abstractmethod
     def open_encoder(self, spec: ModelSpec) -> Encoder:
-        """The encoder that makes `answer`'s results."""
+        """Load the encoder for `answer`."""
 
     def close_model(self) -> None:
         self._encoder.close()
 
-    def answer(self, inputs: Sequence[Tokens]) -> Sequence[Sequence[Row] | ItemError]:
+    def answer(self, inputs: Sequence[TokenizedText]) -> Sequence[Sequence[Row] | ItemError]:
         results = self._encoder.encode(inputs)
         return [[self._row(text, result)] for text, result in zip(inputs, results, strict=True)]
 
-    def _row(self, text: Tokens, result: Any) -> Row:
+    def _row(self, text: TokenizedText, result: Any) -> Row:
         return {"tokens": len(text.ids), "is_truncated": text.is_truncated, **self.result(result)}
 
     @abstractmethod
     def result(self, result: Any) -> Row:
-        """The columns that are this workload's own."""
+        """The columns that are specific to this workload."""
 
 
 class Embed(EncoderWorkload):
-    """One vector per text."""
+    """Turns each text into one vector."""
 
     params: EmbedParams
     params_model: ClassVar[type[Params]] = EmbedParams
@@ -91,12 +93,12 @@ class Embed(EncoderWorkload):
 
 
 class Classify(EncoderWorkload):
-    """The best classes of each text."""
+    """Finds the most probable classes of each text."""
 
     params: ClassifyParams
     params_model: ClassVar[type[Params]] = ClassifyParams
     columns: ClassVar[Mapping[str, pl.DataType | type[pl.DataType]]] = {
-        "label": pl.String,  # the best guess
+        "label": pl.String,  # the most probable label
         "score": pl.Float32,
         "labels": pl.List(pl.Struct({"label": pl.String, "score": pl.Float32})),
         "tokens": pl.Int32,

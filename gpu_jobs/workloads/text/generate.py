@@ -11,45 +11,55 @@ from pydantic import Field
 from gpu_jobs.errors import ItemError, WorkloadImportError
 from gpu_jobs.workloads.base import Item, Params, Row
 from gpu_jobs.workloads.engines import choose_engine, open_engine
-from gpu_jobs.workloads.engines.base import Engine, ModelSpec, Request, Result
+from gpu_jobs.workloads.engines.base import Completion, Engine, ModelSpec, Request
 from gpu_jobs.workloads.text.base import MODEL, ModelName, TextParams, TextWorkload
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 BATCH_ITEMS = 64
 _WINDOW = {"cpu": (128, 8_192), "cuda": (4_096, 262_144)}
-"""Requests that finish together, and the tokens that they may generate: a stopped GPU worker loses minutes, and a slow
-one does not look stalled."""
+"""Requests in a window, and the tokens they may generate together: small enough that a stopped GPU worker loses only
+minutes and a slow one does not look stalled."""
 _DECODE_COST = 10
-"""A token that is generated costs about as much as so many that are read."""
+"""A generated token costs about as much as this many input tokens."""
 _LONG_ANSWER = 2_048
-"""Whatever the limit, answers are hardly longer."""
+"""Assumed maximum length of an answer, in tokens: answers are rarely longer, whatever the limit."""
 _NUM_PREVIEWED = 16
 
 
 class GenerateParams(TextParams):
-    """Answers of a language model."""
+    """Parameters of text generation."""
 
-    task: Literal["generate"] = Field(default="generate", title="Task", description="A text is answered")
+    task: Literal["generate"] = Field(default="generate", title="Task", description="Answer each text")
     model: ModelName = Field(default=DEFAULT_MODEL, title="Model", description=MODEL)
     system: str = Field(
-        default="", title="System prompt", description="Goes before each text, if the model has a chat template"
+        default="", title="System prompt", description="Placed before each text, if the model has a chat template"
     )
     max_new_tokens: int = Field(
-        default=128, ge=1, le=32768, title="New tokens", description="An answer ends here at the latest"
+        default=128, ge=1, le=32768, title="New tokens", description="Maximum length of an answer, in tokens"
     )
     temperature: float = Field(
-        default=0, ge=0, le=5, title="Temperature", description="0: always the most likely token; higher: more varied"
+        default=0,
+        ge=0,
+        le=5,
+        title="Temperature",
+        description="0: always the most likely token (greedy); higher: more varied",
     )
     top_p: float = Field(
-        default=1, gt=0, le=1, title="Top p", description="Draw only among the likeliest tokens of this probability"
+        default=1,
+        gt=0,
+        le=1,
+        title="Top p",
+        description="Sample only from the most likely tokens that together have this probability",
     )
     seed: int = Field(
-        default=0, title="Seed", description="Of sampling; each item has its own, so that chunks do not matter"
+        default=0,
+        title="Seed",
+        description="Seed for sampling; each item derives its own from it, so that chunks do not matter",
     )
     draft_model: str = Field(
         default="",
         title="Draft model",
-        description="A small model that answers the first items as a preview while the model loads; empty: none",
+        description="A small model that answers the first items as a preview while the main model loads; empty: none",
     )
     engine: Literal["auto", "vllm", "transformers"] = Field(
         default="auto", title="Engine", description="auto: vLLM on a GPU where it is installed, else transformers"
@@ -57,7 +67,7 @@ class GenerateParams(TextParams):
 
 
 class Generate(TextWorkload):
-    """One answer per text."""
+    """Generates one answer per text."""
 
     params: GenerateParams
     params_model: ClassVar[type[Params]] = GenerateParams
@@ -74,9 +84,9 @@ class Generate(TextWorkload):
         self.num_previewed = _NUM_PREVIEWED if params.draft_model else 0
 
     def preview(self, items: Sequence[Item], device: str) -> Sequence[Row]:
-        """Answers of the draft model; items that cannot be answered are left out.
+        """Answer items with the draft model; items that cannot be answered are left out.
 
-        On the CPU beside vLLM, which wants nearly all of a GPU's memory free when it begins.
+        With vLLM the draft model runs on the CPU, since vLLM needs nearly all of the GPU's memory when it starts.
         """
         device = "cpu" if choose_engine(self.params.engine, device) == "vllm" else device
         asked = {"model": self.params.draft_model, "draft_model": "", "engine": "transformers", "precision": "auto"}
@@ -109,7 +119,7 @@ class Generate(TextWorkload):
         self._engine.close()
 
     def load(self, item: Item) -> Request:
-        """Tokenise."""
+        """Tokenise one text; raise `ItemError` if it is empty or leaves no room for the answer."""
         if not item["text"].strip():
             raise ItemError("the text is empty")
         tokens = self._prompt(item["text"])
@@ -140,7 +150,7 @@ class Generate(TextWorkload):
             messages.insert(0, {"role": "system", "content": self.params.system})
         return chat_tokens(self._tokenizer, messages)
 
-    def _row(self, request: Request, result: Result) -> Row:
+    def _row(self, request: Request, result: Completion) -> Row:
         return {
             "text": self._tokenizer.decode(result.tokens, skip_special_tokens=True),
             "finish_reason": result.finish_reason,
@@ -150,22 +160,22 @@ class Generate(TextWorkload):
 
 
 def chat_tokens(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-    """A conversation as the model was trained to see it, up to where its answer begins."""
+    """Tokens of a conversation in the model's chat template, up to where the answer begins."""
     found = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True)
     return list(found["input_ids"])
 
 
 def decode_weight(max_new_tokens: int) -> float:
-    """Of an answer, in tokens that are read."""
+    """Estimated cost of generating an answer, in input tokens."""
     return _DECODE_COST * min(max_new_tokens, _LONG_ANSWER)
 
 
 def window(device: str) -> tuple[int, float]:
-    """How many requests finish together, and what they may weigh: enough to sort, and a few batches."""
+    """Maximum number and total weight of the requests in a window: enough for sorting and for several batches."""
     count, new_tokens = _WINDOW[device.partition(":")[0]]
     return count, decode_weight(1) * new_tokens
 
 
 def item_seed(seed: int, item: str) -> int:
-    """A seed that only the campaign's seed and the item's id decide."""
+    """The sampling seed of an item; depends only on the campaign's seed and the item's id."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{item}".encode()).digest()[:6])

@@ -1,4 +1,4 @@
-"""OpenAI Batch files through a model of one's own: the same lines in, the same two files out."""
+"""Answers OpenAI Batch files with one's own model: input lines and output files have OpenAI's format."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from gpu_jobs.errors import ItemError, RefusedError
 from gpu_jobs.workloads.base import Item, Params, Results, Row
 from gpu_jobs.workloads.engines import open_engine
 from gpu_jobs.workloads.engines.base import Engine, ModelSpec, Request
-from gpu_jobs.workloads.engines.encoder import Tokens, VectorEncoder
+from gpu_jobs.workloads.engines.encoder import TokenizedText, VectorEncoder
 from gpu_jobs.workloads.text import openai_lines, openai_requests
 from gpu_jobs.workloads.text.base import MODEL, ModelName, ModelParams, ModelWorkload, digest
 from gpu_jobs.workloads.text.generate import BATCH_ITEMS, window
@@ -32,35 +32,37 @@ _CANCELLED = Problem(
 
 
 class OpenAIBatchParams(ModelParams):
-    """Requests in the OpenAI Batch format."""
+    """Parameters for answering requests in the OpenAI Batch format."""
 
     task: Literal["openai-batch"] = Field(
-        default="openai-batch", title="Task", description="Files in the OpenAI Batch format are answered in that format"
+        default="openai-batch", title="Task", description="Answer files in the OpenAI Batch format, in that format"
     )
     model: ModelName = Field(
-        default="smollm2-135m-instruct", title="Model", description=f"{MODEL}. The lines' own is ignored"
+        default="smollm2-135m-instruct", title="Model", description=f"{MODEL}. The `model` named in a line is ignored"
     )
     endpoint: Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings"] = Field(
-        default="/v1/chat/completions", title="Endpoint", description="Of all lines; others go to the error file"
+        default="/v1/chat/completions",
+        title="Endpoint",
+        description="Endpoint of all lines; lines for another one go to the error file",
     )
-    seed: int = Field(default=0, title="Seed", description="Of sampling, for lines without one")
+    seed: int = Field(default=0, title="Seed", description="Seed for sampling, for lines without their own")
     engine: Literal["auto", "vllm", "transformers"] = Field(
         default="auto", title="Engine", description="auto: vLLM on a GPU where it is installed, else transformers"
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
-    """One line, ready for the model."""
+class _LoadedRequest:
+    """One request, ready for the model."""
 
     item: str
     custom_id: str
-    asked: Request | Sequence[Tokens]
+    asked: Request | Sequence[TokenizedText]
     stops: tuple[str, ...] = ()
 
 
 class OpenAIBatch(ModelWorkload):
-    """One response per line; lines without one are in the error file with OpenAI's code."""
+    """Writes one response per line; lines without a response go to the error file with OpenAI's error code."""
 
     params: OpenAIBatchParams
     params_model: ClassVar[type[Params]] = OpenAIBatchParams
@@ -68,11 +70,11 @@ class OpenAIBatch(ModelWorkload):
     suffixes: ClassVar[tuple[str, ...]] = (".jsonl",)
     columns: ClassVar[Mapping[str, pl.DataType | type[pl.DataType]]] = {
         "custom_id": pl.String,
-        "body": pl.String,  # of the response, JSON
+        "body": pl.String,  # body of the response, as JSON
     }
 
     def items(self, sources: Iterable[Source]) -> Iterator[Item]:
-        """One per line, bad ones too: those say why when they are loaded."""
+        """Yield one item per line; an invalid line becomes an item that raises its error in `load`."""
         seen = set[str]()
         for source in sources:
             with _local(source).open("rb") as file:
@@ -105,12 +107,12 @@ class OpenAIBatch(ModelWorkload):
         if self._encoder is not None:
             self._encoder.close()
 
-    def load(self, item: Item) -> _Loaded:
+    def load(self, item: Item) -> _LoadedRequest:
         if item["problem"]:
             raise ItemError(item["problem"])
         body = json.loads(item["body"])
         if self._encoder is not None:
-            return _Loaded(item["item"], item["custom_id"], self._tokens(self._encoder, body))
+            return _LoadedRequest(item["item"], item["custom_id"], self._tokens(self._encoder, body))
         assert self._engine is not None
         asked, stops = openai_requests.read_generation(
             item["custom_id"],
@@ -120,9 +122,9 @@ class OpenAIBatch(ModelWorkload):
             context_tokens=self._engine.context_tokens,
             seed=self.params.seed,
         )
-        return _Loaded(item["item"], item["custom_id"], asked, stops)
+        return _LoadedRequest(item["item"], item["custom_id"], asked, stops)
 
-    def answer(self, inputs: Sequence[_Loaded]) -> Sequence[Sequence[Row] | ItemError]:
+    def answer(self, inputs: Sequence[_LoadedRequest]) -> Sequence[Sequence[Row] | ItemError]:
         bodies = self._embed(self._encoder, inputs) if self._encoder is not None else self._generate(inputs)
         return [
             [{"custom_id": each.custom_id, "body": json.dumps(body)}] for each, body in zip(inputs, bodies, strict=True)
@@ -138,14 +140,14 @@ class OpenAIBatch(ModelWorkload):
                     whole = json.loads(body)
                     if whole["object"] != "list":
                         whole["created"] = created
-                    file.write(openai_lines.answered(item, custom_id, whole))
+                    file.write(openai_lines.output_line(item, custom_id, whole))
                     num_answered += 1
         left = _EXPIRED if results.has_expired else _CANCELLED
         with (folder / ERRORS).open("w") as file:
             for item, error in results.without_rows():
-                why = error or item["problem"]  # what is no request needs no model to say so
-                problem = openai_lines.problem_of(why) if why else left
-                file.write(openai_lines.unanswered(item["item"], item["custom_id"], problem))
+                why = error or item["problem"]  # an invalid line has the same error whatever the campaign did
+                problem = openai_lines.parse_problem(why) if why else left
+                file.write(openai_lines.error_line(item["item"], item["custom_id"], problem))
                 num_failed += 1
         batch_object = self._batch(results, created, num_answered, num_failed)
         (folder / BATCH).write_text(json.dumps(batch_object, indent=1))
@@ -168,21 +170,21 @@ class OpenAIBatch(ModelWorkload):
             "request_counts": {"total": num_answered + num_failed, "completed": num_answered, "failed": num_failed},
         }
 
-    def _tokens(self, encoder: VectorEncoder, body: Mapping[str, Any]) -> Sequence[Tokens]:
+    def _tokens(self, encoder: VectorEncoder, body: Mapping[str, Any]) -> Sequence[TokenizedText]:
         found = [encoder.tokenize(text) for text in openai_requests.read_embedding_inputs(body, self._tokenizer)]
         if any(each.is_truncated for each in found):
             message = f"This model's maximum context length is {encoder.max_tokens} tokens; an input is longer."
             raise ItemError(openai_lines.refused("context_length_exceeded", message))
         return found
 
-    def _embed(self, encoder: VectorEncoder, inputs: Sequence[_Loaded]) -> Iterator[dict[str, Any]]:
+    def _embed(self, encoder: VectorEncoder, inputs: Sequence[_LoadedRequest]) -> Iterator[dict[str, Any]]:
         texts = [each.asked for each in inputs if not isinstance(each.asked, Request)]
         vectors = iter(encoder.encode([one for several in texts for one in several]))
         for several in texts:
             num_tokens = sum(len(one.ids) for one in several)
             yield openai_requests.embedding_body(self.params.model, [next(vectors) for _ in several], num_tokens)
 
-    def _generate(self, inputs: Sequence[_Loaded]) -> Iterator[dict[str, Any]]:
+    def _generate(self, inputs: Sequence[_LoadedRequest]) -> Iterator[dict[str, Any]]:
         assert self._engine is not None
         requests = [each.asked for each in inputs if isinstance(each.asked, Request)]
         for each, request, result in zip(inputs, requests, self._engine.run(requests), strict=True):
@@ -201,7 +203,7 @@ class OpenAIBatch(ModelWorkload):
 
 
 def _local(source: Source) -> Path:
-    """A file of lines. Raises `RefusedError` if the dataset does not name one."""
+    """Local path of a source's file; raises `RefusedError` if it is a row of a table or cannot be read."""
     if not source.columns.keys() <= {"uri"}:
         raise RefusedError(
             "dataset", f"'{source.id}' is a row of a table; name files in the OpenAI Batch format (.jsonl)"

@@ -1,8 +1,8 @@
-"""The OpenAI Batch format: what a line of an input file must be, and what the lines of the other files are.
+"""The OpenAI Batch format: checks lines of an input file, and makes lines of the output and error files.
 
 From OpenAI's API reference (Batch, "The request input object" and "The request output object", read 2026-11). A line
-that cannot be a request at all has an `error` and no response; a request that is refused has a response with its HTTP
-status and an error body, as the endpoint itself would answer.
+that is not a valid request gets an `error` and no response; a request that is refused gets a response with an HTTP
+status and an error body, as from the endpoint itself.
 """
 
 import hashlib
@@ -20,36 +20,36 @@ class Line(NamedTuple):
     """One line of an input file."""
 
     number: int
-    """From 1."""
+    """Line number in its file, from 1."""
     custom_id: str
-    """ "" if it has none."""
+    """The line's custom_id; "" if it has none."""
     body: str
-    """JSON; "" if there is none to be answered."""
+    """The request's body as JSON; "" if the line is not a valid request."""
     problem: str
-    """Why it is no request, as `problem_of` makes it; "" if it is one."""
+    """Why the line is not a valid request, in the form that `parse_problem` reads; "" if it is valid."""
 
 
 class Problem(NamedTuple):
     """Why a line has no answer."""
 
     is_refused: bool
-    """It is a request, and the endpoint would answer 400."""
+    """The line is a valid request that the endpoint would answer with status 400."""
     code: str
     message: str
 
 
 def unusable(code: str, message: str) -> str:
-    """A line that is no request, as an item's error."""
+    """Error text of an item whose line is not a valid request."""
     return f"{_UNUSABLE}{code}: {message}"
 
 
 def refused(code: str, message: str) -> str:
-    """A request that the endpoint refuses, as an item's error."""
+    """Error text of an item whose request the endpoint refuses."""
     return f"{_REFUSED}{code}: {message}"
 
 
-def problem_of(error: str) -> Problem:
-    """Back from an item's error; one that does not come from here is an error of the server."""
+def parse_problem(error: str) -> Problem:
+    """Read an item's error text; a text that was not made in this module counts as a server error."""
     for prefix, is_refused in ((_UNUSABLE, False), (_REFUSED, True)):
         if error.startswith(prefix):
             code, _, message = error.removeprefix(prefix).partition(": ")
@@ -58,7 +58,7 @@ def problem_of(error: str) -> Problem:
 
 
 def read_lines(lines: Iterator[bytes], endpoint: str, seen: set[str]) -> Iterator[Line]:
-    """Check each line; empty ones are skipped. `seen`: the `custom_id`s that are taken, which this adds to."""
+    """Check each line and skip empty ones; `seen` holds the `custom_id`s used so far, and new ones are added."""
     for number, line in enumerate(lines, 1):
         if line.strip():
             custom_id, body, problem = _check(line, endpoint, seen)
@@ -66,7 +66,7 @@ def read_lines(lines: Iterator[bytes], endpoint: str, seen: set[str]) -> Iterato
 
 
 def _check(line: bytes, endpoint: str, seen: set[str]) -> tuple[str, str, str]:
-    """The line's `custom_id` and body, as far as it has them, and what is wrong with it."""
+    """Return the line's `custom_id`, its body and its problem, each "" if there is none."""
     try:
         found = json.loads(line)
         if _SURROGATE in line.lower():
@@ -111,15 +111,15 @@ def _problem(found: Mapping[str, Any], endpoint: str) -> str:
     return ""
 
 
-def answered(item: str, custom_id: str, body: Mapping[str, Any]) -> str:
+def output_line(item: str, custom_id: str, body: Mapping[str, Any]) -> str:
     """A line of the output file."""
     return _line(item, custom_id, {"status_code": 200, "request_id": short_id("req", item), "body": body}, None)
 
 
-def unanswered(item: str, custom_id: str, problem: Problem) -> str:
-    """A line of the error file. `item`: ends in `#` and the number of its line in its file."""
+def error_line(item: str, custom_id: str, problem: Problem) -> str:
+    """A line of the error file; `item` ends in `#` and the line's number in its file."""
     if not problem.is_refused:
-        line = int(item.rpartition("#")[2])  # all there is to tell one without a `custom_id` by
+        line = int(item.rpartition("#")[2])  # identifies a line without a `custom_id`
         return _line(item, custom_id, None, {"code": problem.code, "message": problem.message, "line": line})
     error = {"message": problem.message, "type": "invalid_request_error", "param": None, "code": problem.code}
     response = {"status_code": 400, "request_id": short_id("req", item), "body": {"error": error}}
@@ -127,7 +127,7 @@ def unanswered(item: str, custom_id: str, problem: Problem) -> str:
 
 
 def short_id(kind: str, item: str) -> str:
-    """An id that only the item decides."""
+    """An id that depends only on `kind` and the item."""
     return f"{kind}_{hashlib.sha256(item.encode()).hexdigest()[:24]}"
 
 

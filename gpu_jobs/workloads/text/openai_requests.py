@@ -1,11 +1,11 @@
-"""The bodies of OpenAI's endpoints: what is asked for, and the answer in the same form."""
+"""Request and response bodies of OpenAI's endpoints."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 from gpu_jobs.errors import ItemError
-from gpu_jobs.workloads.engines.base import Request, Result
+from gpu_jobs.workloads.engines.base import Completion, Request
 from gpu_jobs.workloads.text.base import BYTES_PER_TOKEN
 from gpu_jobs.workloads.text.generate import chat_tokens, decode_weight, item_seed
 from gpu_jobs.workloads.text.openai_lines import refused, short_id
@@ -19,16 +19,16 @@ _UNSUPPORTED: dict[str, Sequence[Any]] = {
     "response_format": (None, {"type": "text"}), "audio": (None,), "modalities": (None, ["text"]),
     "dimensions": (None,),
 }  # fmt: skip
-"""What would change an answer and cannot be done here, with the values that ask for nothing."""
+"""Parameters that would change the answer but are not supported, with their values that have no effect."""
 
 
 def weigh(body: str, endpoint: str) -> float:
-    """Estimated tokens that a request costs, made without a tokenizer. `body`: JSON, or "" if there is none."""
+    """Estimate a request's cost in input tokens, without a tokenizer; `body` is JSON, or "" if there is none."""
     weight = 1 + len(body) / BYTES_PER_TOKEN
     if not body or endpoint == "/v1/embeddings":
         return weight
     try:
-        asked = _asked(json.loads(body))
+        asked = _requested_tokens(json.loads(body))
     except ItemError:
         return weight
     return weight + decode_weight(_DEFAULT_NEW_TOKENS[endpoint] if asked is None else asked)
@@ -37,11 +37,11 @@ def weigh(body: str, endpoint: str) -> float:
 def read_generation(
     custom_id: str, body: Mapping[str, Any], endpoint: str, tokenizer: Any, *, context_tokens: int, seed: int
 ) -> tuple[Request, tuple[str, ...]]:
-    """A request for tokens, and the strings that end an answer. Raises `ItemError` with OpenAI's code."""
+    """Read a generation request and its stop strings; raises `ItemError` with OpenAI's error code."""
     check_supported(body)
     tokens = _chat(body, tokenizer) if endpoint == "/v1/chat/completions" else _prompt(body, tokenizer)
     room = context_tokens - len(tokens)
-    asked = _asked(body)
+    asked = _requested_tokens(body)
     wanted = _DEFAULT_NEW_TOKENS[endpoint] if asked is None else asked
     if room < 1 or (asked is not None and wanted > room):
         what = f"{len(tokens)} in the prompt" + (f", {wanted} in the completion" if asked is not None else "")
@@ -65,7 +65,7 @@ def read_generation(
 
 
 def read_embedding_inputs(body: Mapping[str, Any], tokenizer: Any) -> list[str]:
-    """The texts to embed. Raises `ItemError` with OpenAI's code."""
+    """Read the texts to embed; raises `ItemError` with OpenAI's error code."""
     check_supported(body)
     found = body.get("input")
     if found is None:
@@ -73,7 +73,7 @@ def read_embedding_inputs(body: Mapping[str, Any], tokenizer: Any) -> list[str]:
     if body.get("encoding_format", "float") != "float":
         raise ItemError(refused("unsupported_value", "Only the encoding_format 'float' is supported."))
     texts = found if isinstance(found, list) and not _are_tokens(found) else [found]
-    texts = [tokenizer.decode(_known(each, tokenizer)) if _are_tokens(each) else each for each in texts]
+    texts = [tokenizer.decode(_check_vocabulary(each, tokenizer)) if _are_tokens(each) else each for each in texts]
     if not texts:
         raise ItemError(refused("empty_array", "Invalid 'input': empty array."))
     for text in texts:
@@ -91,9 +91,9 @@ def check_supported(body: Mapping[str, Any]) -> None:
 
 
 def generation_body(
-    item: str, *, model: str, endpoint: str, request: Request, result: Result, text: str, finish_reason: str
+    item: str, *, model: str, endpoint: str, request: Request, result: Completion, text: str, finish_reason: str
 ) -> dict[str, Any]:
-    """The answer of `endpoint`, but for `created`. `text`: of the result, already cut at a stop string."""
+    """The response body of `endpoint`, without `created`; `text` is the decoded answer, cut at a stop string."""
     usage = {
         "prompt_tokens": len(request.tokens),
         "completion_tokens": len(result.tokens),
@@ -110,13 +110,13 @@ def generation_body(
 
 
 def embedding_body(model: str, vectors: Sequence[Sequence[float]], num_tokens: int) -> dict[str, Any]:
-    """The answer of /v1/embeddings."""
+    """The response body of /v1/embeddings."""
     data = [{"object": "embedding", "index": place, "embedding": vector} for place, vector in enumerate(vectors)]
     return {"object": "list", "model": model, "data": data, "usage": _embedding_usage(num_tokens)}
 
 
 def cut_at_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:
-    """The text up to the first of the strings, and whether there was one."""
+    """Cut the text at the first stop string; also return whether there was one."""
     ends = [end for stop in stops if (end := text.find(stop)) >= 0]
     return (text[: min(ends)], True) if ends else (text, False)
 
@@ -125,7 +125,7 @@ def _embedding_usage(num_tokens: int) -> dict[str, int]:
     return {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
 
 
-def _asked(body: Mapping[str, Any]) -> int | None:
+def _requested_tokens(body: Mapping[str, Any]) -> int | None:
     asked = _number(body, ("max_completion_tokens", "max_tokens"), least=1, most=None)
     return None if asked is None else int(asked)
 
@@ -147,7 +147,7 @@ def _chat(body: Mapping[str, Any], tokenizer: Any) -> list[int]:
 
 
 def _content(content: Any) -> str:
-    """Text, or a list of parts of type text."""
+    """Read a message's content: a text, or a list of parts of type text."""
     if not isinstance(content, str | list | None):
         raise ItemError(refused("invalid_type", "Invalid type for 'content': expected text or a list of parts."))
     if isinstance(content, list):
@@ -164,7 +164,7 @@ def _prompt(body: Mapping[str, Any], tokenizer: Any) -> list[int]:
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
         prompt = prompt[0]
     if _are_tokens(prompt):
-        return _known(prompt, tokenizer)
+        return _check_vocabulary(prompt, tokenizer)
     if not isinstance(prompt, str) and prompt != []:
         raise ItemError(refused("invalid_type", "Invalid type for 'prompt': expected one text or its tokens."))
     if not prompt or not prompt.strip():
@@ -176,8 +176,8 @@ def _are_tokens(found: Any) -> TypeGuard[list[int]]:
     return isinstance(found, list) and bool(found) and all(type(each) is int for each in found)
 
 
-def _known(tokens: list[int], tokenizer: Any) -> list[int]:
-    """On a GPU a token that the model does not know would break the device for all that follow."""
+def _check_vocabulary(tokens: list[int], tokenizer: Any) -> list[int]:
+    """Refuse tokens outside the model's vocabulary: on a GPU they would break the device for all later requests."""
     size = len(tokenizer)
     if unknown := [each for each in tokens if not 0 <= each < size]:
         raise ItemError(refused("invalid_value", f"Token {unknown[0]} is not one of this model's {size}."))
@@ -193,14 +193,14 @@ def _stops(body: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _number(body: Mapping[str, Any], names: Sequence[str], *, least: float, most: float | None) -> float | None:
-    """The first of the fields that is there."""
+    """Read the first of these fields that is set, and check its range."""
     for name in names:
         value = body.get(name)
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ItemError(refused("invalid_type", f"Invalid type for '{name}': expected a number."))
-        if not abs(value) <= _LARGEST:  # nor is it NaN
+        if not abs(value) <= _LARGEST:  # also refuses NaN
             raise ItemError(refused("invalid_value", f"Invalid '{name}': expected a smaller number, got {value}."))
         if value < least or (most is not None and value > most):
             limit = f"at least {least:g}" if value < least else f"at most {most:g}"

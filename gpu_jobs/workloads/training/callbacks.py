@@ -1,4 +1,4 @@
-"""What is done at the steps of a training, in every process of the gang."""
+"""Trainer callbacks that run in every process of the gang."""
 
 import json
 import math
@@ -13,19 +13,19 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from typing_extensions import override
 
 from gpu_jobs.errors import DivergedError
-from gpu_jobs.workloads.training.job import BEST, METRICS, SAVED, STOP, STOP_AT, Job
+from gpu_jobs.workloads.training.gang_files import BEST, METRICS, SAVED, STOP, STOP_AT, GangSpec
 
 
-class LeaveWhenAsked(TrainerCallback):
-    """All processes leave at the end of the same step, without asking one another.
+class StopWhenRequested(TrainerCallback):
+    """Makes all processes stop at the end of the same step, without extra communication.
 
-    The first process names the next step before it begins it. No other can end that step without the first one's
-    gradients, so all have the name by then.
+    The first process writes the number of the next step before it begins that step. No other process can finish that
+    step without the first one's gradients, so by then all of them see the number.
     """
 
-    def __init__(self, job: Job) -> None:
-        self._stop = Path(job.out, STOP)
-        self._stop_at = Path(job.out, STOP_AT)
+    def __init__(self, spec: GangSpec) -> None:
+        self._stop = Path(spec.out, STOP)
+        self._stop_at = Path(spec.out, STOP_AT)
 
     @override
     def on_step_end(
@@ -41,15 +41,15 @@ class LeaveWhenAsked(TrainerCallback):
         return control
 
     @property
-    def was_asked(self) -> bool:
+    def is_stop_requested(self) -> bool:
         return self._stop_at.exists()
 
 
-class SealCheckpoints(TrainerCallback):
-    """Each process says that it has written its share of a checkpoint; with all of them it is whole."""
+class MarkCheckpointSaved(TrainerCallback):
+    """Marks that this process has written its part of a checkpoint; a checkpoint is complete with all marks."""
 
-    def __init__(self, job: Job, rank: int) -> None:
-        self._out = Path(job.out)
+    def __init__(self, spec: GangSpec, rank: int) -> None:
+        self._out = Path(spec.out)
         self._rank = rank
 
     @override
@@ -58,12 +58,12 @@ class SealCheckpoints(TrainerCallback):
         (folder / f"{SAVED}{self._rank}").touch()
 
 
-class KeepBest(TrainerCallback):
-    """Keeps the weights of the lowest validation loss so far; each checkpoint takes them along."""
+class KeepBestWeights(TrainerCallback):
+    """Keeps the weights with the lowest validation loss so far, and copies them into each checkpoint."""
 
-    def __init__(self, job: Job, save: Callable[[str], None]) -> None:
-        """`save`: the weights of now into a folder; all processes call it together."""
-        self._out = Path(job.out)
+    def __init__(self, spec: GangSpec, save: Callable[[str], None]) -> None:
+        """`save` writes the current weights into a folder; all processes must call it together."""
+        self._out = Path(spec.out)
         self._save = save
 
     @override
@@ -91,15 +91,15 @@ class KeepBest(TrainerCallback):
             shutil.copytree(self._out / BEST, folder, copy_function=os.link)
 
 
-class Measure(TrainerCallback):
-    """Writes a line per logged step, and ends a training whose loss is no number."""
+class RecordMetrics(TrainerCallback):
+    """Appends one line of metrics per logged step; raises DivergedError when a loss is NaN or infinite."""
 
-    def __init__(self, job: Job, tokens_per_step: int) -> None:
-        self._path = Path(job.out, METRICS)
+    def __init__(self, spec: GangSpec, tokens_per_step: int) -> None:
+        self._path = Path(spec.out, METRICS)
         self._tokens_per_step = tokens_per_step
         self._step, self._at = 0, 0.0
         self.sample_before = ""
-        """What the base model made of the prompt; kept beside its evaluation."""
+        """The base model's answer to the prompt, stored with the evaluation at step 0."""
 
     @override
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -108,7 +108,7 @@ class Measure(TrainerCallback):
 
     @override
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._at = 0.0  # evaluation is no training: the clock starts again with the next step
+        self._at = 0.0  # exclude evaluation from tokens/s: the clock restarts with the next step
 
     @override
     def on_log(
@@ -134,7 +134,7 @@ class Measure(TrainerCallback):
             row["tokens_per_s"] = self._tokens_per_step * (state.global_step - self._step) / (now - self._at)
             self._step, self._at = state.global_step, now
             row |= _gpu_use(args)
-        state.log_history[-1].update(row)  # so that a checkpoint brings it along
+        state.log_history[-1].update(row)  # so that it is part of each checkpoint
         if state.global_step == 0:
             entry: dict[str, Any] = state.log_history[-1]
             entry["sample"] = self.sample_before
@@ -147,7 +147,7 @@ _SHOWN = {"loss", "eval_loss", "learning_rate", "grad_norm"}
 
 
 def _gpu_use(args: TrainingArguments) -> dict[str, float]:
-    """Of this process's GPU; nothing on a CPU, and nothing that its driver does not tell."""
+    """Memory and utilisation of this process's GPU; empty on a CPU, and without values that the driver lacks."""
     import torch
 
     if args.device.type != "cuda":
@@ -155,6 +155,6 @@ def _gpu_use(args: TrainingArguments) -> dict[str, float]:
     found = {"gpu_memory_gib": torch.cuda.max_memory_allocated() / 2**30}
     try:
         found["gpu_percent"] = float(torch.cuda.utilization())
-    except (RuntimeError, ImportError):  # without nvidia-ml-py, or in a sandbox
+    except (RuntimeError, ImportError):  # nvidia-ml-py is missing, or a sandbox hides the driver
         return found
     return found

@@ -1,10 +1,10 @@
-"""The model card of a fine-tuned model: how it was made, and from what."""
+"""The model card of a fine-tuned model: its base model, data and hyperparameters."""
 
 import json
 
-from gpu_jobs.workloads.training.attempt import Place
-from gpu_jobs.workloads.training.job import Outcome
-from gpu_jobs.workloads.training.settings import Shares, TrainingParams
+from gpu_jobs.workloads.training.gang_files import GangOutcome
+from gpu_jobs.workloads.training.gang_supervisor import TrainingSetup
+from gpu_jobs.workloads.training.settings import BatchSplit, TrainingParams
 
 _LIBRARY = {"lora": "peft", "full": "transformers"}
 _CARD = """---
@@ -40,15 +40,15 @@ The prompt {prompt}, continued greedily:
 def model_card(
     item: str,
     params: TrainingParams,
-    place: Place,
-    outcome: Outcome,
-    shares: Shares,
+    setup: TrainingSetup,
+    outcome: GangOutcome,
+    batch_split: BatchSplit,
     *,
     weights: str,
     data: str,
     block: int,
 ) -> str:
-    """Markdown with the hub's front matter. `block`: tokens."""
+    """Return the card as Markdown with the Hugging Face hub's front matter; `block` is in tokens."""
     samples = _SAMPLES.format(
         prompt=json.dumps(params.prompt), before=json.dumps(outcome.log[0]["sample"]), after=json.dumps(outcome.sample)
     )
@@ -63,8 +63,8 @@ def model_card(
         steps=outcome.step,
         batch=params.batch,
         block=block,
-        **shares._asdict(),
-        precision=place.precision,
+        **batch_split._asdict(),
+        precision=setup.precision,
         early=" It stopped early: the validation loss fell no more." if outcome.stopped_early else "",
         kept=f" These are the weights of step {outcome.kept_step}." if outcome.kept_step < outcome.step else "",
         weights=weights,

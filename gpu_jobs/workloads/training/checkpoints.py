@@ -1,6 +1,7 @@
-"""Checkpoints of one long item in the store: files first, under a name of their own, then a manifest, created once.
+"""Checkpoints of one long item in the store.
 
-A folder without a manifest is none, so what was half-written at a kill is never taken.
+The files are uploaded first, under a unique prefix; then the manifest is created, once. Files without a manifest are
+not a checkpoint, so an upload that was killed half-way is never restored.
 """
 
 import hashlib
@@ -16,12 +17,12 @@ from pydantic import TypeAdapter, ValidationError
 from gpu_jobs.errors import StoreError, StoreUnavailableError
 from gpu_jobs.ledger import keys
 from gpu_jobs.store import Store
-from gpu_jobs.workloads.training.job import SAVED
+from gpu_jobs.workloads.training.gang_files import SAVED
 
 _KEEP = 2
-"""The newest checkpoints of an item that are kept: the older one for the case that the newer is damaged."""
+"""How many checkpoints of an item are kept; the older one is the fallback if the newest is damaged."""
 _UNWANTED = "training_args.bin"
-"""A pickle, which nobody needs."""
+"""A pickle that the Trainer writes and nothing reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,34 +33,34 @@ class StoredFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """A whole checkpoint."""
+class CheckpointManifest:
+    """Lists the files of a complete checkpoint."""
 
     step: int
     files: tuple[StoredFile, ...]
     version: int = 1
 
 
-_MANIFEST = TypeAdapter(Manifest)
+_MANIFEST = TypeAdapter(CheckpointManifest)
 
 
 class Checkpoints:
-    """Those of one item, written by one attempt."""
+    """Reads the checkpoints of one item, and writes those of one attempt."""
 
     def __init__(self, store: Store, index: int) -> None:
         self._store = store
         self._index = index
         self._nonce = uuid.uuid4().hex[:12]
         self.notes: list[str] = []
-        """What was skipped, for people."""
+        """Notes for people about checkpoints that were skipped or not stored."""
 
     def save(self, folder: Path, step: int) -> None:
-        """Upload a checkpoint, and delete those that are now too old.
+        """Upload a checkpoint, and delete the ones that are now too old.
 
-        If another attempt has put one for this step, theirs stays; both are good.
+        If another attempt has already stored a checkpoint for this step, that one is kept; both are equally valid.
         """
         files = tuple(upload_folder(self._store, folder, lambda name: self._key(step, name), without=SAVED))
-        manifest = _MANIFEST.dump_json(Manifest(step=step, files=files))
+        manifest = _MANIFEST.dump_json(CheckpointManifest(step=step, files=files))
         if not self._store.create(keys.checkpoint(self._index, step), manifest):
             for file in files:
                 self._store.delete(file.key)
@@ -67,7 +68,7 @@ class Checkpoints:
             self._delete(old)
 
     def restore(self, folder: Path) -> int:
-        """Download the newest whole checkpoint into `folder`, which it makes; return its step, 0 if there is none."""
+        """Download the newest complete checkpoint into the new folder `folder`; return its step, 0 if there is none."""
         for step in self._steps():
             try:
                 self._download(step, folder)
@@ -80,7 +81,7 @@ class Checkpoints:
         return 0
 
     def _steps(self) -> list[int]:
-        """Newest first."""
+        """Steps of the stored checkpoints, newest first."""
         prefix = keys.checkpoints_of(self._index)
         names = (entry.key.removeprefix(prefix) for entry in self._store.list(prefix))
         return sorted((int(name.removesuffix(".json")) for name in names if "/" not in name), reverse=True)
@@ -88,7 +89,7 @@ class Checkpoints:
     def _key(self, step: int, name: str) -> str:
         return keys.checkpoint_file(self._index, step, self._nonce, name)
 
-    def _manifest(self, step: int) -> Manifest:
+    def _manifest(self, step: int) -> CheckpointManifest:
         body = self._store.get(keys.checkpoint(self._index, step))
         if body is None:
             raise StoreError("it was deleted meanwhile")
@@ -101,7 +102,7 @@ class Checkpoints:
                 raise StoreError(f"{file.key} has another checksum than its manifest says")
 
     def _delete(self, step: int) -> None:
-        """The manifest first, so that it never promises files that are gone."""
+        """Delete the manifest first, so that no manifest names deleted files."""
         try:
             files = self._manifest(step).files
         except (StoreError, ValidationError):
@@ -112,10 +113,10 @@ class Checkpoints:
 
 
 class Uploader:
-    """Uploads checkpoints of a folder in a thread, always the newest whole one; those overtaken are left out."""
+    """Uploads the newest complete checkpoint of a folder in a background thread; older ones are skipped."""
 
     def __init__(self, checkpoints: Checkpoints, out: Path, processes: int, after_step: int) -> None:
-        """`after_step`: where this training went on from."""
+        """Checkpoints up to `after_step`, the step that the training resumed from, are not uploaded."""
         self._checkpoints = checkpoints
         self._out = out
         self._processes = processes
@@ -123,8 +124,8 @@ class Uploader:
         self._pool = ThreadPoolExecutor(1, "upload")
         self._pending: Future[int] | None = None
 
-    def look(self) -> bool:
-        """Begin an upload if there is something new; True if one has ended well since the last look."""
+    def poll(self) -> bool:
+        """Start an upload if there is a new checkpoint; True if one has succeeded since the last poll."""
         if self._pending is not None and not self._pending.done():
             return False
         has_ended = self._take_result()
@@ -133,9 +134,9 @@ class Uploader:
         return has_ended
 
     def finish(self) -> bool:
-        """Upload the newest, if it is not there; True if anything was uploaded since the last look."""
+        """Upload the newest checkpoint and wait for it; True if an upload has succeeded since the last poll."""
         found = self._take_result()
-        self.look()
+        self.poll()
         found |= self._take_result()
         self._pool.shutdown()
         return found
@@ -170,7 +171,7 @@ class Uploader:
 def upload_folder(
     store: Store, folder: Path, key: Callable[[str], str], *, without: str = "\0"
 ) -> Iterator[StoredFile]:
-    """Upload the files of a folder, but those that begin with `without`, under the keys that `key` makes of names."""
+    """Upload a folder's files to `key(name)`, except those whose file name begins with `without`."""
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.name.startswith(without) and path.name != _UNWANTED:
             name = path.relative_to(folder).as_posix()

@@ -1,4 +1,4 @@
-"""A sweep of fine-tunings: each item is one training, with hyperparameters of its own, on all GPUs of a GPU worker."""
+"""A sweep of fine-tunings: each item is one training with its own hyperparameters, on all GPUs of a GPU worker."""
 
 import json
 import shutil
@@ -18,39 +18,37 @@ from gpu_jobs.ledger import keys
 from gpu_jobs.settings import Settings
 from gpu_jobs.workloads.base import Item, LongWorkload, Row, Session
 from gpu_jobs.workloads.batch_size import BatchSize
-from gpu_jobs.workloads.engines.precision import look_at
+from gpu_jobs.workloads.engines.precision import describe_device
 from gpu_jobs.workloads.text.base import digest
-from gpu_jobs.workloads.training.attempt import Attempt, Place
 from gpu_jobs.workloads.training.card import model_card
 from gpu_jobs.workloads.training.checkpoints import upload_folder
-from gpu_jobs.workloads.training.job import MODEL, Outcome
-from gpu_jobs.workloads.training.news import METRIC_COLUMNS
+from gpu_jobs.workloads.training.gang_files import MODEL, GangOutcome
+from gpu_jobs.workloads.training.gang_supervisor import GangSupervisor, TrainingSetup
+from gpu_jobs.workloads.training.metrics import METRIC_COLUMNS
 from gpu_jobs.workloads.training.prepared import Prepared, fetch
 from gpu_jobs.workloads.training.settings import TrainingParams
 from gpu_jobs.workloads.weights import Weights, find_weights
 
 _NO_LIMIT = 1 << 30
-"""Blocks that a GPU takes at once, until memory runs out."""
+"""The largest micro-batch at first; it shrinks when memory runs out."""
 _TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.jinja")
 
 
 class FineTuneParams(TrainingParams):
-    """What all trainings of a sweep share, unless an item says otherwise; and what they learn from."""
+    """Hyperparameters that all trainings of a sweep share unless their item sets them, and the training data."""
 
-    data: str = Field(
-        title="Data", description="Manifest that the workload `prepare` has published: …/manifests/….json"
-    )
+    data: str = Field(title="Data", description="Manifest published by the workload `prepare`: …/manifests/….json")
 
 
 class Training(NamedTuple):
-    """A loaded item."""
+    """One loaded item."""
 
     name: str
     params: FineTuneParams
 
 
 class FineTune(LongWorkload):
-    """Items are rows of a table: an id, and the hyperparameters in which this training differs."""
+    """Trains one model per row of a table; a row has an id and the hyperparameters in which this training differs."""
 
     params: FineTuneParams
     params_model = FineTuneParams
@@ -79,7 +77,11 @@ class FineTune(LongWorkload):
         self.num_gpus = params.gpus
 
     def items(self, sources: Iterable[Source]) -> Iterator[Item]:
-        """One per row. Raises `RefusedError` for a column that is no hyperparameter, or a value that none can have."""
+        """Yield one item per row.
+
+        Raises:
+            RefusedError: a column is not a hyperparameter, or a value is not valid.
+        """
         for source in sources:
             settings = {name: value for name, value in source.columns.items() if name != "id" and value is not None}
             try:
@@ -92,8 +94,8 @@ class FineTune(LongWorkload):
             yield {"item": source.id, "weight": 1.0, "fingerprint": digest(text), "settings": text}
 
     def setup(self, device: str) -> None:
-        """Bring the base model and the data here; an item that wants others gets them later."""
-        found = look_at(device, 1)
+        """Download the base model and the data; an item with another base model downloads it in `work`."""
+        found = describe_device(device, 1)
         self.facts["device"] = found.name
         self._device = found
         self._processes = Settings().gang_size or _count_gpus(device)
@@ -110,12 +112,12 @@ class FineTune(LongWorkload):
         began = time.monotonic()
         assert self.batch_size is not None
         params, data = loaded.params, fetch(loaded.params.data)
-        _refuse(params, data)
+        _check_enough_data(params, data)
         try:
             weights = find_weights(params.model)
         except WorkloadImportError as error:
             return ItemError(str(error))
-        place = Place(
+        setup = TrainingSetup(
             device=self._device.kind,
             processes=self._processes,
             precision=self._precision(params),
@@ -124,16 +126,16 @@ class FineTune(LongWorkload):
         )
         self.facts["model"] = f"{params.model} ({weights.digest})"
         with tempfile.TemporaryDirectory(prefix="fanfold-train-") as folder:
-            attempt = Attempt(params, place, session, self.batch_size, Path(folder))
-            outcome = attempt.run()
+            supervisor = GangSupervisor(params, setup, session, self.batch_size, Path(folder))
+            outcome = supervisor.run()
             if outcome is None:
                 return None
-            session.tell("storing the model")
-            made = _Made(loaded, place, outcome, attempt, weights, data)
-            return [_row(made, session, time.monotonic() - began)]
+            session.report("storing the model")
+            finished = _FinishedTraining(loaded, setup, outcome, supervisor, weights, data)
+            return [_row(finished, session, time.monotonic() - began)]
 
     def finish(self, rows: pl.LazyFrame) -> pl.LazyFrame:
-        """Add `rank`: 1 for the lowest validation loss."""
+        """Add the column `rank`; 1 is the lowest validation loss."""
         return rows.with_columns(rank=pl.col("eval_loss").rank("ordinal").cast(pl.Int64))
 
     def _precision(self, params: FineTuneParams) -> Any:
@@ -144,18 +146,18 @@ class FineTune(LongWorkload):
         return "bf16" if self._device.has_bf16 else "fp16"
 
 
-class _Made(NamedTuple):
-    """A finished training, and what it was made of."""
+class _FinishedTraining(NamedTuple):
+    """A finished training with everything that its row and model card need."""
 
     training: Training
-    place: Place
-    outcome: Outcome
-    attempt: Attempt
+    setup: TrainingSetup
+    outcome: GangOutcome
+    supervisor: GangSupervisor
     weights: Weights
     data: Prepared
 
 
-def _refuse(params: FineTuneParams, data: Prepared) -> None:
+def _check_enough_data(params: FineTuneParams, data: Prepared) -> None:
     if data.num_train < params.batch:
         raise ItemError(f"{data.num_train} blocks of training data are fewer than one batch of {params.batch}")
 
@@ -168,9 +170,9 @@ def _count_gpus(device: str) -> int:
     return torch.cuda.device_count()
 
 
-def _row(made: _Made, session: Session, seconds: float) -> Row:
-    params, outcome = made.training.params, made.outcome
-    key, sha256 = _store_model(made, session)
+def _row(finished: _FinishedTraining, session: Session, seconds: float) -> Row:
+    params, outcome = finished.training.params, finished.outcome
+    key, sha256 = _store_model(finished, session)
     losses = [row["loss"] for row in outcome.log if "loss" in row]
     return {
         "eval_loss": outcome.eval_loss,
@@ -179,42 +181,42 @@ def _row(made: _Made, session: Session, seconds: float) -> Row:
         "steps": outcome.step,
         "kept_step": outcome.kept_step,
         "stopped_early": outcome.stopped_early,
-        "tokens": outcome.step * params.batch * made.data.block,
+        "tokens": outcome.step * params.batch * finished.data.block,
         "seconds": seconds,
-        "processes": made.attempt.shares.processes,
-        "precision": made.place.precision,
+        "processes": finished.supervisor.batch_split.processes,
+        "precision": finished.setup.precision,
         "model": key,
         "model_sha256": sha256,
         "sample_before": outcome.log[0]["sample"],
         "sample_after": outcome.sample,
         "settings": params.model_dump_json(),
-        "notes": made.attempt.notes,
+        "notes": finished.supervisor.notes,
         "curve": [{name: row.get(name) for name in METRIC_COLUMNS} for row in outcome.log],
     }
 
 
-def _name_base(folder: Path, model: str) -> None:
-    """An adapter says what it belongs to: by the model's name, not by its folder on this machine."""
+def _set_base_model_name(folder: Path, model: str) -> None:
+    """Let an adapter refer to its base model by name, not by its folder on this machine."""
     path = folder / "adapter_config.json"
     if path.exists():
         path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": model}, indent=2))
 
 
-def _store_model(made: _Made, session: Session) -> tuple[str, str]:
-    """Upload model or adapter, tokenizer and card; return where they are and the checksum of the weights."""
-    training, data = made.training, made.data
-    folder = made.attempt.out / MODEL
+def _store_model(finished: _FinishedTraining, session: Session) -> tuple[str, str]:
+    """Upload model or adapter, tokenizer and card; return their prefix in the store and the weights' checksum."""
+    training, data = finished.training, finished.data
+    folder = finished.supervisor.out / MODEL
     for pattern in _TOKENIZER_FILES:
-        for path in made.place.model_folder.glob(pattern):
+        for path in finished.setup.model_folder.glob(pattern):
             shutil.copy(path, folder)
-    _name_base(folder, training.params.model)
+    _set_base_model_name(folder, training.params.model)
     card = model_card(
         training.name,
         training.params,
-        made.place,
-        made.outcome,
-        made.attempt.shares,
-        weights=made.weights.digest,
+        finished.setup,
+        finished.outcome,
+        finished.supervisor.batch_split,
+        weights=finished.weights.digest,
         data=training.params.data,
         block=data.block,
     )

@@ -1,4 +1,4 @@
-"""A gang: the processes that train one model together on all GPUs of a container, under one `torchrun`."""
+"""A gang: the processes under one `torchrun` that train one model together on all GPUs of a container."""
 
 import os
 import subprocess
@@ -8,19 +8,19 @@ from pathlib import Path
 
 import psutil
 
-from gpu_jobs.workloads.training.job import STOP, Job, write_job
+from gpu_jobs.workloads.training.gang_files import STOP, GangSpec, write_spec
 
 _RANK = "gpu_jobs.workloads.training.rank"
 
 
 class Gang:
-    """One start of a gang. It is not restarted in place: the ledger's next attempt goes on from the checkpoint."""
+    """One started gang. It is never restarted: the next gang or attempt resumes from the checkpoint."""
 
-    def __init__(self, job: Job, processes: int) -> None:
-        self._out = Path(job.out)
+    def __init__(self, spec: GangSpec, processes: int) -> None:
+        self._out = Path(spec.out)
         command = [
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--max-restarts=0",
-            f"--nproc-per-node={processes}", "-m", _RANK, str(write_job(job)),
+            f"--nproc-per-node={processes}", "-m", _RANK, str(write_spec(spec)),
         ]  # fmt: skip
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment(processes))
 
@@ -28,16 +28,16 @@ class Gang:
     def is_running(self) -> bool:
         return self._process.poll() is None
 
-    def ask_to_leave(self) -> None:
-        """To stop at a checkpoint, soon. May be repeated."""
+    def request_stop(self) -> None:
+        """Ask all processes to write a checkpoint and stop; calling it again has no effect."""
         (self._out / STOP).touch()
 
     def wait(self) -> None:
-        """Until it has ended by itself."""
+        """Wait until the gang ends by itself."""
         self._process.wait()
 
     def end(self) -> int:
-        """Kill what runs of it; return torchrun's exit code."""
+        """Kill all processes that still run; return torchrun's exit code."""
         if self.is_running:
             children = psutil.Process(self._process.pid).children(recursive=True)
             self._process.kill()
@@ -48,7 +48,10 @@ class Gang:
 
 
 def environment(processes: int) -> dict[str, str]:
-    """Cores shared out; and a store of its own for each start, else a start after a death may hang (torch 2.13)."""
+    """Environment of a gang: cores divided among the processes, and no shared rendezvous store.
+
+    With a shared store, a start after a crash may hang (seen with torch 2.13).
+    """
     threads = max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1) // processes)
     return os.environ | {
         "OMP_NUM_THREADS": str(threads),

@@ -1,4 +1,4 @@
-"""Texts become packed blocks of tokens, once, for all trainings that learn from them."""
+"""Tokenises texts into packed blocks of tokens, once for all trainings on them."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,22 +20,30 @@ _PARTS = 10_000
 
 
 class PrepareParams(Params):
-    """How texts become blocks."""
+    """How texts are tokenised and split."""
 
-    model: ModelName = Field(default="smollm2-135m-instruct", title="Model", description=f"Whose tokenizer: {MODEL}")
+    model: ModelName = Field(
+        default="smollm2-135m-instruct", title="Model", description=f"Model whose tokenizer is used: {MODEL}"
+    )
     text: str = Field(
         default="{text}",
         title="Text",
-        description="What is learned from each row of a table; {name} stands for the column of that name",
+        description="The training text of each row of a table; {name} stands for the value in column `name`",
     )
-    block: int = Field(default=256, ge=2, title="Block, tokens", description="Texts are joined and cut into blocks")
+    block: int = Field(
+        default=256, ge=2, title="Block, tokens", description="Texts are joined and cut into blocks of this many tokens"
+    )
     validation_share: float = Field(
-        default=0.05, gt=0, lt=1, title="Validation share", description="Of the texts; a text's id decides"
+        default=0.05,
+        gt=0,
+        lt=1,
+        title="Validation share",
+        description="Share of the texts used for validation; the id of a text decides",
     )
 
 
 class Prepare(Workload):
-    """One text per row of a table or per .txt file; the published rows are blocks, `split` and `tokens`."""
+    """Reads one text per table row or per .txt or .md file; publishes blocks with columns `split` and `tokens`."""
 
     params: PrepareParams
     params_model = PrepareParams
@@ -44,7 +52,11 @@ class Prepare(Workload):
     micro_batch = batch_items = 256
 
     def items(self, sources: Iterable[Source]) -> Iterator[Item]:
-        """A text, or the file that it will be read from. Raises `RefusedError` if a row lacks a column."""
+        """Yield one item per text, with the text itself or the address of its file.
+
+        Raises:
+            RefusedError: a row lacks a column that the template names.
+        """
         for source in sources:
             is_file = bool(source.uri) and not any(f"{{{name}}}" in self.params.text for name in source.columns)
             text = "" if is_file else fill(self.params.text, source, "text")
@@ -77,7 +89,7 @@ class Prepare(Workload):
         return [[{"split": split, "tokens": [*tokens, *end]}] for (split, _), tokens in zip(inputs, found, strict=True)]
 
     def finish(self, rows: pl.LazyFrame) -> pl.LazyFrame:
-        """Join the texts of each split in item order and cut them into blocks; what is left over is dropped."""
+        """Join the texts of each split in item order and cut them into blocks; an incomplete last block is dropped."""
         tokens = rows.select("split", "tokens").explode("tokens", empty_as_null=False)
         placed = tokens.with_columns(block=pl.int_range(pl.len()).over("split") // self.params.block)
         blocks = placed.group_by("split", "block", maintain_order=True).agg("tokens")

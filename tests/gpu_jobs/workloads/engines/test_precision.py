@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from gpu_jobs.workloads.engines.precision import Choice, Device, choose, count_params, next_lower
+from gpu_jobs.workloads.engines.precision import Device, PrecisionChoice, choose_precision, count_params, next_lower
 
 GIB = 2**30
 
@@ -32,14 +32,14 @@ BILLION = 10**9
     ],
 )
 def test_auto_takes_the_fastest_that_fits(billions, device, chosen, why):
-    choice = choose("auto", billions * BILLION, device)
+    choice = choose_precision("auto", billions * BILLION, device)
 
     assert choice.precision == chosen
     assert why in choice.reason
 
 
 def test_what_was_asked_for_is_taken():
-    assert choose("int4", BILLION, CPU) == Choice("int4", "asked for")
+    assert choose_precision("int4", BILLION, CPU) == PrecisionChoice("int4", "asked for")
 
 
 def test_the_ladder_ends_at_four_bits():

@@ -33,7 +33,7 @@ class SlowEmbed(Embed):
     def setup(self, device: str) -> None:
         super().setup(device)
         self.micro_batch = self.params.window
-        if not self.batch_size.is_settled:
+        if not self.batch_size.is_final:
             self.batch_size.value = self.params.first_size
         self._note(f"size {self.batch_size.value}")
         forward = self._encoder._encode

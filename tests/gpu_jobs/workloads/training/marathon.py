@@ -41,7 +41,7 @@ class Marathon(LongWorkload):
                 raise WorkDiedError("a process died without a word")
             time.sleep(self.params.step_s)
             unsaved.append(step)
-            session.tell(f"step {step + 1} of {self.params.steps}")
+            session.report(f"step {step + 1} of {self.params.steps}")
             if len(unsaved) == self.params.save_steps:
                 self._save(session, prefix, unsaved)
             if name.startswith("die-late"):
@@ -54,4 +54,4 @@ class Marathon(LongWorkload):
         for step in unsaved:
             session.store.create(f"{prefix}step-{step:04d}", os.urandom(8))
         unsaved.clear()
-        session.tell("saved", checkpoint=True)
+        session.report("saved", checkpoint=True)

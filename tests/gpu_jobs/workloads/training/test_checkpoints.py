@@ -5,7 +5,7 @@ import pytest
 from gpu_jobs.ledger import keys
 from gpu_jobs.testing import MemoryStore
 from gpu_jobs.workloads.training.checkpoints import Checkpoints, Uploader
-from gpu_jobs.workloads.training.job import SAVED
+from gpu_jobs.workloads.training.gang_files import SAVED
 
 
 @pytest.fixture
@@ -131,9 +131,9 @@ def test_a_store_that_does_not_answer_costs_no_training(out):
     checkpoints = Checkpoints(store, 7)
     uploader = Uploader(checkpoints, out, processes=2, after_step=0)
 
-    found = [uploader.look()]
+    found = [uploader.poll()]
     while not any(found):
-        found.append(uploader.look())
+        found.append(uploader.poll())
     uploader.finish()
 
     assert len(checkpoints.notes) == 2

@@ -10,7 +10,7 @@ from gpu_jobs.ledger import keys
 from gpu_jobs.report.trainings import trainings
 from gpu_jobs.telemetry.training_curves import Curves
 from gpu_jobs.testing import MemoryStore
-from gpu_jobs.workloads.training.news import METRIC_COLUMNS, News
+from gpu_jobs.workloads.training.metrics import METRIC_COLUMNS, MetricsReporter
 from tasks.curves import sparkline
 
 
@@ -19,10 +19,10 @@ class FakeSession:
 
     def __init__(self):
         self.store = MemoryStore()
-        self.told = []
+        self.reported = []
 
-    def tell(self, doing, *, checkpoint=False):
-        self.told.append(doing)
+    def report(self, doing, *, checkpoint=False):
+        self.reported.append(doing)
 
 
 def write(out, *rows):
@@ -30,19 +30,19 @@ def write(out, *rows):
         file.writelines(json.dumps({"total": 10, **row}) + "\n" for row in rows)
 
 
-def test_news_is_told_once_and_kept_in_the_store(tmp_path):
+def test_metrics_are_reported_once_and_kept_in_the_store(tmp_path):
     """A line that is still being written waits."""
     session = FakeSession()
-    news = News(tmp_path, session)
-    news.tell()
+    metrics = MetricsReporter(tmp_path, session)
+    metrics.report()
     write(tmp_path, {"step": 0, "eval_loss": 3.0}, {"step": 1, "loss": 2.5, "tokens_per_s": 1234.5})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2')
-    news.tell()
-    news.tell()
-    news.flush()
+    metrics.report()
+    metrics.report()
+    metrics.flush()
 
-    assert session.told == ["step 1 of 10, loss 2.500, validation 3.000, 1,234 tokens/s"]
+    assert session.reported == ["step 1 of 10, loss 2.500, validation 3.000, 1,234 tokens/s"]
     assert Curves(session.store).look()[3].select("step", "loss", "eval_loss").rows() == [
         (0, None, 3.0),
         (1, 2.5, None),

@@ -7,7 +7,7 @@ import pytest
 import transformers
 from safetensors import safe_open
 
-from gpu_jobs.workloads.training.job import BEST, MODEL, STOP, Job
+from gpu_jobs.workloads.training.gang_files import BEST, MODEL, STOP, GangSpec
 from gpu_jobs.workloads.training.prepared import fetch
 from gpu_jobs.workloads.training.settings import TrainingParams
 from tests.gpu_jobs.workloads.training.sweeps import write_prepared
@@ -28,12 +28,12 @@ def train(tmp_path, llama, monkeypatch):
     def trained(name, *, resume_from="", is_stopping=False, **changes):
         out = tmp_path / name
         out.mkdir()
-        if resume_from and (resume_from / BEST).exists():  # as `Attempt` does
+        if resume_from and (resume_from / BEST).exists():  # as `GangSupervisor` does
             (resume_from / BEST).rename(out / BEST)
         if is_stopping:
             (out / STOP).touch()
         params = TrainingParams(model=llama, **(SETTINGS | changes))
-        job = Job(
+        job = GangSpec(
             params=params,
             model_folder=llama,
             data_folder=str(data.folder),
@@ -125,10 +125,10 @@ def test_lora_trains_only_adapters(train):
         (RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer"), None),
     ],
 )
-def test_what_a_process_tells_of_an_exception(error, kind):
-    """Nothing, if it is only the echo of another one's death."""
-    from gpu_jobs.workloads.training.rank import _failure
+def test_what_a_process_reports_of_an_exception(error, kind):
+    """A process reports nothing if its exception only follows from the death of another process."""
+    from gpu_jobs.workloads.training.rank import _failure_outcome
 
-    found = _failure(error)
+    found = _failure_outcome(error)
 
     assert (found and found.kind) == kind

@@ -10,9 +10,9 @@ from torch.testing import assert_close
 from gpu_jobs.testing import MemoryStore
 from gpu_jobs.workloads.training.checkpoints import Checkpoints
 from gpu_jobs.workloads.training.gang import Gang
-from gpu_jobs.workloads.training.job import MODEL, Job, read_outcome
+from gpu_jobs.workloads.training.gang_files import MODEL, GangSpec, read_outcome
 from gpu_jobs.workloads.training.prepared import fetch
-from gpu_jobs.workloads.training.settings import TrainingParams, share_out
+from gpu_jobs.workloads.training.settings import TrainingParams, split_batch
 from tests.gpu_jobs.workloads.training.sweeps import write_prepared
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -28,8 +28,8 @@ def train(tmp_path, llama):
         out = tmp_path / name
         out.mkdir()
         params = TrainingParams(model=llama, **(SETTINGS | changes))
-        _, micro_batch, accumulation = share_out(params.batch, processes, 2)
-        job = Job(
+        _, micro_batch, accumulation = split_batch(params.batch, processes, 2)
+        job = GangSpec(
             params=params, model_folder=llama, data_folder=str(data.folder), out=str(out), resume_from=str(resume_from),
             device="cpu", precision="fp32", micro_batch=micro_batch, accumulation=accumulation,
             gradient_checkpointing=False, watched_pid=os.getpid(),

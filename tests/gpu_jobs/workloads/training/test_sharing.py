@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 from gpu_jobs.errors import DivergedError, DoesNotFitError, ItemError, WorkDiedError
 from gpu_jobs.testing import MemoryStore
 from gpu_jobs.workloads.batch_size import BatchSize
-from gpu_jobs.workloads.training.attempt import Attempt, Place
-from gpu_jobs.workloads.training.job import BEST, Outcome, write_outcome
-from gpu_jobs.workloads.training.settings import TrainingParams, share_out
+from gpu_jobs.workloads.training.gang_files import BEST, GangOutcome, write_outcome
+from gpu_jobs.workloads.training.gang_supervisor import GangSupervisor, TrainingSetup
+from gpu_jobs.workloads.training.settings import TrainingParams, split_batch
 
-FINISHED = Outcome(kind="finished", step=10, eval_loss=1.0)
-OUT_OF_MEMORY = Outcome(kind="out of memory", detail="OutOfMemoryError: CUDA out of memory")
+FINISHED = GangOutcome(kind="finished", step=10, eval_loss=1.0)
+OUT_OF_MEMORY = GangOutcome(kind="out of memory", detail="OutOfMemoryError: CUDA out of memory")
 
 
 @given(batch=st.integers(1, 512), processes=st.integers(1, 16), most=st.integers(1, 600))
 def test_the_batch_never_changes(batch, processes, most):
     """Whatever the GPUs and whatever fits on one of them."""
-    shares = share_out(batch, processes, most)
+    shares = split_batch(batch, processes, most)
 
     assert shares.processes * shares.micro_batch * shares.accumulation == batch
     assert 1 <= shares.processes <= processes
@@ -33,10 +33,10 @@ class FakeSession:
 
     def __init__(self):
         self.store = MemoryStore()
-        self.told = []
+        self.reported = []
 
-    def tell(self, doing, *, checkpoint=False):
-        self.told.append(doing)
+    def report(self, doing, *, checkpoint=False):
+        self.reported.append(doing)
 
 
 class FakeGangs:
@@ -63,12 +63,14 @@ class FakeGangs:
 @pytest.fixture
 def attempt(tmp_path):
     def begin(gangs, *, size=16, processes=2, **params):
-        place = Place(device="cpu", processes=processes, precision="fp32", model_folder=tmp_path, data_folder=tmp_path)
+        place = TrainingSetup(
+            device="cpu", processes=processes, precision="fp32", model_folder=tmp_path, data_folder=tmp_path
+        )
         batch_size = BatchSize(size)
         folder = tmp_path / "files"
         folder.mkdir()
         params = TrainingParams(batch=16, **params)
-        return Attempt(params, place, FakeSession(), batch_size, folder, start=gangs), batch_size
+        return GangSupervisor(params, place, FakeSession(), batch_size, folder, start=gangs), batch_size
 
     return begin
 
@@ -99,15 +101,15 @@ def test_what_does_not_fit_even_so_says_what_to_do(attempt):
 @pytest.mark.parametrize(
     ("outcome", "error"),
     [
-        (Outcome(kind="diverged", detail="diverged: the loss is nan"), DivergedError),
-        (Outcome(kind="error", detail="ValueError: no such layer"), ItemError),
+        (GangOutcome(kind="diverged", detail="diverged: the loss is nan"), DivergedError),
+        (GangOutcome(kind="error", detail="ValueError: no such layer"), ItemError),
         (None, WorkDiedError),
     ],
 )
 def test_each_end_has_an_error_of_its_own(attempt, outcome, error):
     found, _ = attempt(FakeGangs(outcome))
 
-    with pytest.raises(error, match=outcome.detail if outcome else "died without a word"):
+    with pytest.raises(error, match=outcome.detail if outcome else "died without reporting"):
         found.run()
 
 

