@@ -1,7 +1,7 @@
-"""Dollars: what may be spent, what was, and on what. Pure.
+"""Dollars: what may be spent, what was spent, and on what. Pure.
 
-Dollars are estimates by an offer's price and billing rules, never a platform's bill. The waste ledger puts every billed
-second of a GPU worker into exactly one class, and so every dollar.
+Dollars are estimates from an offer's price and billing rules, never a platform's bill. The waste ledger assigns every
+billed second of a GPU worker, and so every dollar, to exactly one class.
 """
 
 import math
@@ -14,20 +14,20 @@ from gpu_jobs.jobs.offers import Offer
 from gpu_jobs.jobs.orders import Order
 
 CLASSES = ("useful", "starting", "model_load", "idle", "retry", "preempted", "hedged", "quarantined")
-"""What a billed second went into. All but the first is waste."""
+"""What billed seconds were used for. All classes but the first are waste."""
 LOST = ("retry", "preempted", "hedged", "quarantined")
-"""Classes of work that came to nothing."""
+"""The classes of work whose results were lost."""
 REAPER_S = 600.0
-"""How long a GPU worker that does not end itself at its order's expiry may live on: one period of the reaper."""
+"""How long a GPU worker may outlive the expiry of its order, if it does not end itself: one period of the reaper."""
 
 
 def worst_case_usd(offer: Offer, num_workers: int, hours: float) -> float:
-    """What a GPU job can cost at most: all its GPU workers, from order to expiry and until the reaper has come."""
+    """Return what a GPU job can cost at most: all its GPU workers live from its order until the reaper ends them."""
     return num_workers * usd_for(offer, billed_s(offer, 3600 * hours + REAPER_S))
 
 
 def billed_s(offer: Offer, lived_s: float) -> float:
-    """Seconds that are billed for one GPU worker that lived so long, by the offer's rules."""
+    """Return the seconds that the offer's rules bill for one GPU worker that lived for `lived_s`."""
     if lived_s <= 0:
         return 0.0
     steps = math.ceil(round(lived_s / offer.granularity_s, 6))
@@ -39,7 +39,7 @@ def usd_for(offer: Offer, seconds: float) -> float:
 
 
 def spent_usd(order: Order, since: datetime, until: datetime) -> float:
-    """What a GPU job has cost from its order on if all its GPU workers live."""
+    """Return what a GPU job has cost since its order, if all its GPU workers are alive."""
     return order.num_workers * usd_for(order.offer, billed_s(order.offer, (until - since).total_seconds()))
 
 
@@ -47,11 +47,12 @@ def classes_of(billed: float, seconds: Mapping[str, float], before_s: float, *, 
     """Sort one GPU worker's billed seconds into `CLASSES`; they add up to `billed`.
 
     Args:
-        billed: what is billed for it.
-        seconds: its own account: starting, model_load, working, idle; of working the parts in `LOST`, and "unsettled",
-            which nobody keeps if it dies. Empty if it never gave a sign of life.
-        before_s: from the order to its first sign of life.
-        is_over: it ended in order, or lives.
+        billed: Seconds that are billed for it.
+        seconds: The seconds that its heartbeat reports: starting, model_load, working and idle. The classes in `LOST`
+            and "unsettled" are parts of working; unsettled work is lost if the GPU worker dies. Empty if there never
+            was a heartbeat.
+        before_s: Seconds from the order to its first heartbeat.
+        is_over: Whether it ended normally or is still alive.
     """
     lost = {name: seconds.get(name, 0.0) for name in LOST}
     if not is_over:
@@ -70,11 +71,11 @@ def classes_of(billed: float, seconds: Mapping[str, float], before_s: float, *, 
 
 
 def by_class(cost: pl.DataFrame) -> pl.DataFrame:
-    """What billed seconds and dollars of all GPU jobs went into: `class`, `seconds`, `share`, `usd`.
+    """Return the billed seconds and dollars of all GPU jobs by class: `class`, `seconds`, `share`, `usd`.
 
     Args:
-        cost: one row per GPU job, with `usd` and `<class>_s` for each of `CLASSES`; a GPU job's dollars are shared out
-            by its seconds.
+        cost: One row per GPU job, with `usd` and `<class>_s` for each of `CLASSES`. A GPU job's dollars are divided
+            among the classes in proportion to its seconds.
     """
     split = cost.with_columns(usd_per_s=pl.col("usd") / pl.sum_horizontal(f"{name}_s" for name in CLASSES))
     rows = [
@@ -91,7 +92,7 @@ def by_class(cost: pl.DataFrame) -> pl.DataFrame:
 
 
 def to_cents(dollars: Sequence[float]) -> list[int]:
-    """Whole cents that add up to the rounded sum: the largest remainders are rounded up."""
+    """Return whole cents that add up to the rounded sum: the amounts with the largest remainders are rounded up."""
     exact = [100 * usd for usd in dollars]
     cents = [math.floor(each) for each in exact]
     missing = round(sum(exact)) - sum(cents)

@@ -257,7 +257,7 @@ class Supervisor:
             self._forget(work)
             told = (cause, detail) if is_suspect else (Cause.STOPPED, f"beside another chunk: {detail}")
             self._settler.end(work, *told, vouched=convicting)
-        self._life.lose(wasted_as(cause, is_convicting=convicting), self._life.worked())
+        self._life.lose(wasted_as(cause, blames_items=convicting), self._life.worked())
         self._fruitless = 0 if is_fruitful or convicting else self._fruitless + 1
         self._achieved_at_death = self._life.achievements
         self._is_careful, self._is_probing = True, False
