@@ -18,7 +18,7 @@ def order_end(lives: Lives, ordered: Ordered, end: Ended) -> OrderEnd:
         items_done=end.items_done + end.checkpoints,
         failure=end.failure,
         is_stopped=end.reason.startswith("stopped") and end.failure is None,
-        told=f"{end.reason} {lives.why_over(end.order)}".strip(),
+        message=f"{end.reason} {lives.why_over(end.order)}".strip(),
     )
 
 

@@ -17,36 +17,36 @@ from gpu_jobs.telemetry.samples import Samples
 from gpu_jobs.testing import a_policy, an_offer
 
 CHEAP = an_offer(platform="cheap", usd_per_hour=0.4, cold_start_p50_s=120.0, cold_start_p90_s=300.0)
-DEAR = an_offer(platform="dear", usd_per_hour=1.0, cold_start_p50_s=20.0, cold_start_p90_s=60.0)
+EXPENSIVE = an_offer(platform="expensive", usd_per_hour=1.0, cold_start_p50_s=20.0, cold_start_p90_s=60.0)
 WORK = Work(num_chunks=60, items_per_chunk=20, item_s=1.0)
 POLICY = a_policy(max_workers=6)
 MEASURED = {CHEAP.key: Samples(starts_s=(100.0, 130.0, 160.0) * 4, items_per_s=(0.3, 0.33, 0.36) * 4, orders=4)}
 
 
 def told(**changes):
-    return forecast(WORK, [CHEAP, DEAR], replace(POLICY, **changes), MEASURED, num_campaigns=20)
+    return forecast(WORK, [CHEAP, EXPENSIVE], replace(POLICY, **changes), MEASURED, num_campaigns=20)
 
 
 def test_each_platform_and_the_mix_have_a_range():
     """Half below the middle, nine of ten below the higher figure."""
     found = told()
 
-    assert [way.name for way in found.ways] == [MIX, "cheap", "dear"]
+    assert [way.name for way in found.ways] == [MIX, "cheap", "expensive"]
     for way in found.ways:
         for each in (way.usd, way.finish_s):
             assert each.low <= each.half <= each.most <= each.high
-    assert found.way("cheap").usd.half < found.way("dear").usd.half
+    assert found.way("cheap").usd.half < found.way("expensive").usd.half
 
 
 def test_what_was_not_measured_has_a_wider_range():
     """Few measurements, wide ranges."""
     found = told()
-    measured, guessed = found.way("cheap").finish_s, found.way("dear").finish_s
+    measured, guessed = found.way("cheap").finish_s, found.way("expensive").finish_s
 
     assert (guessed.high - guessed.low) / guessed.half > (measured.high - measured.low) / measured.half
 
 
-@pytest.mark.parametrize(("objective", "best"), [("cheapest", {"cheap", MIX}), ("fastest", {"dear", MIX})])
+@pytest.mark.parametrize(("objective", "best"), [("cheapest", {"cheap", MIX}), ("fastest", {"expensive", MIX})])
 def test_the_recommendation_follows_the_aim(objective, best):
     """In words, with the second best."""
     found = told(objective=objective)
@@ -98,7 +98,7 @@ def test_a_table_of_it_is_short():
 
 
 def beat_as_measured(world):
-    """A GPU worker that tells of its cold start and its work."""
+    """A GPU worker that reports its cold start and its work."""
     order = next(iter(Campaign(world.store, world.plan).journal.read().orders))
     (beat, _) = next(Campaign(world.store, world.plan).ledger.heartbeats())
     seconds = {"starting": 5.0, "model_load": 15.0, "working": 30.0, "idle": 0.0}
