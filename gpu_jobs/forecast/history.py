@@ -1,16 +1,16 @@
-"""The outlook of a campaign: what its store and its neighbours know, made into a forecast, kept, scored at the end."""
+"""The outlook of a campaign: a forecast from what it and earlier campaigns measured, kept and scored at the end."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from pydantic import AliasChoices, Field, TypeAdapter
 
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.errors import FanfoldError
 from gpu_jobs.forecast.forecast import Forecast, chunk_weights, forecast, score, table, virtual
-from gpu_jobs.forecast.simulator import Work
+from gpu_jobs.forecast.simulator import SimulatedWork
 from gpu_jobs.jobs.offers import Offer, OfferKey
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.ledger import keys
@@ -20,17 +20,17 @@ from gpu_jobs.telemetry.samples import Samples
 from gpu_jobs.telemetry.workers import Lives
 
 _MAX_EARLIER = 5
-"""Campaigns of the same workload that are looked at, the newest by name."""
+"""How many earlier campaigns of the same workload are read; the newest ones by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
-    """A forecast as it was told, and when."""
+    """A forecast and when it was made."""
 
-    told: Forecast
+    forecast: Annotated[Forecast, Field(validation_alias=AliasChoices("forecast", "told"))]
     at: datetime
     spent_usd: float
-    """Before it was told."""
+    """Dollars that had been spent before."""
     version: int = 1
 
 
@@ -38,7 +38,7 @@ _OUTLOOK = TypeAdapter(Outlook)
 
 
 def look_ahead(campaign: Campaign, policy: Policy, offers: Sequence[Offer], now: datetime) -> Outlook | None:
-    """Forecast what is left of a campaign, and keep it; None while nothing was measured, here or in earlier ones.
+    """Forecast the rest of a campaign; None if nothing was measured yet, neither here nor in earlier campaigns.
 
     The first outlook of a campaign is kept in its store; later ones are only returned.
     """
@@ -47,27 +47,27 @@ def look_ahead(campaign: Campaign, policy: Policy, offers: Sequence[Offer], now:
         return None
     left_s = None if policy.deadline is None else (policy.deadline - now).total_seconds()
     progress = campaign.status()
-    work = Work(
+    work = SimulatedWork(
         num_chunks=max(1, progress.chunks_left),
         items_per_chunk=max(1, round(progress.items_left / max(1, progress.chunks_left))),
         item_s=1.0,
         weight=chunk_weights(),
     )
     left_usd = None if policy.budget_usd is None else max(0.0, policy.budget_usd - progress.spent_usd)
-    told = forecast(work, offers, replace(virtual(policy, left_s), budget_usd=left_usd), samples)
-    outlook = Outlook(told=told, at=now, spent_usd=progress.spent_usd)
+    expected = forecast(work, offers, replace(virtual(policy, left_s), budget_usd=left_usd), samples)
+    outlook = Outlook(forecast=expected, at=now, spent_usd=progress.spent_usd)
     campaign.store.create(keys.FORECAST, _OUTLOOK.dump_json(outlook))
     return outlook
 
 
 def kept_outlook(campaign: Campaign) -> Outlook | None:
-    """The first outlook that was told of a campaign."""
+    """Return the first outlook of a campaign; None if there is none."""
     body = campaign.store.get(keys.FORECAST)
     return None if body is None else _OUTLOOK.validate_json(body)
 
 
 def outcome(campaign: Campaign, outlook: Outlook) -> tuple[float, float] | None:
-    """Dollars and seconds that it has really taken since; None while items are open."""
+    """Return the dollars and seconds that the campaign has really needed since; None while items are open."""
     progress, closed = campaign.status(), campaign.journal.read().closed
     if closed is None or not progress.is_complete:
         return None
@@ -75,31 +75,37 @@ def outcome(campaign: Campaign, outlook: Outlook) -> tuple[float, float] | None:
 
 
 def scored(campaign: Campaign) -> str:
-    """How the first outlook has turned out, in a sentence; "" if there was none or items are open."""
+    """Return a sentence that compares the first outlook with the outcome; "" if there is none, or items are open."""
     outlook = kept_outlook(campaign)
     found = outcome(campaign, outlook) if outlook else None
-    return score(outlook.told, *found) if outlook and found else ""
+    return score(outlook.forecast, *found) if outlook and found else ""
 
 
 def forecast_text(uri: str, policy: Policy, offers: Sequence[Offer]) -> str:
-    """The outlook of a planned campaign as a table for a terminal. Raises `CampaignError` if there is none at `uri`."""
+    """Return the outlook of a planned campaign as a table for a terminal.
+
+    Raises:
+        CampaignError: There is no campaign at `uri`.
+    """
     outlook = look_ahead(Campaign.open(uri), policy, offers, datetime.now(UTC))
     if outlook is None:
-        return "nothing was measured yet, here or in earlier campaigns of this workload: a first chunk must run before"
-    rows = table(outlook.told)
+        return (
+            "no forecast: nothing was measured yet in this campaign or earlier ones of this workload; run a chunk first"
+        )
+    rows = table(outlook.forecast)
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, f"recommended: {outlook.told.why}"])
+    return "\n".join([*lines, f"recommended: {outlook.forecast.why}"])
 
 
 def earlier_samples(campaign: Campaign) -> dict[OfferKey, Samples]:
-    """What the newest campaigns of the same workload and parameters under the same root have measured."""
+    """Return what the newest campaigns with the same workload and parameters under the same root measured."""
     root, _, own = campaign.store.uri.rpartition("/")
     return _added([samples_of(other) for other in _like(root, campaign.plan.workload, campaign.plan.params, own)])
 
 
 def earlier_pace(store_root: str, workload: str, params: Mapping[str, Any]) -> float | None:
-    """Weight a second of a GPU worker of speed 1, by the same campaigns; None: nothing was measured."""
+    """Return the weight per second of a GPU worker of speed 1 in the same campaigns; None if nothing was measured."""
     paces = []
     for other in _like(store_root.rstrip("/"), workload, params):
         speeds = {
@@ -111,7 +117,7 @@ def earlier_pace(store_root: str, workload: str, params: Mapping[str, Any]) -> f
 
 
 def _like(root: str, workload: str, params: Mapping[str, Any], but: str = "") -> Iterator[Campaign]:
-    """The newest campaigns under a root that did the same with other items."""
+    """Yield the newest campaigns under a root with the same workload and parameters."""
     if root.startswith("memory:"):
         return
     found = 0
@@ -121,14 +127,14 @@ def _like(root: str, workload: str, params: Mapping[str, Any], but: str = "") ->
         try:
             other = Campaign.open(f"{root}/{name}")
         except FanfoldError:
-            continue  # another's folder, or half a campaign
+            continue  # another program's folder, or an incomplete campaign
         if (other.plan.workload, other.plan.params) == (workload, params):
             found += 1
             yield other
 
 
 def samples_of(campaign: Campaign) -> dict[OfferKey, Samples]:
-    """What a campaign has measured of each offer, by its GPU workers' heartbeats and its journal."""
+    """Return what a campaign measured of each offer, from its GPU workers' heartbeats and its journal."""
     return samples_from(campaign.journal.read(), Lives(campaign.ledger.heartbeats()))
 
 
