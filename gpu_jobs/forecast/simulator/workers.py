@@ -45,7 +45,7 @@ class WorkerPool:
         self.idle: dict[SimulatedWorker, None] = {}
         self.busy: dict[SimulatedWorker, None] = {}
         self.evidence: dict[OfferKey, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0, 0.0])
-        """By offer: items, working seconds, number of starts, seconds of starts."""
+        """The measurements of each offer: items, working seconds, number of starts, seconds of starts."""
         self.seconds: dict[str, float] = dict.fromkeys(CLASSES, 0.0)
         self.usd: dict[str, float] = defaultdict(float)
         self.items: Counter[str] = Counter()
