@@ -17,7 +17,7 @@ _LIKELY = 0.9
 
 @task(name="forecast", cache_policy=NO_CACHE)
 def forecast(campaign: Campaign, policy: Policy, earlier: EarlierCampaigns) -> Outlook | None:
-    """Tell what is to be expected of each platform and of the mix; None if all is free or nothing was measured yet."""
+    """Report the forecast of each platform and of all together; None if all is free or nothing was measured yet."""
     logger = get_run_logger()
     offers = allowed([offer for name in policy.platforms for offer in open_platform(name).offers()], policy)
     if not any(offer.usd_per_hour for offer in offers):
@@ -27,14 +27,14 @@ def forecast(campaign: Campaign, policy: Policy, earlier: EarlierCampaigns) -> O
     if outlook is None:
         logger.info("no forecast yet: nothing was measured, here or in earlier campaigns; it follows the first items")
         return None
-    told = outlook.told
-    best = told.way(told.recommended)
+    expected = outlook.forecast
+    best = expected.option(expected.recommended)
     said = logger.info if best.complete_share >= _LIKELY else logger.warning
-    said("forecast: %s", told.why)
-    header, *rows = table(told)
+    said("forecast: %s", expected.why)
+    header, *rows = table(expected)
     show_table(
         f"{campaign.store.uri.rpartition('/')[2]}-forecast",
         [dict(zip(header, row, strict=True)) for row in rows],
-        f"By {told.num_campaigns} simulated campaigns for each way. Recommended: {told.why}",
+        f"From {expected.num_campaigns} simulated campaigns for each option. Recommended: {expected.why}",
     )
     return outlook

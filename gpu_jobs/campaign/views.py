@@ -19,7 +19,7 @@ def order_end(workers: GpuWorkers, ordered: Ordered, end: Ended) -> OrderEnd:
         items_done=end.items_done + end.checkpoints,
         failure=end.failure,
         is_stopped=end.outcome is JobOutcome.STOPPED and end.failure is None,
-        told=f"{end.reason} {workers.reasons(end.order)}".strip(),
+        message=f"{end.reason} {workers.reasons(end.order)}".strip(),
     )
 
 

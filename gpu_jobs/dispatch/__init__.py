@@ -1,7 +1,8 @@
-"""What to do next, decided from what is known. Pure: no clock, no store, no platform, so that simulations run it too.
+"""Decide what to do next from the state of a campaign. Pure: no clock, store or platform, so simulations run it too.
 
-`decide` is the whole of it; it asks `gates` which offers may be used now, `mix` which GPU workers would do the rest of
-the work best, `tail` what to do about the last chunks, and `stalls` what is the matter with GPU jobs.
+`decide` is the only entry point. `circuit_breakers` says which offers may be used now, `optimizer` finds the GPU
+workers that would do the remaining work best, `scaling` orders and stops GPU jobs accordingly, `hedging` starts second
+attempts at the last chunks, and `stalls` says why a GPU job appears stuck.
 """
 
 from gpu_jobs.dispatch.context import allowed

@@ -1,13 +1,13 @@
-"""The decision itself: go on, or close; whom to order, to stop, to hedge."""
+"""The decision itself: continue or close the campaign; which GPU jobs to order or stop, and which chunks to hedge."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from gpu_jobs.dispatch.circuit_breakers import gates, is_fruitless_error
+from gpu_jobs.dispatch.circuit_breakers import circuit_breakers, is_fruitless_error
 from gpu_jobs.dispatch.context import allowed
 from gpu_jobs.dispatch.hedging import hedges
-from gpu_jobs.dispatch.scaling import staff
+from gpu_jobs.dispatch.scaling import scale
 from gpu_jobs.dispatch.stalls import stall_of, stop_for
 from gpu_jobs.dispatch.state import Action, CampaignView, CloseCampaign, Decision, OrderEnd, Stall, StartJob, StopJob
 from gpu_jobs.jobs.offers import Offer
@@ -15,17 +15,18 @@ from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.ledger.journal import CloseCause
 
 _SHARE_FROM_ITEMS = 20
+"""The share of quarantined items is checked once this many are quarantined."""
 _LEAVE_S = 10.0
-"""How long GPU workers of a finished campaign have to leave by themselves before they are stopped."""
+"""GPU workers of a complete campaign have this long to exit by themselves before they are stopped."""
 
 
 def decide(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> Decision:
-    """Keep the best GPU workers alive while work is open; close when it is tiled or cannot go on.
+    """Keep the best GPU workers alive while items are open; close the campaign when it is complete or cannot continue.
 
-    Raises nothing; an empty `actions` means wait, and `reason` says for what.
+    Never raises. Empty `actions` mean that there is nothing to do but wait; `reason` says for what.
     """
     if view.closed and view.items_left == 0 and view.closed_for_s < _LEAVE_S:
-        return Decision(actions=(), reason="every item is settled; the GPU workers are leaving")
+        return Decision(actions=(), reason="every item is settled; the GPU workers are exiting")
     if view.closed:
         return _stop_all(view, f"the campaign is closed: {view.closed}")
     if view.items_left == 0:
@@ -34,17 +35,17 @@ def decide(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: dat
     usable = allowed(offers, policy)
     if closing := _hopeless(view, usable, policy, now):
         return _close(view, closing)
-    decision = staff(view, usable, policy, now)
+    decision = scale(view, usable, policy, now)
     if not view.jobs and (closing := _stuck(view, usable, policy, decision, now)):
         return _close(view, closing)
     return _with_care(view, policy, decision)
 
 
 def _with_care(view: CampaignView, policy: Policy, decision: Decision) -> Decision:
-    """Add what is the matter with GPU jobs, and what is done about it and about the last chunks."""
+    """Add why GPU jobs appear stuck, stop those that never started, and hedge the last chunks."""
     stalls = {job.order: stall for job in view.jobs if (stall := stall_of(job, policy))}
     given_up = [stop for job in view.jobs if (stop := stop_for(job, stalls.get(job.order)))]
-    if given_up:  # their ends will tell whether that place may be asked again
+    if given_up:  # their ends will show whether their locations may be used again
         return replace(decision, actions=tuple(given_up), stalls=stalls, reason=given_up[0].reason)
     second = [] if any(isinstance(action, StartJob) for action in decision.actions) else hedges(view, policy)
     actions: tuple[Action, ...] = (*decision.actions, *second)
@@ -52,12 +53,12 @@ def _with_care(view: CampaignView, policy: Policy, decision: Decision) -> Decisi
 
 
 def _hopeless(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> CloseCampaign | None:
-    """Why the campaign should not go on; None if it should."""
+    """Why the campaign cannot continue; None if it can."""
     if policy.deadline is not None and now >= policy.deadline:
         why = f"the deadline {policy.deadline:%Y-%m-%d %H:%M} UTC has passed"
         return CloseCampaign(cause=CloseCause.DEADLINE, reason=why)
     if not offers:
-        why = f"no platform offers {' or '.join(policy.gpus)}" if policy.gpus else "no platform offers anything"
+        why = f"no platform offers {' or '.join(policy.gpus)}" if policy.gpus else "no platform has an offer"
         return CloseCampaign(cause=CloseCause.NO_OFFER, reason=why)
     if broken := _broken(view, offers, policy, now):
         return broken
@@ -72,22 +73,22 @@ def _hopeless(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: 
 
 
 def _broken(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> CloseCampaign | None:
-    """Whether GPU jobs keep failing wherever they are ordered."""
+    """Whether GPU jobs keep failing wherever they are ordered; None if they do not."""
     if any(job.items_done for job in view.jobs):
         return None
     idle = _fruitless_in_a_row(view.ends)
     if not idle:
         return None
-    found = gates(view, offers, now).values()
-    places = sum(not gate.is_final for gate in found)
-    if len(idle) >= policy.max_idle_jobs * max(1, places):
-        why = f"{len(idle)} GPU jobs in a row got nothing done; the last: {idle[-1].told}"
+    found = circuit_breakers(view, offers, now).values()
+    locations = sum(not breaker.is_final for breaker in found)
+    if len(idle) >= policy.max_idle_jobs * max(1, locations):
+        why = f"{len(idle)} GPU jobs in a row got nothing done; the last message: {idle[-1].message}"
         return CloseCampaign(cause=CloseCause.IDLE_JOBS, reason=why)
     return None
 
 
 def _fruitless_in_a_row(ends: Sequence[OrderEnd]) -> list[OrderEnd]:
-    """The newest errors, back to the last GPU job that got something done."""
+    """Return the ends with errors since the last GPU job that got something done."""
     last = max((at for at, end in enumerate(ends) if end.items_done), default=-1)
     return [end for end in ends[last + 1 :] if is_fruitless_error(end)]
 
@@ -95,23 +96,23 @@ def _fruitless_in_a_row(ends: Sequence[OrderEnd]) -> list[OrderEnd]:
 def _stuck(
     view: CampaignView, offers: Sequence[Offer], policy: Policy, decision: Decision, now: datetime
 ) -> CloseCampaign | None:
-    """With nothing alive and nothing to start: why waiting is of no use; None if it may be."""
+    """Why waiting is useless, if no GPU job is alive and none can be started; otherwise None."""
     if decision.actions:
         return None
     if decision.stall is Stall.WAITING_FOR_BUDGET:
         return CloseCampaign(cause=CloseCause.BUDGET, reason=decision.reason)
-    found = gates(view, offers, now).values()
-    if all(gate.is_final for gate in found):
-        why = "; ".join(dict.fromkeys(gate.why for gate in found))
+    found = circuit_breakers(view, offers, now).values()
+    if all(breaker.is_final for breaker in found):
+        why = "; ".join(dict.fromkeys(breaker.why for breaker in found))
         return CloseCampaign(cause=CloseCause.OFFERS_REFUSED, reason=why)
     if policy.deadline is not None:
         soonest_s = min(offer.cold_start_p50_s for offer in offers)
         if (policy.deadline - now).total_seconds() <= soonest_s:
-            why = f"the deadline {policy.deadline:%Y-%m-%d %H:%M} UTC is too near for a GPU worker to start"
+            why = f"the deadline {policy.deadline:%Y-%m-%d %H:%M} UTC is too close for a GPU worker to start"
             return CloseCampaign(cause=CloseCause.DEADLINE, reason=why)
     waited_s = min([view.opened_for_s, *((now - end.at).total_seconds() for end in view.ends if end.items_done)])
     if waited_s >= 3600 * policy.max_wait_hours:
-        why = f"no GPU worker could be had for {policy.max_wait_hours:g} h; {decision.reason}"
+        why = f"no GPU worker was available for {policy.max_wait_hours:g} h; {decision.reason}"
         return CloseCampaign(cause=CloseCause.NO_CAPACITY, reason=why)
     return None
 

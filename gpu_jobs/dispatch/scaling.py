@@ -1,162 +1,180 @@
-"""From what is left, what is alive and what may be used now: which GPU jobs to start, which to stop. Pure."""
+"""Which GPU jobs to start and which to stop. Pure."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from gpu_jobs.dispatch.canaries import staff_unmeasured
-from gpu_jobs.dispatch.candidates import alive_sources, later_source, name_of, names_of, new_source, task_of
-from gpu_jobs.dispatch.circuit_breakers import place_of, retry_pause_s
-from gpu_jobs.dispatch.context import Scene
+from gpu_jobs.dispatch.canaries import scale_unmeasured
+from gpu_jobs.dispatch.candidates import alive_candidates, later_candidate, name_of, names_of, new_candidate, task_of
+from gpu_jobs.dispatch.circuit_breakers import location_of, retry_pause_s
+from gpu_jobs.dispatch.context import DecisionContext
 from gpu_jobs.dispatch.estimates import PRIOR_WORK_S
-from gpu_jobs.dispatch.optimizer import Mix, Source, Task, best_mix
+from gpu_jobs.dispatch.optimizer import Allocation, Candidate, Task, best_allocation
 from gpu_jobs.dispatch.orders import order, wait, wait_for_workers
 from gpu_jobs.dispatch.state import CampaignView, Decision, OrderEnd, StopJob
 from gpu_jobs.jobs.offers import Offer, OfferKey
 from gpu_jobs.jobs.orders import Policy
 
 _WORTH_MOVING, _WORTH_GUESSING = 0.9, 0.7
-"""GPU workers are stopped if what they do can be done elsewhere for less than this share of the dollars; the lower one
-while the prior of the speed elsewhere outweighs what was measured."""
-_MOVED_BY = 0.92
-"""Of the time that is planned with: GPU workers are stopped only if the others need no more, so that none is missed."""
-_KNOWN_S = 45.0
-"""GPU worker seconds of an offer that must be measured before its GPU workers are stopped for being slow or dear."""
-_LATELY_S = 900.0
-"""An offer that was left for its cost is not taken again for so long, lest the plan swing to and fro; and work is not
-moved to a place that has failed or refused in that time."""
+"""GPU workers are stopped if their work can be done elsewhere for less than this share of the cost. The lower share
+applies while the estimated speed elsewhere rests more on its prior than on measurements."""
+_MOVE_TIME_SHARE = 0.92
+"""GPU workers are stopped only if the others need at most this share of the time left, so that the deadline holds."""
+_MIN_MEASURED_S = 45.0
+"""An offer's GPU workers are stopped for being slow or expensive only after this many measured GPU worker seconds."""
+_RECENT_S = 900.0
+"""An offer whose GPU workers were stopped for their cost is avoided for this long, so that plans do not oscillate. Work
+is also not moved to a location that has failed or refused within this time."""
 
 
-def staff(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> Decision:
-    """Order the GPU workers that are missing, as far as gates, caps and money go; stop those that cost too much."""
-    scene = Scene.of(view, offers, policy, now)
+def scale(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> Decision:
+    """Order the missing GPU workers within all limits, and stop those that are too expensive."""
+    context = DecisionContext.of(view, offers, policy, now)
     if pause_s := retry_pause_s(view, now):
-        return wait(scene, f"too many GPU jobs have failed: the next is ordered in {pause_s:.0f} s")
-    if not scene.beliefs:
-        return staff_unmeasured(scene)
-    return _staff_measured(scene)
+        return wait(context, f"too many GPU jobs have failed: the next is ordered in {pause_s:.0f} s")
+    if not context.estimates:
+        return scale_unmeasured(context)
+    return _scale_measured(context)
 
 
-def _staff_measured(scene: Scene) -> Decision:
-    """The best mix of GPU workers alive and new ones: what it lacks is ordered, then what costs too much is stopped."""
-    alive, task = alive_sources(scene), task_of(scene)
-    mix = _plan(scene, alive, task)
-    if mix is None:
-        return wait_for_workers(scene)
-    ideal = _ideal(scene, alive, task)
-    dear = _dear(scene, mix, ideal, alive) if ideal else []
-    if ideal is None or not dear:
-        return _order(scene, mix)
-    decision = _order(scene, ideal)
-    if decision.actions or not (stops := _stops(scene, ideal, dear)):
+def _scale_measured(context: DecisionContext) -> Decision:
+    """Order what the best allocation lacks; if nothing is missing, stop what is too expensive."""
+    alive, task = alive_candidates(context), task_of(context)
+    allocation = _plan(context, alive, task)
+    if allocation is None:
+        return wait_for_workers(context)
+    ideal = _ideal(context, alive, task)
+    expensive = _expensive(context, allocation, ideal, alive) if ideal else []
+    if ideal is None or not expensive:
+        return _order(context, allocation)
+    decision = _order(context, ideal)
+    if decision.actions or not (stops := _stops(context, ideal, expensive)):
         return decision
-    reason = f"the rest costs about ${ideal.usd:.2f} elsewhere, cold starts included, and ${mix.usd:.2f} here"
+    reason = (
+        f"the remaining work costs about ${ideal.usd:.2f} elsewhere, with cold starts, and ${allocation.usd:.2f} here"
+    )
     return Decision(actions=tuple(StopJob(order=order, reason=reason) for order in stops), reason=reason)
 
 
-def _order(scene: Scene, mix: Mix) -> Decision:
-    """The new GPU workers of the mix; none dearer than those of a place of which is not known yet how many it has."""
-    offers = {name_of(offer): offer for offer in scene.offers}
-    most_usd = _searched_usd_per_item(scene, mix)
+def _order(context: DecisionContext, allocation: Allocation) -> Decision:
+    """Order the plan's new GPU workers, but none more expensive than a location we are still probing for capacity."""
+    offers = {name_of(offer): offer for offer in context.offers}
+    most_usd = _probed_usd_per_item(context, allocation)
     wanted = [
-        (offers[source.name], min(count, scene.may_be_had(offers[source.name])))
-        for source, count in mix.counts
-        if source.name in offers and source.usd_per_item <= most_usd
+        (offers[candidate.name], min(count, context.available(offers[candidate.name])))
+        for candidate, count in allocation.counts
+        if candidate.name in offers and candidate.usd_per_item <= most_usd
     ]
-    return order(scene, wanted, mix)
+    return order(context, wanted, allocation)
 
 
-def _plan(scene: Scene, alive: Sequence[Source], task: Task) -> Mix | None:
-    """The best mix that keeps these; offers lately left for their cost are used again only where all else is worse."""
-    mix = _with_new(scene, alive, task, scene.offers)
-    if mix is None or not (left := _left(scene)):
-        return mix
-    others = _with_new(scene, alive, task, [offer for offer in scene.offers if offer.key not in left])
-    return others if others and others.covers and others.usd <= mix.usd / _WORTH_MOVING else mix
+def _plan(context: DecisionContext, alive: Sequence[Candidate], task: Task) -> Allocation | None:
+    """Return the best allocation that keeps these GPU workers.
 
-
-def _with_new(scene: Scene, alive: Sequence[Source], task: Task, offers: Sequence[Offer]) -> Mix | None:
-    """The best mix of all that live and new ones on these offers."""
-    more = [new_source(scene, offer, scene.may_be_had(offer)) for offer in offers]
-    later = [later_source(scene, offer) for offer in offers]
-    return best_mix([*alive, *more, *later], replace(task, keeps_alive=True), scene.objective)
-
-
-def _ideal(scene: Scene, alive: Sequence[Source], task: Task) -> Mix | None:
-    """The best mix if GPU workers alive were free to go, with time to spare; None if there is none.
-
-    A place that has failed or refused, but not lately, is taken to have as many GPU workers as it ever might: what it
-    really has one of them will tell.
+    Offers whose GPU workers were recently stopped for their cost are used only if all others are clearly worse.
     """
-    failed = {place_of(end.offer) for end in _lately(scene) if end.failure and not end.items_done}
-    sure = [offer for offer in scene.offers if place_of(offer) not in failed]
-    elsewhere = [_hoped_for(scene, offer) for offer in sure]
+    allocation = _with_new(context, alive, task, context.offers)
+    if allocation is None or not (left := _recently_left(context)):
+        return allocation
+    others = _with_new(context, alive, task, [offer for offer in context.offers if offer.key not in left])
+    return others if others and others.covers and others.usd <= allocation.usd / _WORTH_MOVING else allocation
+
+
+def _with_new(
+    context: DecisionContext, alive: Sequence[Candidate], task: Task, offers: Sequence[Offer]
+) -> Allocation | None:
+    """Return the best allocation of all GPU workers alive and new ones on these offers."""
+    more = [new_candidate(context, offer, context.available(offer)) for offer in offers]
+    later = [later_candidate(context, offer) for offer in offers]
+    return best_allocation([*alive, *more, *later], replace(task, keeps_alive=True), context.objective)
+
+
+def _ideal(context: DecisionContext, alive: Sequence[Candidate], task: Task) -> Allocation | None:
+    """Return the best allocation, with some time in reserve, if GPU workers alive may be given up; None if none exists.
+
+    A location that has failed or refused, but not recently, is assumed to have full capacity again; a single GPU worker
+    tries it first.
+    """
+    failed = {location_of(end.offer) for end in _recent_ends(context) if end.failure and not end.items_done}
+    sure = [offer for offer in context.offers if location_of(offer) not in failed]
+    elsewhere = [_ideal_candidate(context, offer) for offer in sure]
     if task.latest_s is not None:
-        task = replace(task, latest_s=_MOVED_BY * task.latest_s)
-    mix = best_mix([*alive, *elsewhere], task, scene.objective)
-    return mix if mix and mix.covers else None
+        task = replace(task, latest_s=_MOVE_TIME_SHARE * task.latest_s)
+    allocation = best_allocation([*alive, *elsewhere], task, context.objective)
+    return allocation if allocation and allocation.covers else None
 
 
-def _hoped_for(scene: Scene, offer: Offer) -> Source:
-    """New GPU workers on an offer; where one must try first, the others start only once it has."""
-    source = new_source(scene, offer, scene.may_be_had(offer, is_ideal=True))
-    is_tried = scene.gates[place_of(offer)].most is not None
-    return replace(source, ready_s=2 * source.ready_s) if is_tried else source
+def _ideal_candidate(context: DecisionContext, offer: Offer) -> Candidate:
+    """Return new GPU workers on an offer; where one must try first, the others can start only after it."""
+    candidate = new_candidate(context, offer, context.available(offer, is_ideal=True))
+    is_tried = context.circuit_breakers[location_of(offer)].max_workers is not None
+    return replace(candidate, ready_s=2 * candidate.ready_s) if is_tried else candidate
 
 
-def _dear(scene: Scene, mix: Mix, ideal: Mix, alive: Sequence[Source]) -> list[str]:
-    """GPU jobs whose part of the work is better done elsewhere, cold starts included."""
-    if scene.objective == "fastest" or ideal.usd >= mix.usd:
+def _expensive(
+    context: DecisionContext, allocation: Allocation, ideal: Allocation, alive: Sequence[Candidate]
+) -> list[str]:
+    """Return the GPU jobs whose share of the work would be clearly cheaper elsewhere, including cold starts."""
+    if context.objective == "fastest" or ideal.usd >= allocation.usd:
         return []
-    elsewhere = {source.name for source, _ in ideal.counts if source.is_new}
-    is_guess = any(name_of(each) in elsewhere and _measured_s(scene, each) < PRIOR_WORK_S for each in scene.offers)
-    dear_usd = ideal.usd / scene.view.items_left / (_WORTH_GUESSING if is_guess else _WORTH_MOVING)
-    keys = {job.order: job.offer.key for job in scene.view.jobs}
-    kept = {keys.get(source.name) for source, _ in ideal.counts}
-    return [each.name for each in alive if keys[each.name] not in kept and each.usd_per_item > dear_usd]
+    elsewhere = {candidate.name for candidate, _ in ideal.counts if candidate.is_new}
+    is_guess = any(name_of(each) in elsewhere and _measured_s(context, each) < PRIOR_WORK_S for each in context.offers)
+    expensive_usd = ideal.usd / context.view.items_left / (_WORTH_GUESSING if is_guess else _WORTH_MOVING)
+    keys = {job.order: job.offer.key for job in context.view.jobs}
+    kept = {keys.get(candidate.name) for candidate, _ in ideal.counts}
+    return [each.name for each in alive if keys[each.name] not in kept and each.usd_per_item > expensive_usd]
 
 
-def _stops(scene: Scene, ideal: Mix, dear: Sequence[str]) -> list[str]:
-    """Of these GPU jobs, those of which enough was measured, once there are others in their place.
+def _stops(context: DecisionContext, ideal: Allocation, expensive: Sequence[str]) -> list[str]:
+    """Return which of the expensive GPU jobs to stop: all with enough measurements, once their replacements are alive.
 
-    Where no more are allowed before some have gone: the smallest.
+    If the limit of GPU workers leaves no room for replacements, only the smallest is stopped.
     """
     known = [
         job
-        for job in scene.view.jobs
-        if job.order in dear and job.items_done and _measured_s(scene, job.offer) >= _KNOWN_S
+        for job in context.view.jobs
+        if job.order in expensive and job.items_done and _measured_s(context, job.offer) >= _MIN_MEASURED_S
     ]
-    wanted = {source.name for source, _ in ideal.counts if source.is_new}
+    wanted = {candidate.name for candidate, _ in ideal.counts if candidate.is_new}
     if not wanted:
         return [job.order for job in known]
-    open_now = [offer for offer in scene.offers if name_of(offer) in wanted and scene.gates[place_of(offer)].most != 0]
+    open_now = [
+        offer
+        for offer in context.offers
+        if name_of(offer) in wanted and context.circuit_breakers[location_of(offer)].max_workers != 0
+    ]
     smallest = sorted(known, key=lambda job: job.workers_wanted)[:1]
-    return [job.order for job in smallest] if scene.free <= 0 and open_now else []
+    return [job.order for job in smallest] if context.free_slots <= 0 and open_now else []
 
 
-def _left(scene: Scene) -> set[OfferKey]:
-    """Offers whose GPU workers were stopped for their cost not long ago: ordered again only where all else is worse."""
-    return {end.offer.key for end in _lately(scene) if end.is_stopped and end.failure is None}
+def _recently_left(context: DecisionContext) -> set[OfferKey]:
+    """Return the offers whose GPU workers were recently stopped for their cost."""
+    return {end.offer.key for end in _recent_ends(context) if end.is_stopped and end.failure is None}
 
 
-def _lately(scene: Scene) -> list[OrderEnd]:
-    since = scene.now - timedelta(seconds=_LATELY_S)
-    return [end for end in scene.view.ends if end.at >= since]
+def _recent_ends(context: DecisionContext) -> list[OrderEnd]:
+    since = context.now - timedelta(seconds=_RECENT_S)
+    return [end for end in context.view.ends if end.at >= since]
 
 
-def _searched_usd_per_item(scene: Scene, mix: Mix) -> float:
-    """Of the cheapest place in the mix of which is not known yet how much it has: nothing dearer is ordered till then.
+def _probed_usd_per_item(context: DecisionContext, allocation: Allocation) -> float:
+    """Return the cost per item at the cheapest location in the allocation that is still being probed for capacity.
 
-    Infinite if there is none, or no time to lose.
+    Infinite if no location is being probed, or if time matters more than cost.
     """
-    if scene.objective != "cheapest" or not mix.covers:
+    if context.objective != "cheapest" or not allocation.covers:
         return math.inf
-    searched = {name for offer in scene.offers if scene.gates[place_of(offer)].is_searched for name in names_of(offer)}
-    return min((each.usd_per_item for each, _ in mix.counts if each.name in searched), default=math.inf)
+    probed = {
+        name
+        for offer in context.offers
+        if context.circuit_breakers[location_of(offer)].is_probing
+        for name in names_of(offer)
+    }
+    return min((each.usd_per_item for each, _ in allocation.counts if each.name in probed), default=math.inf)
 
 
-def _measured_s(scene: Scene, offer: Offer) -> float:
-    """GPU worker seconds of work that were measured on an offer."""
-    found = scene.view.evidence.get(offer.key)
+def _measured_s(context: DecisionContext, offer: Offer) -> float:
+    """Return the GPU worker seconds of work that were measured on an offer."""
+    found = context.view.evidence.get(offer.key)
     return found.working_s if found else 0.0

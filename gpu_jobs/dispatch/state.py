@@ -1,4 +1,4 @@
-"""What `decide` gets to know, and what it may say."""
+"""The input and the output of `decide`: the state of a campaign, and the actions to take."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from gpu_jobs.telemetry.samples import Evidence
 
 
 class Stall(StrEnum):
-    """What is the matter when nothing seems to happen."""
+    """Why a job or campaign appears stuck."""
 
     NEVER_STARTED = "never started"
     STARTING_TOO_LONG = "starting too long"
@@ -24,83 +24,83 @@ class Stall(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobView:
-    """One live GPU job, as far as the loop can see."""
+    """A GPU job that is not over, as far as the control loop knows."""
 
     order: str
     offer: Offer
     num_workers: int
-    """As ordered."""
+    """Number of GPU workers that were ordered."""
     workers_alive: int
     is_starting: bool
-    """Ordered, and not yet seen to run or to be over."""
+    """Whether it was ordered, but has not been seen running yet."""
     age_s: float = 0.0
-    """Since its order."""
+    """Seconds since its order."""
     items_done: int = 0
     has_lived: bool = False
-    """Some GPU worker of it has given a sign of life."""
+    """Whether any of its GPU workers has sent a heartbeat."""
     workers_idle: int = 0
-    """Ready, with nothing to do."""
+    """Number of its GPU workers that are ready and have no chunk."""
     silent_s: float = 0.0
-    """Since it has last finished an item, or first given a sign of life."""
+    """Seconds since the last progress, or since the first heartbeat."""
 
     @property
     def workers_wanted(self) -> int:
-        """GPU workers that it has or will have."""
+        """Number of GPU workers that it has, or will have once it has started."""
         return self.num_workers if self.is_starting else self.workers_alive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderEnd:
-    """One GPU job that is over."""
+    """A GPU job that is over."""
 
     offer: Offer
     num_workers: int
     at: datetime
     items_done: int
     failure: Failure | None
-    """None: it ended in order, or we stopped it."""
+    """Why it failed; None means that it ended normally, or that we stopped it."""
     is_stopped: bool = False
-    """By us."""
-    told: str = ""
-    """Why, in the words of its platform and its GPU workers."""
+    """Whether we stopped it."""
+    message: str = ""
+    """Why it ended, from its platform and its GPU workers; for people only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseView:
-    """A chunk in hand, near the end of the campaign."""
+    """A chunk that a GPU worker holds near the end of the campaign."""
 
     chunk: str
     offer: Offer
-    """Of its GPU worker."""
+    """The offer of the GPU worker that holds it."""
     items_left: int
     items_per_s: float
-    """Of its GPU worker now; 0: it has not finished any lately."""
+    """Current throughput of that GPU worker; 0 means that it has not finished an item lately."""
     age_s: float
     is_hedged: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignView:
-    """What is known of a campaign at one moment."""
+    """What is known about a campaign at one moment."""
 
     num_items: int
     items_left: int
     quarantined_items: int
-    """By convicted crashes and by error rows."""
+    """Number of items quarantined because of crashes or error rows."""
     chunks_left: int
     exhausted_chunk: str = ""
-    """A chunk that has used up `Policy.max_attempts`, if any."""
+    """A chunk that has used up its `Policy.max_attempts`; "" means that there is none."""
     jobs: Sequence[JobView] = ()
     ends: Sequence[OrderEnd] = ()
-    """Since the campaign was opened, in order."""
+    """GPU jobs that have ended since the campaign was opened, in order."""
     leases: Sequence[LeaseView] = ()
-    """Only when there are no more open chunks than GPU workers."""
+    """Chunks in hand; filled in only when there are no more open chunks than GPU workers."""
     evidence: Mapping[OfferKey, Evidence] = field(default_factory=dict)
     opened_for_s: float = 0.0
     reserved_usd: float = 0.0
     spent_usd: float = 0.0
     hedged_usd: float = 0.0
-    """Of it, by attempts at chunks that others held."""
+    """The part of `spent_usd` that went into second attempts."""
     closed: str = ""
     closed_for_s: float = 0.0
 
@@ -115,7 +115,7 @@ class StartJob:
     num_workers: int
     reason: str
     hours: float
-    """From order to expiry, unless the deadline comes first."""
+    """Time from order to expiry, unless the deadline is earlier."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,12 +123,12 @@ class StopJob:
     order: str
     reason: str
     failure: Failure | None = None
-    """What it is stopped for, if that is its platform's fault."""
+    """Why it is stopped, if that is its platform's fault; None means that we chose to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HedgeChunk:
-    """Let an idle GPU worker begin a second attempt at a chunk that another holds; whoever settles first counts."""
+    """Let an idle GPU worker start a second attempt at a chunk that another holds; the first to settle it wins."""
 
     chunk: str
     reason: str
@@ -145,11 +145,11 @@ Action = StartJob | StopJob | HedgeChunk | CloseCampaign
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What to do now, and why in words."""
+    """What to do now, and why."""
 
     actions: tuple[Action, ...]
     reason: str
     stall: Stall | None = None
-    """Of the campaign as a whole."""
+    """Why the campaign as a whole appears stuck, if it does."""
     stalls: Mapping[str, Stall] = field(default_factory=dict)
-    """Of GPU jobs, by order."""
+    """Why GPU jobs appear stuck, by the name of their order."""

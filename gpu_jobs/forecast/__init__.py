@@ -1,1 +1,1 @@
-"""What a campaign will cost and when it will end, by simulated futures."""
+"""Forecasts of a campaign's cost and finish time, from many simulated campaigns."""

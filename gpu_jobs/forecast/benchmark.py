@@ -1,4 +1,4 @@
-"""What campaigns have measured of a platform, for the comparison: by their journals and GPU workers' heartbeats."""
+"""What campaigns measured of a platform, for the comparison; from journals and GPU workers' heartbeats."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -18,32 +18,34 @@ from gpu_jobs.telemetry.workers import GpuWorkers
 
 _P95 = 0.95
 _NOT_THERE = (Failure.NO_CAPACITY, Failure.QUOTA, Failure.PREEMPTED, Failure.LOST, Failure.TIMEOUT, Failure.UNKNOWN)
-"""The platform had no GPU worker for us, or took it away before it was of use."""
+"""Failures that mean: the platform had no GPU worker for us, or took it away before it did anything."""
 _OUR_OWN = (Failure.REJECTED, Failure.BALANCE, Failure.IMAGE)
-"""Tell nothing of what a platform has."""
+"""Failures that say nothing about a platform's availability."""
 
 
 class Together(NamedTuple):
-    """GPU workers when most of them were at work at once."""
+    """The moment when the most GPU workers were at work at the same time."""
 
     num_workers: int
     ramp_up_s: float
-    """From the order of the first of them to the start of the last one's work."""
+    """Seconds from the order of the first of them until the last one started work."""
     items_per_s: float
-    """Of all at their best, which may be at another time."""
+    """Highest total throughput, which may have been at another moment."""
 
 
 def from_campaign(
     campaign: Campaign, platform: str, volume: Volume, known: Sequence[Offer], *, warm: Campaign | None = None
 ) -> Figures | None:
-    """What one campaign on one platform measured, and what a month like it would come to; None: it measured nothing.
+    """Return what a campaign measured on one platform, and what a month of the same would cost.
+
+    None if it measured nothing.
 
     Args:
-        campaign: of which cold starts and all else are taken.
-        platform: of which both campaigns were.
-        volume: of the month.
-        known: the platform's offers, as its settings have them.
-        warm: another, begun when the first had just ended, of which only warm starts are taken.
+        campaign: The campaign that measured cold starts and everything else.
+        platform: The platform of both campaigns.
+        volume: The volume of the month.
+        known: The platform's offers, as its settings define them.
+        warm: A campaign that began when the first had just ended; only its warm starts are used.
     """
     journal, workers = campaign.journal.read(), campaign.workers()
     orders = {name: each for name, each in journal.orders.items() if each.order.offer.platform == platform}
@@ -81,10 +83,10 @@ def measured_warm_starts(campaign: Campaign, platform: str) -> list[float]:
 
 
 def availability_of(campaign: Campaign, platform: str) -> tuple[float | None, int]:
-    """Of all GPU jobs on this platform under the campaign's store root, the share for which there were GPU workers.
+    """Return the share of GPU jobs on a platform that got GPU workers, and the number of GPU jobs counted.
 
-    What was stopped before it worked, and what failed by our own fault before it began, counts in neither; so the
-    number that counted is returned too.
+    All campaigns under the same store root count. GPU jobs that were stopped before they worked, or that failed through
+    our own fault before they began, are not counted.
     """
     root, _, _ = campaign.store.uri.rpartition("/")
     found = []
@@ -96,7 +98,7 @@ def availability_of(campaign: Campaign, platform: str) -> tuple[float | None, in
 
 
 def _was_had(end: Ended) -> bool | None:
-    """Whether there were GPU workers for it; None: it tells nothing of that."""
+    """Whether a GPU job got GPU workers; None if its end does not show that."""
     if end.items_done or end.checkpoints:
         return True
     if end.failure is None:

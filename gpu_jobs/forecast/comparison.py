@@ -1,24 +1,24 @@
-"""Platforms beside one another, as people ask for it: starts, pace, dollars per million, and what a month costs."""
+"""Compare platforms: starts, throughput, dollars per million items, and the cost of a month."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from gpu_jobs.forecast.simulator import Truth, Work, simulate
+from gpu_jobs.forecast.simulator import OfferBehaviour, SimulatedWork, simulate
 from gpu_jobs.jobs.offers import LOCAL, Offer
 from gpu_jobs.jobs.orders import Policy
 
 _CHUNKS = 200
 _LOOKS = 1000
-"""At a long simulated campaign."""
+"""Number of decisions in a long simulated campaign."""
 _CLEARLY = 0.05
-"""By so much a platform must be better than the next to be called the best."""
+"""A platform is called the best only if it is better than the next by this share."""
 _UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
-    """What a month brings, and in how many campaigns."""
+    """The work of a month, and the number of campaigns it is divided into."""
 
     items: int = 10_000_000
     campaigns: int = 30
@@ -27,18 +27,18 @@ class Volume:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """What somebody has published about a platform."""
+    """Figures that somebody has published about a platform."""
 
     platform: str
     cold_start_s: float
     warm_start_s: float
     items_per_s: float
-    """Taken as one GPU worker's."""
+    """Throughput; assumed to be of one GPU worker."""
     usd_per_million: float
 
     @property
     def usd_per_hour(self) -> float:
-        """The price of a GPU worker that its other figures imply."""
+        """The price of a GPU worker that follows from the other figures."""
         return self.usd_per_million / 1e6 * self.items_per_s * 3600
 
 
@@ -47,55 +47,57 @@ PUBLISHED = (
     Published(platform="modal", cold_start_s=18, warm_start_s=1, items_per_s=120, usd_per_million=8.75),
     Published(platform="runpod", cold_start_s=120, warm_start_s=5, items_per_s=95, usd_per_million=6.20),
 )
-"""The public comparison that this project began with. It has no month with cold starts; the simulator adds it.
+"""The public comparison that this project started from. Its monthly costs ignore cold starts; the
+simulator adds them.
 
-Of Modal's warm start it says "less than 1 s"."""
+Modal's warm start is given there as "less than 1 s"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """One platform of the comparison; None: not known."""
+    """The figures of one platform in the comparison; None means unknown."""
 
     platform: str
     machine: str
     cold_start_s: float | None
-    """Mean, from the order to the first item."""
+    """Mean time from the order to the first item."""
     warm_start_s: float | None
-    """Mean, likewise, in a container that had served before."""
+    """The same in a container that was used before."""
     keeps_warm: bool
-    """Containers wait for the next GPU job, so that there can be warm starts."""
+    """Whether containers wait for the next GPU job, so that warm starts are possible."""
     items_per_s: float
-    """Of one GPU worker, mean."""
+    """Mean throughput of one GPU worker."""
     all_items_per_s: float
-    """Of all GPU workers together, at their best."""
+    """Highest throughput of all GPU workers together."""
     p95_s: float | None
-    """19 of 20 items were in micro-batches that took no longer."""
+    """95th percentile of the time that an item's micro-batch took."""
     ramp_up_s: float
-    """From the order until `ramp_up_workers`, the most at once, were at work."""
+    """Time from the order until `ramp_up_workers` were at work."""
     ramp_up_workers: int
+    """Highest number of GPU workers at work at the same time."""
     regions: tuple[str, ...]
     max_workers: int | None
-    """That may be had at once."""
+    """Maximum number of GPU workers alive at the same time; None means unlimited."""
     availability: float | None
-    """Of `num_orders` past GPU jobs, the share for which there were GPU workers."""
+    """Share of the `num_orders` past GPU jobs that got GPU workers."""
     num_orders: int
     usd_per_million: float
-    """While at work."""
+    """Cost of a million items while GPU workers are at work."""
     usd_per_month: float
-    """For the volume, work alone."""
+    """Cost of the month's volume for the work alone."""
     usd_per_month_with_starts: float
-    """And all that is billed beside it: cold starts, idle windows, minimum billing."""
+    """The same with everything else that is billed: cold starts, idle times, minimum charges."""
     month_hours: float
-    """That campaigns of a month take, one after another."""
+    """Total duration of the month's campaigns, one after another."""
 
 
 def from_published(published: Published, volume: Volume, known: Sequence[Offer]) -> Figures:
-    """What the published figures come to in a simulated month.
+    """Return what the published figures amount to in a simulated month.
 
     Args:
-        published: of one platform.
-        volume: of the month.
-        known: the platform's offers, for regions, caps and billing rules.
+        published: The published figures of one platform.
+        volume: The volume of the month.
+        known: The platform's offers, for regions, limits and billing rules.
     """
     offer = replace(
         _offer_like(published.platform, known),
@@ -111,23 +113,23 @@ def from_published(published: Published, volume: Volume, known: Sequence[Offer])
 
 
 def simulated(offer: Offer, start_s: float, items_per_s: float, volume: Volume, known: Sequence[Offer]) -> Figures:
-    """What GPU workers that start and work so come to in a simulated month, and what is known of their platform.
+    """Return the figures of a simulated month with GPU workers that all start and work equally fast.
 
     Args:
-        offer: with the price and the billing rules.
-        start_s: of each GPU worker, from the order to its first item.
-        items_per_s: of each GPU worker.
-        volume: of the month.
-        known: the platform's offers, for regions and caps.
+        offer: The offer with its price and billing rules.
+        start_s: Time of each GPU worker from the order to its first item.
+        items_per_s: Throughput of each GPU worker.
+        volume: The volume of the month.
+        known: The platform's offers, for regions and limits.
     """
-    truth = Truth(offer=offer, start_s=lambda _: start_s, speed=lambda _: items_per_s)
+    behaviour = OfferBehaviour(offer=offer, start_s=lambda _: start_s, speed=lambda _: items_per_s)
     per_campaign = max(_CHUNKS, volume.items // volume.campaigns)
-    work = Work(num_chunks=_CHUNKS, items_per_chunk=per_campaign // _CHUNKS, item_s=1.0)
+    work = SimulatedWork(num_chunks=_CHUNKS, items_per_chunk=per_campaign // _CHUNKS, item_s=1.0)
     policy = Policy(
         platforms=(offer.platform,), max_workers=volume.max_workers, is_canary_first=False, objective="cheapest"
     )
     expected_s = per_campaign / items_per_s / volume.max_workers
-    outcome = simulate(work, [truth], policy, 0, tick_s=max(1.0, expected_s / _LOOKS))
+    outcome = simulate(work, [behaviour], policy, 0, tick_s=max(1.0, expected_s / _LOOKS))
     share = volume.items / work.num_items
     per_million = offer.usd_per_hour / 3600 / items_per_s * 1e6
     return Figures(
@@ -153,12 +155,12 @@ def simulated(offer: Offer, start_s: float, items_per_s: float, volume: Volume, 
 
 
 def _offer_like(platform: str, known: Sequence[Offer]) -> Offer:
-    """The platform's rules, by its cheapest offer; this machine's, if none is known."""
+    """Return the platform's cheapest offer, for its billing rules; if none is known, this machine's."""
     return min(known, key=lambda each: each.usd_per_hour) if known else replace(LOCAL, platform=platform)
 
 
 def choose_when(figures: Sequence[Figures]) -> list[str]:
-    """A sentence for each platform: what it is best at; those that are best at nothing come last."""
+    """Return a sentence for each platform about when to choose it; those that are never the best come last."""
     if len(figures) == 1:
         return [f"Only {figures[0].platform} has figures: there is nothing to choose from."]
     best_at = {each.platform: _best_at(each, figures) for each in figures}
@@ -175,10 +177,10 @@ def _best_at(one: Figures, all_of_them: Sequence[Figures]) -> list[str]:
 
     reasons: tuple[tuple[Callable[[Figures], float], str], ...] = (
         (lambda each: each.usd_per_month_with_starts, "a month's bill matters most"),
-        (_start_s, "campaigns are short or frequent, so that cold starts count"),
-        (lambda each: each.warm_start_s or _start_s(each), "one campaign follows another at once"),
+        (_start_s, "campaigns are short or frequent, so that cold starts matter"),
+        (lambda each: each.warm_start_s or _start_s(each), "one campaign follows another immediately"),
         (lambda each: -each.items_per_s, "one GPU worker must do as much as possible"),
-        (lambda each: -(each.availability or 0.0), "GPU workers must be had when they are asked for"),
+        (lambda each: -(each.availability or 0.0), "GPU workers must be available when they are ordered"),
     )
     return [reason for of, reason in reasons if is_least(of)]
 
@@ -188,17 +190,17 @@ def _start_s(each: Figures) -> float:
 
 
 def table(figures: Sequence[Figures]) -> list[dict[str, str]]:
-    """One row for each figure, one column for each platform."""
+    """Return one row per figure, with one column per platform."""
     rows: dict[str, Callable[[Figures], str]] = {
         "GPU worker": lambda each: each.machine,
         "cold start": lambda each: "none seen" if each.cold_start_s is None else _seconds(each.cold_start_s),
         "warm start": _warm_start,
         "items/s, one GPU worker": lambda each: f"{each.items_per_s:.4g}",
-        "items/s, all at their best": lambda each: f"{each.all_items_per_s:.4g}",
+        "items/s, all together": lambda each: f"{each.all_items_per_s:.4g}",
         "p95 latency": lambda each: _UNKNOWN if each.p95_s is None else _seconds(each.p95_s),
         "ramp-up": lambda each: f"{_seconds(each.ramp_up_s)} to {_workers(each.ramp_up_workers)}",
         "regions": lambda each: ", ".join(each.regions) or _UNKNOWN,
-        "most at once": lambda each: "any number" if each.max_workers is None else _workers(each.max_workers),
+        "limit of GPU workers": lambda each: "none" if each.max_workers is None else _workers(each.max_workers),
         "availability": _availability,
         "$ per million": lambda each: f"{each.usd_per_million:.2f}",
         "$ a month, work alone": lambda each: f"{each.usd_per_month:.2f}",
@@ -209,14 +211,17 @@ def table(figures: Sequence[Figures]) -> list[dict[str, str]]:
 
 
 NOTES = (
-    ("start", "from the order to readiness for the first item; a warm one is in a container that had served before"),
-    ("p95 latency", "19 of 20 items were in micro-batches that took no longer, loading and model together"),
-    ("ramp-up", "from the order until as many GPU workers as were ever at work at once were so"),
-    ("availability", "of all GPU jobs under this store root, those that got GPU workers; failures of our own aside"),
-    ("work alone", "what items cost while GPU workers work"),
-    ("all", "a simulated month with every cold start, idle window and minimum that the platform bills"),
+    ("start", "from the order until ready for the first item; a warm start is in a container that was used before"),
+    ("p95 latency", "for 95 % of the items, loading and computing their micro-batch took no longer than this"),
+    ("ramp-up", "from the order until the highest number of GPU workers was at work at the same time"),
+    (
+        "availability",
+        "share of GPU jobs under this store root that got GPU workers; failures of our own do not count",
+    ),
+    ("work alone", "the cost of items while GPU workers are at work"),
+    ("all", "a simulated month with all cold starts, idle times and minimum charges that the platform bills"),
 )
-"""What the table's rows mean."""
+"""What the rows of the table mean."""
 
 
 def _warm_start(each: Figures) -> str:

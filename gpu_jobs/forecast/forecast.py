@@ -1,117 +1,137 @@
-"""What a campaign will cost and when it will end: many simulated campaigns, from what was measured. Pure.
+"""Forecast what a campaign will cost and when it will end, from many simulated campaigns. Pure.
 
-Each simulated campaign first draws its world: a resample of the measured cold starts and speeds, so that few
-measurements make wide ranges, and offers that were never measured by their priors. Then the real `decide` runs it. The
-range that is told holds nine outcomes of ten if the world goes on as it was measured.
+Each simulated campaign first draws how the offers behave: by a resample of the measured cold starts and speeds, so that
+few measurements lead to wide ranges, or, for offers without measurements, by their listed figures. Then the real
+`decide` runs it. If the offers continue to behave as measured, nine of ten outcomes fall into the forecast's range.
 """
 
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Annotated
 
-from gpu_jobs.forecast.simulator import START, Draw, Outcome, Truth, Work, lognormal, simulate
+from pydantic import AliasChoices, Field
+
+from gpu_jobs.forecast.simulator import (
+    START,
+    Draw,
+    OfferBehaviour,
+    SimulatedOutcome,
+    SimulatedWork,
+    lognormal,
+    simulate,
+)
 from gpu_jobs.jobs.offers import Offer, OfferKey
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.telemetry.samples import Samples
 
-MIX = "mix"
+ALL_PLATFORMS = "all platforms"
+"""The name of the option that may use every platform."""
 _PRIOR_SPEED_SIGMA = 0.4
-"""Of the logarithm of a speed that was never measured, against one that was."""
+"""Standard deviation of the logarithm of a speed that was not measured, relative to measured ones."""
 _PRIOR_START_SIGMA = 0.3
+"""Standard deviation of the logarithm of a cold start that was not measured often."""
 _TICK_S = 30.0
 _CHUNK_SIGMA = 0.3
 _JITTER = 0.08
-"""Of the logarithm; resampled values are not repeated exactly."""
+"""Standard deviation of the logarithm of a random factor, so that resampled values do not repeat exactly."""
 _ENOUGH = 5
-"""Measurements of an offer from which its priors count no more."""
-_LOW, _HALF, _HIGH, _HIGHEST = 0.05, 0.5, 0.9, 0.95
+"""From this many measurements on, an offer's listed figures are ignored."""
+_LIKELY = 0.9
+"""An option is recommended only if at least this share of its simulated campaigns gets everything done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Range:
-    """Of one figure: half of the outcomes are below `half`, nine of ten below `most`, and nine of ten in between."""
+class Quantiles:
+    """Percentiles of one figure over all simulated campaigns; nine of ten outcomes are between `p5` and `p95`.
 
-    low: float
-    half: float
-    most: float
-    high: float
+    Forecasts that were kept by earlier versions have other names for them.
+    """
+
+    p5: Annotated[float, Field(validation_alias=AliasChoices("p5", "low"))]
+    p50: Annotated[float, Field(validation_alias=AliasChoices("p50", "half"))]
+    p90: Annotated[float, Field(validation_alias=AliasChoices("p90", "most"))]
+    p95: Annotated[float, Field(validation_alias=AliasChoices("p95", "high"))]
 
     def holds(self, value: float) -> bool:
-        return self.low <= value <= self.high
+        """Whether an outcome is within the range in which nine of ten are expected."""
+        return self.p5 <= value <= self.p95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """One platform alone, or the mix of all."""
+class ForecastOption:
+    """One choice of platforms, a single one or all of them, with its forecast."""
 
     name: str
-    usd: Range
-    finish_s: Range
+    usd: Quantiles
+    finish_s: Quantiles
     complete_share: float
-    """Of the simulated campaigns, those that settled every item, within budget and deadline."""
+    """Share of the simulated campaigns that settled every item within budget and deadline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What to expect, and what is recommended."""
+    """What to expect of each option, and which one is recommended."""
 
-    ways: tuple[Way, ...]
+    options: Annotated[tuple[ForecastOption, ...], Field(validation_alias=AliasChoices("options", "ways"))]
     recommended: str
     why: str
     num_campaigns: int
-    """That were simulated for each way."""
+    """Number of simulated campaigns for each option."""
     version: int = 1
 
-    def way(self, name: str) -> Way:
-        return next(way for way in self.ways if way.name == name)
+    def option(self, name: str) -> ForecastOption:
+        return next(option for option in self.options if option.name == name)
 
 
 def forecast(
-    work: Work,
+    work: SimulatedWork,
     offers: Sequence[Offer],
     policy: Policy,
     samples: Mapping[OfferKey, Samples],
     *,
     num_campaigns: int = 60,
     seed: int = 0,
-    ways: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> Forecast:
-    """Simulate the mix and each platform alone.
+    """Forecast a campaign on all platforms together and on each platform alone.
 
     Args:
-        work: what is left; its `item_s` must be 1, since speeds are items a second.
-        offers: that may be used.
-        policy: of the campaign; its deadline counts from `START`.
-        samples: at least one offer's speeds must have been measured.
-        num_campaigns: simulated for each way.
-        seed: of all chance.
-        ways: names of platforms or `MIX`; empty: all.
+        work: The remaining work; its `item_s` must be 1, since speeds are in items per second.
+        offers: The offers that may be used.
+        policy: The campaign's policy; its deadline is a time on the virtual clock, which begins at `START`.
+        samples: What was measured; at least one offer's speed must have been.
+        num_campaigns: Number of simulated campaigns for each option.
+        seed: Seed of all random draws.
+        options: Names of platforms, or `ALL_PLATFORMS`; empty means all of them.
     """
     platforms = list(dict.fromkeys(offer.platform for offer in offers))
-    names = list(ways) or ([MIX, *platforms] if len(platforms) > 1 else platforms)
+    names = list(options) or ([ALL_PLATFORMS, *platforms] if len(platforms) > 1 else platforms)
     found = []
     for name in names:
-        usable = [offer for offer in offers if name in (MIX, offer.platform)]
+        usable = [offer for offer in offers if name in (ALL_PLATFORMS, offer.platform)]
         evidence = {key: each.evidence for key, each in samples.items() if each.items_per_s}
         outcomes = []
         for number in range(seed, seed + num_campaigns):
-            truths = _draw_world(usable, offers, samples, random.Random(number))  # noqa: S311 - a simulation
-            outcomes.append(simulate(work, truths, policy, number, offers=usable, evidence=evidence, tick_s=_TICK_S))
-        found.append(_way(name, outcomes))
+            behaviours = _draw_behaviours(usable, offers, samples, random.Random(number))  # noqa: S311 - a simulation
+            outcomes.append(
+                simulate(work, behaviours, policy, number, offers=usable, evidence=evidence, tick_s=_TICK_S)
+            )
+        found.append(_option(name, outcomes))
     best, why = _recommend(found, policy)
-    return Forecast(ways=tuple(found), recommended=best, why=why, num_campaigns=num_campaigns)
+    return Forecast(options=tuple(found), recommended=best, why=why, num_campaigns=num_campaigns)
 
 
-def _draw_world(
+def _draw_behaviours(
     usable: Sequence[Offer], offers: Sequence[Offer], samples: Mapping[OfferKey, Samples], rng: random.Random
-) -> list[Truth]:
+) -> list[OfferBehaviour]:
     unit = _unit(offers, samples, rng)
-    return [_truth(offer, samples.get(offer.key, Samples()), unit, rng) for offer in usable]
+    return [_behaviour(offer, samples.get(offer.key, Samples()), unit, rng) for offer in usable]
 
 
 def _unit(offers: Sequence[Offer], samples: Mapping[OfferKey, Samples], rng: random.Random) -> float:
-    """Items a second of a GPU worker of speed 1, by a resample of all that was measured."""
+    """Return the items per second of a GPU worker of speed 1, from a resample of all measurements."""
     known = [
         value / offer.worker_speed
         for offer in offers
@@ -122,11 +142,11 @@ def _unit(offers: Sequence[Offer], samples: Mapping[OfferKey, Samples], rng: ran
     return sum(picked) / len(picked)
 
 
-def _truth(offer: Offer, found: Samples, unit: float, rng: random.Random) -> Truth:
-    hours = found.worker_hours + 1.0  # an hour's weight for the prior
+def _behaviour(offer: Offer, found: Samples, unit: float, rng: random.Random) -> OfferBehaviour:
+    hours = found.worker_hours + 1.0  # the prior weighs as much as one hour
     preemptions = rng.gammavariate(found.preemptions + offer.preemptions_per_hour + 1e-3, 1 / hours)
     failing = rng.betavariate(found.failed_orders + 0.1, found.orders - found.failed_orders + 3.0)
-    return Truth(
+    return OfferBehaviour(
         offer=offer,
         start_s=_starts(offer, found, rng),
         speed=_speeds(offer, found, unit, rng),
@@ -156,114 +176,120 @@ def _speeds(offer: Offer, found: Samples, unit: float, rng: random.Random) -> Dr
 
 
 def _resampled(values: Sequence[float], rng: random.Random) -> Draw:
-    """Draws from a resample of the values, so that their own uncertainty counts; each a little off."""
+    """Return a draw from a resample of the values, each with a small random factor.
+
+    The resample stands for the uncertainty of the measurements themselves.
+    """
     picked = rng.choices(values, k=len(values))
     return lambda chance: chance.choice(picked) * chance.lognormvariate(0.0, _JITTER)
 
 
 def chunk_weights() -> Draw:
-    """How chunks differ when nothing else is known of them."""
+    """Return a draw of how much chunks differ in duration when nothing is known about them."""
     return lambda rng: rng.lognormvariate(-(_CHUNK_SIGMA**2) / 2, _CHUNK_SIGMA)
 
 
-def _way(name: str, outcomes: Sequence[Outcome]) -> Way:
-    return Way(
+def _option(name: str, outcomes: Sequence[SimulatedOutcome]) -> ForecastOption:
+    return ForecastOption(
         name=name,
-        usd=quantile_range([outcome.usd for outcome in outcomes]),
-        finish_s=quantile_range([outcome.finish_s for outcome in outcomes]),
+        usd=quantiles_of([outcome.usd for outcome in outcomes]),
+        finish_s=quantiles_of([outcome.finish_s for outcome in outcomes]),
         complete_share=sum(outcome.is_complete for outcome in outcomes) / len(outcomes),
     )
 
 
-def quantile_range(values: Sequence[float]) -> Range:
-    """The range of some outcomes, at least one."""
+def quantiles_of(values: Sequence[float]) -> Quantiles:
+    """Return the percentiles of one or more outcomes."""
     ordered = sorted(values)
-    return Range(
-        **{
-            name: _quantile(ordered, share)
-            for name, share in (("low", _LOW), ("half", _HALF), ("most", _HIGH), ("high", _HIGHEST))
-        }
+    return Quantiles(
+        **{name: _quantile(ordered, share) for name, share in (("p5", 0.05), ("p50", 0.5), ("p90", 0.9), ("p95", 0.95))}
     )
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
-    """Below which the next outcome falls with this chance, if it is one of their kind: by rank of n + 1, not of n."""
+    """Return the value below which the next outcome falls with this probability (ranks of n + 1, not of n)."""
     at = min(max(0.0, share * (len(ordered) + 1) - 1), len(ordered) - 1)
     below = int(at)
     above = min(below + 1, len(ordered) - 1)
     return ordered[below] + (at - below) * (ordered[above] - ordered[below])
 
 
-def _recommend(ways: Sequence[Way], policy: Policy) -> tuple[str, str]:
-    """The way that aims best, of those that get everything done nine times of ten; else the likeliest."""
-    good = [way for way in ways if way.complete_share >= _HIGH]
+def _recommend(options: Sequence[ForecastOption], policy: Policy) -> tuple[str, str]:
+    """Return the option that suits the objective best, and why.
+
+    Only options that get everything done in nine of ten campaigns count; without one, the most likely one is taken.
+    """
+    good = [option for option in options if option.complete_share >= _LIKELY]
     if not good:
-        best = max(ways, key=lambda way: way.complete_share)
+        best = max(options, key=lambda option: option.complete_share)
         missed = "within budget and deadline" if policy.deadline or policy.budget_usd is not None else "to its end"
         return best.name, (
-            f"no way gets everything done {missed} in nine of ten simulated campaigns; {best.name} does in "
+            f"no option gets everything done {missed} in nine of ten simulated campaigns; {best.name} does in "
             f"{best.complete_share:.0%}. Allow more time, more dollars or more GPU workers"
         )
     aims = {
-        "cheapest": lambda way: (way.usd.half, way.finish_s.half),
-        "fastest": lambda way: (way.finish_s.half, way.usd.half),
-        "balanced": lambda way: (way.usd.half * way.finish_s.half, way.usd.half),
+        "cheapest": lambda option: (option.usd.p50, option.finish_s.p50),
+        "fastest": lambda option: (option.finish_s.p50, option.usd.p50),
+        "balanced": lambda option: (option.usd.p50 * option.finish_s.p50, option.usd.p50),
     }
     best = min(good, key=aims[policy.objective])
-    others = [way for way in good if way is not best]
-    told = f"{best.name}: {_usd(best.usd)}, done in {_time(best.finish_s)}"
+    others = [option for option in good if option is not best]
+    expected = f"{best.name}: {_usd(best.usd)}, done in {_time(best.finish_s)}"
     if not others:
-        return best.name, f"{told}; no other way is likely to get everything done"
+        return best.name, f"{expected}; no other option is likely to get everything done"
     second = min(others, key=aims[policy.objective])
-    return best.name, f"{told}; the next best, {second.name}: {_usd(second.usd)}, done in {_time(second.finish_s)}"
+    return best.name, f"{expected}; the next best, {second.name}: {_usd(second.usd)}, done in {_time(second.finish_s)}"
 
 
-def score(told: Forecast, usd: float, finish_s: float, *, name: str = "") -> str:
-    """How the forecast of a way (the recommended one, if not named) has turned out, in a sentence."""
-    way = told.way(name or told.recommended)
+def score(expected: Forecast, usd: float, finish_s: float, *, name: str = "") -> str:
+    """Return a sentence that compares the forecast of an option with its outcome.
+
+    The option is the recommended one unless another is named.
+    """
+    option = expected.option(name or expected.recommended)
     return "; ".join(
         (
-            _scored("dollars", way.usd, usd, f"${usd:.2f}", _usd(way.usd)),
-            _scored("time", way.finish_s, finish_s, _minutes(finish_s), _time(way.finish_s)),
+            _scored("dollars", option.usd, usd, f"${usd:.2f}", _usd(option.usd)),
+            _scored("time", option.finish_s, finish_s, _minutes(finish_s), _time(option.finish_s)),
         )
     )
 
 
-def _scored(what: str, expected: Range, value: float, shown: str, told: str) -> str:
-    off = value / expected.half - 1 if expected.half else 0.0
+def _scored(what: str, expected: Quantiles, value: float, shown: str, forecast_range: str) -> str:
+    off = value / expected.p50 - 1 if expected.p50 else 0.0
     inside = "within" if expected.holds(value) else "OUTSIDE"
-    return f"{what}: {shown}, {off:+.0%} against the middle of the forecast and {inside} its range ({told})"
+    return f"{what}: {shown}, {off:+.0%} against the median of the forecast and {inside} its range ({forecast_range})"
 
 
-def table(told: Forecast) -> list[tuple[str, ...]]:
-    """The forecast as rows of texts, header first."""
-    header = ("way", "dollars, 50 %", "dollars, 90 %", "done in, 50 %", "done in, 90 %", "gets everything done", "")
-    return [header, *(_row(way, is_best=way.name == told.recommended) for way in told.ways)]
+def table(expected: Forecast) -> list[tuple[str, ...]]:
+    """Return the forecast as rows of text, the header first."""
+    header = ("option", "dollars, 50 %", "dollars, 90 %", "done in, 50 %", "done in, 90 %", "gets everything done", "")
+    return [header, *(_row(option, is_best=option.name == expected.recommended) for option in expected.options)]
 
 
-def _row(way: Way, *, is_best: bool) -> tuple[str, ...]:
+def _row(option: ForecastOption, *, is_best: bool) -> tuple[str, ...]:
     return (
-        way.name,
-        f"${way.usd.half:.2f}",
-        f"${way.usd.most:.2f}",
-        _minutes(way.finish_s.half),
-        _minutes(way.finish_s.most),
-        f"{way.complete_share:.0%}",
+        option.name,
+        f"${option.usd.p50:.2f}",
+        f"${option.usd.p90:.2f}",
+        _minutes(option.finish_s.p50),
+        _minutes(option.finish_s.p90),
+        f"{option.complete_share:.0%}",
         "recommended" if is_best else "",
     )
 
 
 def virtual(policy: Policy, seconds_left: float | None) -> Policy:
-    """The policy with its deadline on the virtual clock."""
+    """Return the policy with its deadline on the virtual clock."""
     return replace(policy, deadline=None if seconds_left is None else START + timedelta(seconds=seconds_left))
 
 
-def _usd(expected: Range) -> str:
-    return f"${expected.half:.2f}, at 90 % ${expected.most:.2f}"
+def _usd(expected: Quantiles) -> str:
+    return f"${expected.p50:.2f}, at 90 % ${expected.p90:.2f}"
 
 
-def _time(expected: Range) -> str:
-    return f"{_minutes(expected.half)}, at 90 % {_minutes(expected.most)}"
+def _time(expected: Quantiles) -> str:
+    return f"{_minutes(expected.p50)}, at 90 % {_minutes(expected.p90)}"
 
 
 def _minutes(seconds: float) -> str:

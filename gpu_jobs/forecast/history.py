@@ -1,19 +1,19 @@
-"""The outlook of a campaign: what its store and its neighbours know, made into a forecast, kept, scored at the end."""
+"""The outlook of a campaign: a forecast from what it and earlier campaigns measured, kept and scored at the end."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import TypeAdapter
+from pydantic import AliasChoices, Field, TypeAdapter
 
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.campaign.progress import spent_usd
 from gpu_jobs.errors import FanfoldError
 from gpu_jobs.forecast.forecast import Forecast, chunk_weights, forecast, score, table, virtual
-from gpu_jobs.forecast.simulator import Work
+from gpu_jobs.forecast.simulator import SimulatedWork
 from gpu_jobs.jobs.costs import left_usd
 from gpu_jobs.jobs.offers import Offer, OfferKey
 from gpu_jobs.jobs.orders import Policy
@@ -24,17 +24,17 @@ from gpu_jobs.telemetry.samples import Samples
 from gpu_jobs.telemetry.snapshot import Snapshot
 
 _MAX_EARLIER = 5
-"""Campaigns of the same workload that are looked at, the newest by name."""
+"""How many earlier campaigns of the same workload are read; the newest ones by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
-    """A forecast as it was told, and when."""
+    """A forecast and when it was made."""
 
-    told: Forecast
+    forecast: Annotated[Forecast, Field(validation_alias=AliasChoices("forecast", "told"))]
     at: datetime
     spent_usd: float
-    """Before it was told."""
+    """Dollars that had been spent before."""
     version: int = 1
 
 
@@ -48,7 +48,7 @@ def look_ahead(
     offers: Sequence[Offer],
     earlier: Mapping[OfferKey, Samples],
 ) -> Outlook | None:
-    """Forecast what is left of a campaign, and keep it; None while nothing was measured, here or in earlier ones.
+    """Forecast the rest of a campaign; None if nothing was measured yet, neither here nor in earlier campaigns.
 
     The first outlook of a campaign is kept in its store; later ones are only returned.
 
@@ -65,7 +65,7 @@ def look_ahead(
     now = snapshot.at
     left_s = None if policy.deadline is None else (policy.deadline - now).total_seconds()
     chunks_left = max(1, len(snapshot.chunks.open))
-    work = Work(
+    work = SimulatedWork(
         num_chunks=chunks_left,
         items_per_chunk=max(1, round(snapshot.chunks.items_left / chunks_left)),
         item_s=1.0,
@@ -74,20 +74,20 @@ def look_ahead(
     spent = spent_usd(snapshot.journal, snapshot.workers, now)
     # what is set aside for living GPU jobs pays for a part of the work that is forecast, so it is not taken off
     budget_usd = left_usd(policy.budget_usd, spent_usd=spent, reserved_usd=0.0)
-    told = forecast(work, offers, replace(virtual(policy, left_s), budget_usd=budget_usd), samples)
-    outlook = Outlook(told=told, at=now, spent_usd=spent)
+    expected = forecast(work, offers, replace(virtual(policy, left_s), budget_usd=budget_usd), samples)
+    outlook = Outlook(forecast=expected, at=now, spent_usd=spent)
     campaign.store.create(keys.FORECAST, _OUTLOOK.dump_json(outlook))
     return outlook
 
 
 def kept_outlook(campaign: Campaign) -> Outlook | None:
-    """The first outlook that was told of a campaign."""
+    """Return the first outlook of a campaign; None if there is none."""
     body = campaign.store.get(keys.FORECAST)
     return None if body is None else _OUTLOOK.validate_json(body)
 
 
 def outcome(snapshot: Snapshot, outlook: Outlook) -> tuple[float, float] | None:
-    """Dollars and seconds that it has really taken since; None while items are open."""
+    """Return the dollars and seconds that the campaign has really needed since; None while items are open."""
     closed = snapshot.journal.closed
     if closed is None or snapshot.chunks.items_left:
         return None
@@ -96,23 +96,29 @@ def outcome(snapshot: Snapshot, outlook: Outlook) -> tuple[float, float] | None:
 
 
 def scored(campaign: Campaign, snapshot: Snapshot) -> str:
-    """How the first outlook has turned out, in a sentence; "" if there was none or items are open."""
+    """Return a sentence that compares the first outlook with the outcome; "" if there is none, or items are open."""
     outlook = kept_outlook(campaign)
     found = outcome(snapshot, outlook) if outlook else None
-    return score(outlook.told, *found) if outlook and found else ""
+    return score(outlook.forecast, *found) if outlook and found else ""
 
 
 def forecast_text(uri: str, policy: Policy, offers: Sequence[Offer]) -> str:
-    """The outlook of a planned campaign as a table for a terminal. Raises `CampaignError` if there is none at `uri`."""
+    """Return the outlook of a planned campaign as a table for a terminal.
+
+    Raises:
+        CampaignError: There is no campaign at `uri`.
+    """
     campaign = Campaign.open(uri)
     earlier = EarlierCampaigns(root_of(uri)).samples(campaign)
     outlook = look_ahead(campaign, campaign.snapshot(), policy, offers, earlier)
     if outlook is None:
-        return "nothing was measured yet, here or in earlier campaigns of this workload: a first chunk must run before"
-    rows = table(outlook.told)
+        return (
+            "no forecast: nothing was measured yet in this campaign or earlier ones of this workload; run a chunk first"
+        )
+    rows = table(outlook.forecast)
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, f"recommended: {outlook.told.why}"])
+    return "\n".join([*lines, f"recommended: {outlook.forecast.why}"])
 
 
 class EarlierCampaigns:

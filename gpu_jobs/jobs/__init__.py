@@ -1,4 +1,4 @@
-"""What may be ordered, at what price, and how it fails."""
+"""What can be ordered, at what price, and how it can fail."""
 
 from gpu_jobs.jobs.orders import Policy
 

@@ -1,7 +1,7 @@
-"""Dollars: what may be spent, what was, and on what. Pure.
+"""Dollars: what may be spent, what was spent, and on what. Pure.
 
-Dollars are estimates by an offer's price and billing rules, never a platform's bill. The waste ledger puts every billed
-second of a GPU worker into exactly one class, and so every dollar.
+Dollars are estimates from an offer's price and billing rules, never a platform's bill. The waste ledger assigns every
+billed second of a GPU worker, and so every dollar, to exactly one class.
 """
 
 import math
@@ -80,11 +80,11 @@ LOST = tuple(each.name for each in fields(LostSeconds))
 CLASSES = (*(each.name for each in fields(BilledSeconds) if each.name not in LOST), *LOST)
 """Fields of `BilledSeconds`, as tables list them."""
 REAPER_S = 600.0
-"""How long a GPU worker that does not end itself at its order's expiry may live on: one period of the reaper."""
+"""How long a GPU worker may outlive the expiry of its order, if it does not end itself: one period of the reaper."""
 
 
 def worst_case_usd(offer: Offer, num_workers: int, hours: float) -> float:
-    """What a GPU job can cost at most: all its GPU workers, from order to expiry and until the reaper has come."""
+    """Return what a GPU job can cost at most: all its GPU workers live from its order until the reaper ends them."""
     return num_workers * usd_for(offer, billed_s(offer, 3600 * hours + REAPER_S))
 
 
@@ -100,7 +100,7 @@ def left_usd(budget_usd: float | None, *, spent_usd: float, reserved_usd: float)
 
 
 def billed_s(offer: Offer, lived_s: float) -> float:
-    """Seconds that are billed for one GPU worker that lived so long, by the offer's rules."""
+    """Return the seconds that the offer's rules bill for one GPU worker that lived for `lived_s`."""
     if lived_s <= 0:
         return 0.0
     steps = math.ceil(round(lived_s / offer.granularity_s, 6))
@@ -112,39 +112,39 @@ def usd_for(offer: Offer, seconds: float) -> float:
 
 
 def spent_usd(order: Order, since: datetime, until: datetime) -> float:
-    """What a GPU job has cost from its order on if all its GPU workers live."""
+    """Return what a GPU job has cost since its order, if all its GPU workers are alive."""
     return order.num_workers * usd_for(order.offer, billed_s(order.offer, (until - since).total_seconds()))
 
 
-def lost_by(cause: Cause, seconds: float, *, is_convicting: bool) -> LostSeconds:
+def lost_by(cause: Cause, seconds: float, *, blames_items: bool) -> LostSeconds:
     """The class of the working seconds that an attempt's end threw away."""
-    if is_convicting:
+    if blames_items:
         return LostSeconds(quarantined=seconds)
     if cause.is_suspicious or cause is Cause.TRANSIENT:
         return LostSeconds(retry=seconds)
     return LostSeconds(preempted=seconds)
 
 
-def classes_of(billed: float, told: WorkerSeconds | None, before_s: float, *, is_over: bool) -> BilledSeconds:
+def classes_of(billed: float, account: WorkerSeconds | None, before_s: float, *, is_over: bool) -> BilledSeconds:
     """Sort one GPU worker's billed seconds into classes; they add up to `billed`.
 
     Args:
-        billed: what is billed for it.
-        told: its own account; None if it never gave a sign of life.
-        before_s: from the order to its first sign of life.
-        is_over: it ended in order, or lives.
+        billed: Seconds that are billed for it.
+        account: The seconds that its heartbeat reports; None if there never was a heartbeat.
+        before_s: Seconds from the order to its first heartbeat.
+        is_over: Whether it ended normally or is still alive.
     """
-    if told is None:
+    if account is None:
         return BilledSeconds(starting=billed)
     named = {
-        **{name: getattr(told, name) for name in LOST},
-        "starting": max(0.0, before_s) + told.starting,
-        "model_load": told.model_load,
-        "idle": told.idle,
+        **{name: getattr(account, name) for name in LOST},
+        "starting": max(0.0, before_s) + account.starting,
+        "model_load": account.model_load,
+        "idle": account.idle,
     }
     if not is_over:
-        named["preempted"] += told.unsettled
-    named["useful"] = max(0.0, told.working - sum(named[name] for name in LOST))
+        named["preempted"] += account.unsettled
+    named["useful"] = max(0.0, account.working - sum(named[name] for name in LOST))
     total = sum(named.values())
     if total > billed:
         return BilledSeconds(**{name: value * billed / total for name, value in named.items()})
@@ -152,11 +152,11 @@ def classes_of(billed: float, told: WorkerSeconds | None, before_s: float, *, is
 
 
 def by_class(cost: pl.DataFrame) -> pl.DataFrame:
-    """What billed seconds and dollars of all GPU jobs went into: `class`, `seconds`, `share`, `usd`.
+    """Return the billed seconds and dollars of all GPU jobs by class: `class`, `seconds`, `share`, `usd`.
 
     Args:
-        cost: one row per GPU job, with `usd` and `<class>_s` for each of `CLASSES`; a GPU job's dollars are shared out
-            by its seconds.
+        cost: One row per GPU job, with `usd` and `<class>_s` for each of `CLASSES`. A GPU job's dollars are divided
+            among the classes in proportion to its seconds.
     """
     split = cost.with_columns(usd_per_s=pl.col("usd") / pl.sum_horizontal(f"{name}_s" for name in CLASSES))
     rows = [
@@ -173,7 +173,7 @@ def by_class(cost: pl.DataFrame) -> pl.DataFrame:
 
 
 def to_cents(dollars: Sequence[float]) -> list[int]:
-    """Whole cents that add up to the rounded sum: the largest remainders are rounded up."""
+    """Return whole cents that add up to the rounded sum: the amounts with the largest remainders are rounded up."""
     exact = [100 * usd for usd in dollars]
     cents = [math.floor(each) for each in exact]
     missing = round(sum(exact)) - sum(cents)

@@ -1,30 +1,34 @@
 """How attempts and GPU jobs end, and what each end means. Pure: facts in, decision out.
 
-Attempts, of one GPU worker at one chunk:
+An attempt is one GPU worker's work on one chunk. How it can end:
 
-| cause | the item's fault? | counts towards conviction | what follows |
+| cause | is an item to blame? | counts as a crash | what follows |
 |---|---|---|---|
-| stopped (SIGTERM, planned hand-over) | no | never | the next attempt goes on after the last part |
-| released (given to a GPU worker that asked) | no | never | same |
-| lost (heartbeat went stale) | unknown | never | same |
+| stopped (SIGTERM, planned hand-over) | no | never | the next attempt continues after the last part |
+| released (given to a GPU worker that asked for work) | no | never | same |
+| lost (the heartbeat became too old) | unknown | never | same |
 | transient (store or network) | no | never | same, until `max_attempts` |
-| crashed (a process died) | maybe | if its GPU worker is proven and it advanced nothing | halve; quarantine |
-| stalled (no sign of life for `stall_s`) | maybe | yes, likewise | same |
-| image (workload does not import) | no | never | GPU worker exits before it leases |
-| model (setup failed) | no | never | GPU worker exits before it leases |
-| memory (the model does not fit) | no | never | GPU worker exits |
+| crashed (a process died) | maybe | if the GPU worker is trusted and the attempt finished nothing | halve; quarantine |
+| stalled (no message for `stall_s`) | maybe | under the same conditions | same |
+| image (the workload cannot be imported) | no | never | the GPU worker exits before it leases |
+| model (setup failed) | no | never | the GPU worker exits before it leases |
+| memory (the model does not fit) | no | never | the GPU worker exits |
 
-An exception about a batch never ends an attempt: the compute process repeats it item by item, and an item that fails
-alone twice becomes an error row with its exception.
+An exception in a batch never ends an attempt: the compute process repeats the batch item by item, and an item that
+fails twice alone becomes an error row with its exception.
 
-GPU jobs: `TREATMENTS` says for each `Failure` how many are borne and what is done about it. Which it is, whoever knows
-says as a value: a GPU worker of itself, an adapter by its platform's codes. Words may be a user's, and never decide.
+For GPU jobs, `TREATMENTS` says for each `Failure` how many are tolerated and what is done about it. GPU workers and
+platform adapters report a failure as a value of this enum. No message is ever read to find it out: the text may come
+from a user's code.
 """
 
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AliasChoices, Field
 
 from gpu_jobs.errors import BalanceError, NoCapacityError, QuotaError, RejectedError
 
@@ -42,29 +46,30 @@ class Cause(StrEnum):
 
     @property
     def is_suspicious(self) -> bool:
-        """An item may be to blame."""
+        """Whether an item may be to blame."""
         return self in (Cause.CRASHED, Cause.STALLED)
 
 
 MAX_FRUITLESS_FAILURES = 3
-"""A GPU worker that fails this often in a row without a commit exits: its host or image may be bad."""
+"""A GPU worker exits after this many consecutive failures without a commit, because its host or image may be bad."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptEnd:
-    """How an attempt ended that did not settle its chunk."""
+    """How an attempt that did not settle its chunk ended."""
 
     cause: Cause
     detail: str = ""
     advanced: bool = False
-    """It wrote at least one part or checkpoint, so what is left is smaller than before."""
-    vouched: bool = False
-    """Its GPU worker had committed other work before, so host and image are sound."""
+    """Whether the attempt wrote at least one part or checkpoint, so that less is left than before."""
+    trusted: Annotated[bool, Field(validation_alias=AliasChoices("trusted", "vouched"))] = False
+    """Whether the GPU worker had committed other work before, which shows that its host and image are sound."""
     version: int = 1
 
     @property
-    def convicts(self) -> bool:
-        return self.cause.is_suspicious and self.vouched and not self.advanced
+    def blames_items(self) -> bool:
+        """Whether this end counts as a crash for which an item of the chunk is to blame."""
+        return self.cause.is_suspicious and self.trusted and not self.advanced
 
 
 class Verdict(StrEnum):
@@ -77,19 +82,19 @@ def judge(ends: Iterable[AttemptEnd], *, inherited: int, items_left: int, max_cr
     """Decide what the next holder of a chunk does with what is left of it.
 
     Args:
-        ends: of all earlier attempts at this chunk.
-        inherited: convicting crashes that the chunk brings from the one it was cut from.
-        items_left: items of the chunk that no part covers.
-        max_crashes: see `Policy`.
+        ends: The ends of all earlier attempts at this chunk.
+        inherited: Crashes blamed on the larger chunk that this one was cut from.
+        items_left: Number of items in the chunk that no part covers.
+        max_crashes: See `Policy.max_crashes`.
     """
-    crashes = inherited + sum(end.convicts for end in ends)
+    crashes = inherited + sum(end.blames_items for end in ends)
     if crashes < max_crashes or items_left == 0:
         return Verdict.WORK
     return Verdict.HALVE if items_left > 1 else Verdict.QUARANTINE
 
 
 class Failure(StrEnum):
-    """Why a GPU job, or its start, came to nothing."""
+    """Why a GPU job failed, or could not be started."""
 
     PREEMPTED = "preempted"
     NO_CAPACITY = "no capacity"
@@ -110,21 +115,23 @@ class Remedy(StrEnum):
     """What is done about a failure."""
 
     AGAIN = "order again, like any other GPU job"
-    PAUSE = "leave the offer alone for a while, longer each time, and ask for fewer GPU workers"
-    DROP_PLATFORM = "use the platform no more"
-    DROP_OFFER = "use the offer no more"
+    PAUSE = "pause the offer, longer after each refusal, and then ask for fewer GPU workers"
+    DROP_PLATFORM = "do not use the platform any more"
+    DROP_OFFER = "do not use the offer any more"
     MORE_MEMORY = "halve the micro-batch, lower the precision if that is allowed, then take a larger GPU"
     BREAKER = "count it in the offer's circuit breaker"
-    SPLIT = "halve the chunk until the item is alone, and quarantine it"
+    SPLIT = "halve the chunk until the item is alone, then quarantine the item"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Treatment:
+    """How one kind of failure of GPU jobs is handled."""
+
     remedy: Remedy
     budget: int | None
-    """So many on one offer without a result between are borne before it is given up; None: any number."""
+    """Consecutive failures tolerated per offer; None means unlimited."""
     is_error: bool = True
-    """Counts towards giving up a campaign that gets nothing done."""
+    """Whether the failure counts towards closing a campaign in which no GPU job gets anything done."""
 
 
 TREATMENTS = {
@@ -142,20 +149,23 @@ TREATMENTS = {
     Failure.LOST: Treatment(remedy=Remedy.BREAKER, budget=3),
     Failure.UNKNOWN: Treatment(remedy=Remedy.BREAKER, budget=3),
 }
-"""Budgets of a GPU job's failures. A poison item's is `Policy.max_crashes`; `judge` sees to it, no GPU job ends by it.
-Of the memory ladder the first steps are the GPU worker's own. Once its GPU job fails of it, GPUs with no more memory
-are used no more, if there is a larger one; the budget counts only if there is none."""
+"""How each failure of a GPU job is handled.
+
+The limit for a poison item is `Policy.max_crashes`: `judge` applies it to chunks, and no GPU job ends because of it.
+When memory runs out, the GPU worker itself first takes smaller micro-batches and a lower precision. If its GPU job
+still fails, GPUs with no more memory than that one are not used again, provided that there is a larger one; the budget
+counts only if there is none."""
 
 UNFIT = {
     Cause.IMAGE: Failure.IMAGE,
     Cause.MODEL: Failure.MODEL_LOAD,
     Cause.MEMORY: Failure.OUT_OF_MEMORY,
 }
-"""What a GPU worker fails of that cannot do any of the work."""
+"""The failure of a GPU worker that cannot do any work at all, by the cause that it found."""
 
 
 def failure_of_refusal(error: NoCapacityError | RejectedError) -> Failure:
-    """Of a GPU job that was not started."""
+    """Return the failure of a GPU job that could not be started."""
     match error:
         case QuotaError():
             return Failure.QUOTA
@@ -167,14 +177,21 @@ def failure_of_refusal(error: NoCapacityError | RejectedError) -> Failure:
 
 
 def failure_of_exit(code: int) -> Failure:
-    """Of a GPU worker's process that ended with a code other than 0; negative: killed by that signal."""
+    """Return the failure of a GPU worker's process.
+
+    Args:
+        code: Its exit code, other than 0; a negative one is the number of the signal that killed the process.
+    """
     if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
-        return Failure.OUT_OF_MEMORY  # a GPU worker is killed for little else, but where its platform says so
+        return Failure.OUT_OF_MEMORY  # the usual reason for SIGKILL; platforms report the others by a code
     return Failure.USER_CODE if code > 0 else Failure.UNKNOWN
 
 
 def gravest(failures: Iterable[Failure | None]) -> Failure | None:
-    """Of several GPU workers': errors before what is nobody's, and what is known before what is not."""
+    """Return the most serious of several GPU workers' failures.
+
+    Errors come before failures that are nobody's fault (such as a preemption), and known causes before unknown ones.
+    """
     order = list(Failure)
     return min(
         filter(None, failures), key=lambda each: (not TREATMENTS[each].is_error, order.index(each)), default=None

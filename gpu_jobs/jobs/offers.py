@@ -1,4 +1,4 @@
-"""What can be rented, and for how much. Read from `offers.toml`; the user's own file replaces what it names."""
+"""What can be rented, and for how much. Read from `offers.toml`; entries of the user's own file replace these."""
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,14 +15,14 @@ from gpu_jobs.errors import RefusedError
 from gpu_jobs.settings import Settings
 
 STALE_DAYS = 90
-"""A price older than this is told to be stale."""
+"""A price older than this is reported as stale."""
 GRACE_S = 10.0
-"""Between telling a GPU worker to end and killing it, where nothing else is known."""
+"""Default of `Offer.grace_s`."""
 _FIELD = "FANFOLD_OFFERS"
 
 
 class OfferKey(NamedTuple):
-    """What tells offers apart; of two with the same key the later in a file counts."""
+    """What identifies an offer; of two offers with the same key, the later one in a file is used."""
 
     platform: str
     gpu: str
@@ -33,45 +33,48 @@ class OfferKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """One way to get GPU workers: a platform's machine at a dated price."""
+    """One way to get GPU workers: a machine type of a platform at a dated price."""
 
     platform: str
     gpu: str
-    """The platform's name of the GPU type, "cpu" for none."""
+    """The platform's name for the GPU type; "cpu" means no GPU."""
     num_gpus: int
-    """GPUs of one GPU worker."""
+    """Number of GPUs that one GPU worker has."""
     region: str
     mode: str
-    """ "on-demand", "spot", ..."""
+    """How the platform rents it: "on-demand", "spot", ..."""
     usd_per_hour: float
-    """Of one GPU worker, everything that is billed with it included."""
+    """Price of one GPU worker, including everything that is billed with it (CPUs, memory)."""
     priced_on: date
     price_source: str
     max_workers: int
-    """GPU workers that one GPU job may have."""
+    """Maximum number of GPU workers in one GPU job."""
     max_hours: float | None = None
-    """A GPU job expires at the latest so long after its order, so that its platform never cuts it off; None: any."""
+    """A GPU job expires at most this long after its order, so that the platform never ends it by force; None means that
+    there is no limit."""
     max_alive: int | None = None
-    """GPU workers that an account may have alive on this platform, over all GPU jobs; None: any number."""
+    """Maximum number of GPU workers that an account may have alive on this platform, over all its GPU jobs; None means
+    unlimited."""
     gpu_memory_gib: float = 0.0
-    """Of one GPU; 0: unknown."""
+    """Memory of one GPU; 0 means unknown."""
     speed: float = 1.0
-    """Work per second of one GPU of it, an L4's being 1; a prior until a campaign has measured it."""
+    """Expected speed of one of its GPUs relative to an L4, which is 1; replaced by what campaigns measure."""
     cold_start_p50_s: float = 0.0
-    """From the order to the first item, half of the time."""
+    """Median time from the order to the first item."""
     cold_start_p90_s: float = 0.0
+    """90th percentile of the same time."""
     granularity_s: float = 1.0
-    """A GPU worker's life is billed in steps of this."""
+    """The lifetime of a GPU worker is rounded up to a multiple of this for billing."""
     min_billed_s: float = 0.0
-    """Billed at least, however short its life."""
+    """Minimum that is billed for a GPU worker, however short its lifetime."""
     idle_s: float = 0.0
-    """Billed after its last work."""
+    """Idle time that is billed after a GPU worker's last work."""
     is_start_billed: bool = True
-    """False: billed from a GPU worker's first sign of life on, else from the order."""
+    """Whether a GPU worker is billed from its order on; if not, it is billed from its first heartbeat on."""
     preemptions_per_hour: float = 0.0
-    """Of one GPU worker; a prior."""
+    """Expected preemptions per hour of one GPU worker; replaced by what campaigns measure."""
     grace_s: float = GRACE_S
-    """A GPU worker that is told to end is killed after this, or later."""
+    """The minimum time between the signal to stop a GPU worker and its kill."""
 
     @property
     def key(self) -> OfferKey:
@@ -79,16 +82,16 @@ class Offer:
 
     @property
     def worker_speed(self) -> float:
-        """Work per second of one GPU worker, in units of one L4."""
+        """Expected speed of one GPU worker relative to a GPU worker with one L4."""
         return self.speed * max(1, self.num_gpus)
 
     def job_hours(self, wanted: float) -> float:
-        """How long a GPU job may last here, of what is wanted."""
+        """Return the duration that a GPU job may have here: `wanted`, or `max_hours` if that is less."""
         return wanted if self.max_hours is None else min(wanted, self.max_hours)
 
     @property
     def machine(self) -> str:
-        """GPU, place and mode, for people; the platform is named beside it."""
+        """GPU, region and mode in words, for people; the platform is shown beside it."""
         if self.platform == "local":
             return self._gpus
         return f"{self._gpus}, {self.region}, {self.mode}"
@@ -101,26 +104,27 @@ class Offer:
 
 
 def big_enough(offers: Sequence[Offer], num_gpus: int, memory_gib: float) -> list[Offer]:
-    """Those whose GPU workers hold a model that spans so many GPUs and takes so much of their memory together.
+    """Return the offers whose GPU workers can hold a model that spans `num_gpus` GPUs and needs `memory_gib` in all.
 
-    For a model on one GPU a CPU will do too; an offer whose memory is unknown is taken at its word.
+    A CPU is accepted for a model on one GPU, and so is an offer whose memory is unknown.
 
     Raises:
-        RefusedError: there are offers, but none of that size.
+        RefusedError: There are offers, but none is large enough.
     """
     found = [offer for offer in offers if num_gpus == 1 or offer.num_gpus >= num_gpus]
     if offers and not found:
         raise RefusedError(
             "platforms",
-            f"none offers GPU workers with the {num_gpus} GPUs that one model spans; settings decide what they offer",
+            f"no platform offers GPU workers with the {num_gpus} GPUs that one model spans; the settings decide what "
+            "platforms offer",
         )
     largest = max((offer.gpu_memory_gib * num_gpus for offer in found), default=0.0)
     found = [each for each in found if not each.gpu_memory_gib or each.gpu_memory_gib * num_gpus >= memory_gib]
     if offers and not found:
         raise RefusedError(
             "platforms",
-            f"the model takes {memory_gib:.0f} GiB on {num_gpus} GPUs, and the largest offer has {largest:.0f}; let it "
-            "span more (gpus_per_model), take a lower precision, or allow other GPU types or platforms",
+            f"the model needs {memory_gib:.0f} GiB on {num_gpus} GPUs, but the largest offer has {largest:.0f} GiB; "
+            "let it span more GPUs (gpus_per_model), use a lower precision, or allow other GPU types or platforms",
         )
     return found
 
@@ -128,24 +132,24 @@ def big_enough(offers: Sequence[Offer], num_gpus: int, memory_gib: float) -> lis
 _OFFER = TypeAdapter(Offer)
 _KNOWN = {field.name for field in fields(Offer)} | {"regions", "counts"}
 _NAMES = ("num_gpus", "region", "mode")
-"""What an entry of the user may leave out to mean all offers of its GPU type."""
+"""Fields that an entry of the user's file may omit; it then applies to all their values."""
 
 
 def offers_of(platform: str, *, region: str = "", gpu: str = "") -> list[Offer]:
-    """The offers of one platform; "" means any region, any GPU type.
+    """Return the offers of one platform; "" means any region or any GPU type.
 
     Raises:
-        RefusedError: the user's file, named by the setting `offers`, cannot be used.
+        RefusedError: The user's file, named by the setting `offers`, cannot be used.
     """
     found = [offer for offer in load_offers() if offer.platform == platform]
     return [offer for offer in found if region in ("", offer.region) and gpu in ("", offer.gpu)]
 
 
 def load_offers(own: Path | None = None) -> list[Offer]:
-    """All offers known, with those of the user's own file (by default the setting's) in place of ours.
+    """Return all known offers; entries of the user's own file (by default the one in the settings) replace ours.
 
     Raises:
-        RefusedError: the user's file cannot be used.
+        RefusedError: The user's file cannot be used.
     """
     text = resources.files("gpu_jobs.jobs").joinpath("offers.toml").read_text()
     table = _platforms(tomllib.loads(text))
@@ -157,21 +161,21 @@ def load_offers(own: Path | None = None) -> list[Offer]:
 
 
 def stale_prices(offers: Iterable[Offer], today: date) -> list[str]:
-    """A sentence for each platform whose oldest price is stale. Pure."""
+    """Return a sentence for each platform whose oldest price is stale. Pure."""
     oldest: dict[str, Offer] = {}
     for offer in offers:
         if offer.usd_per_hour and (offer.platform not in oldest or offer.priced_on < oldest[offer.platform].priced_on):
             oldest[offer.platform] = offer
     return [
-        f"the price of {name} {offer.gpu} is of {offer.priced_on}, {days} days ago: check it, and put today's into the "
-        f"file that {_FIELD} names"
+        f"the price of {name} {offer.gpu} is {days} days old ({offer.priced_on}); update it in the file that {_FIELD} "
+        "names"
         for name, offer in oldest.items()
         if (days := (today - offer.priced_on).days) > STALE_DAYS
     ]
 
 
 def offers_table(offers: Sequence[Offer], today: date) -> str:
-    """Offers as a table for a terminal, the best price for its work first within a platform; stale ones marked *."""
+    """Return offers as a table for a terminal: by platform, then by price per work; stale prices are marked with *."""
     header = ("platform", "GPU", "region", "mode", "$/h", "$/h of an L4's work", "cold start", "priced on", "source")
     rows = [
         (
@@ -197,7 +201,7 @@ def _platforms(table: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _expanded(name: str, platform: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row for each region and count of each GPU type; prices are of one GPU, and grow with their number."""
+    """Return one row for each GPU type, region and GPU count; the file's prices are for one GPU, and are multiplied."""
     shared = {key: value for key, value in platform.items() if key != "gpus"}
     rows = []
     for entry in platform.get("gpus", ()):
@@ -211,7 +215,7 @@ def _expanded(name: str, platform: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _replaced(rows: list[dict[str, Any]], ours: Mapping[str, Any], own: Path) -> list[dict[str, Any]]:
-    """Rows with what the user's file says of them, and those that only it has."""
+    """Return the rows with the values of the user's file, and with the offers that only that file has."""
     try:
         table = _platforms(tomllib.loads(own.read_text()))
     except (OSError, tomllib.TOMLDecodeError) as error:

@@ -1,4 +1,4 @@
-"""The nouns between a campaign and a platform: policy, order, handle, observation."""
+"""The values that a campaign and a platform exchange: policy, order, handle, observation."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from gpu_jobs.jobs.failures import Failure, gravest
 from gpu_jobs.jobs.offers import Offer
 
 Objective = Literal["cheapest", "balanced", "fastest"]
-"""What a campaign is to be within budget and deadline. Balanced: a tenth more dollars for a tenth less time."""
+"""What a campaign optimizes within its budget and deadline. "balanced" pays a tenth more for a tenth less time."""
 
 
 class Phase(StrEnum):
-    """Where a platform says that a GPU job is."""
+    """The state of a GPU job as its platform reports it."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -22,7 +22,7 @@ class Phase(StrEnum):
     FAILED = "failed"
     STOPPED = "stopped"
     GONE = "gone"
-    """The platform has forgotten it, or never knew it."""
+    """The platform has no record of the GPU job, or no longer has one."""
 
     @property
     def is_over(self) -> bool:
@@ -40,48 +40,51 @@ class JobOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What an opened campaign may do, and how patient it is. A resume may change all of it."""
+    """What an open campaign may do, and its limits and timeouts. A resume may change all of it."""
 
     platforms: tuple[str, ...] = ("local",)
     gpus: tuple[str, ...] = ()
-    """GPU types that may be used, such as "L4" or "A100"; empty: all that a platform offers."""
+    """GPU types that may be used, such as "L4" or "A100"; empty means all that the platforms offer."""
     objective: Objective = "cheapest"
     max_workers: int = 2
-    """GPU workers alive at once, over all platforms."""
+    """Maximum number of GPU workers alive at the same time, over all platforms."""
     budget_usd: float | None = None
     deadline: datetime | None = None
-    """UTC; no GPU job starts after it, and its GPU workers end at it."""
+    """UTC; no GPU job starts after the deadline, and all GPU workers end at it."""
     job_hours: float = 12.0
-    """A GPU job expires this long after its order, or at the deadline if that is sooner."""
+    """A GPU job expires this long after its order, or at the deadline if that is earlier."""
     part_s: float = 60.0
-    """Finished rows become a part at least this often: what a kill of a whole GPU worker costs at most."""
+    """Finished rows are written as a part at least this often, so the kill of a GPU worker loses no more than this."""
     heartbeat_s: float = 5.0
     lease_timeout_s: float = 30.0
     """A lease is dead when its holder's heartbeat is older than this."""
     stall_s: float = 900.0
-    """A compute process that says nothing for this long is killed; must exceed the longest micro-batch."""
+    """A compute process that sends no message for this long is killed; it must exceed the longest micro-batch."""
     max_crashes: int = 2
-    """Convicting crashes of a chunk before it is split, or a lone item quarantined."""
+    """Crashes blamed on a chunk before it is split, or, if it has one item, before the item is quarantined."""
     max_attempts: int = 50
-    """Attempts at one chunk, whatever their ends, before the campaign is closed as not getting on."""
+    """Attempts at one chunk, however they end, before the campaign is closed for lack of progress."""
     max_idle_jobs: int = 3
-    """GPU jobs in a row that end without a single commit before the campaign is closed as broken."""
+    """Consecutive GPU jobs that end without a single commit before the campaign is closed as broken."""
     max_wait_hours: float = 6.0
-    """With nothing alive and no platform that has capacity, the campaign is closed after so long."""
+    """The campaign is closed after this long without a live GPU worker or a platform that has capacity."""
     hedge_share: float = 0.05
-    """Of all dollars, how much may go into second attempts at chunks that others hold; 0: none."""
+    """Maximum share of all dollars for second attempts at chunks that other GPU workers hold; 0 means none."""
     is_canary_first: bool = False
-    """One GPU worker, in a hurry two, measures before the others start, unless all is free; for short items."""
+    """Whether one GPU worker (two if time matters) measures speed and cold start before the others are ordered.
+
+    Not done where all offers are free; switch it off where one item takes long."""
     max_quarantined_share: float = 0.5
-    """Of all items, by crashes and by error rows; above it the campaign is closed. Checked from 20 items on."""
+    """Maximum share of all items that may be quarantined, by crashes or by error rows; above it the campaign is closed.
+    Checked once 20 items are quarantined."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One GPU job, as it is asked of a platform. Its name is unique for ever: it contains its journal entry."""
+    """A request to a platform for one GPU job. Its name is never used again: it contains its journal entry's number."""
 
     name: str
-    """`[a-z0-9-]`, at most 50 characters; starts with the store root's hash, which the reaper looks for."""
+    """`[a-z0-9-]`, at most 50 characters; starts with the hash of the store root, which the reaper looks for."""
     campaign_uri: str
     offer: Offer
     num_workers: int
@@ -91,34 +94,34 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handle:
-    """What a platform calls the GPU job of an order."""
+    """A platform's reference to the GPU job of an order."""
 
     platform: str
     order: str
     id: str
-    """The platform's own id or ids, opaque to all but its adapter."""
+    """The platform's own id or ids; only the platform's adapter reads them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What a platform says of one GPU job."""
+    """What a platform reports about one GPU job."""
 
     phase: Phase
     workers_alive: int = 0
     reason: str = ""
-    """Why it is over, in the words of our failure causes; "" while it is not."""
+    """Why it is over, for people; "" while it is not."""
     detail: str = ""
-    """The platform's own message, or the end of a log in whole lines; while it runs, only if that costs nothing."""
+    """The platform's own message, or the last lines of a log; while it runs, only if no extra call is needed."""
     failure: Failure | None = None
-    """What it failed of, if the platform's codes tell; a message only where the platform has no code."""
+    """Why it failed, if the platform's codes show it; a message is read only where the platform has no code."""
 
 
-def failure_of(seen: Observation, told: Iterable[Failure]) -> Failure | None:
-    """What a GPU job that is over failed of; None if it did not, or was stopped.
+def failure_of(seen: Observation, reported: Iterable[Failure]) -> Failure | None:
+    """Return why a GPU job that is over failed; None if it did not fail, or was stopped.
 
-    The first that is known: what its GPU workers say of themselves (`told`), what its platform's codes say, that the
-    platform has forgotten it. Nobody's words count.
+    What its GPU workers report about themselves (`reported`) comes first, then the failure in the platform's
+    observation, then that the platform has no record of it. No message is read.
     """
     if seen.phase in (Phase.SUCCEEDED, Phase.STOPPED):
         return None
-    return gravest(told) or seen.failure or (Failure.LOST if seen.phase is Phase.GONE else Failure.UNKNOWN)
+    return gravest(reported) or seen.failure or (Failure.LOST if seen.phase is Phase.GONE else Failure.UNKNOWN)

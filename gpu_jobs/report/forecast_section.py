@@ -24,16 +24,16 @@ def forecast_section(facts: Facts) -> ForecastSection | None:
     """Each way's dollars and time as they were told, what really happened, and how well that was foreseen."""
     if facts.outlook is None:
         return None
-    header, *rows = table(facts.outlook.told)
+    header, *rows = table(facts.outlook.forecast)
     columns = [
-        Column(title="Way", style="whole"),
+        Column(title="Option", style="whole"),
         *(Column(title=title.capitalize(), style="num") for title in header[1:-1]),
         Column(title="", style="whole"),
     ]
     scored, happened = "", []
     if facts.outcome is not None:
         usd, took_s = facts.outcome
-        scored = f"{score(facts.outlook.told, usd, took_s).capitalize()}."
+        scored = f"{score(facts.outlook.forecast, usd, took_s).capitalize()}."
         happened = [("what happened", formats.usd(usd), "", formats.duration(took_s), "", "", "")]
     note = f"{_NOTE} {formats.moment(facts.outlook.at)}."
     return ForecastSection(note, scored, Table(columns=columns, rows=[*happened, *rows]))

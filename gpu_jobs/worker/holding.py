@@ -212,7 +212,7 @@ class Settler:
 
     def _end(self, work: Work, cause: Cause, detail: str, *, vouched: bool = False) -> None:
         self._flush(work)
-        end = AttemptEnd(cause=cause, detail=detail, advanced=work.advanced, vouched=vouched)
+        end = AttemptEnd(cause=cause, detail=detail, advanced=work.advanced, trusted=vouched)
         self._ledger.end(work.chunk, work.leased.attempt.number, end)
         self._hands.drop(work)
 

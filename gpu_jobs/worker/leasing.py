@@ -218,7 +218,7 @@ def _verdict_tiles(leased: Leased, verdict: Verdict, ends: list[AttemptEnd], max
         return tiles_left(leased.chunk, leased.parts, leased.crashes)
     tiles: list[Tile] = list(leased.parts)
     if verdict is Verdict.QUARANTINE:
-        last = next((end for end in reversed(ends) if end.convicts), AttemptEnd(cause=Cause.CRASHED))
+        last = next((end for end in reversed(ends) if end.blames_items), AttemptEnd(cause=Cause.CRASHED))
         (alone,) = leased.left
         attempts = leased.attempt.number - 1 + leased.crashes
         tiles.append(Quarantined(range=alone, cause=last.cause.value, detail=last.detail, attempts=attempts))

@@ -260,7 +260,7 @@ class Supervisor:
             self._forget(work)
             told = (cause, detail) if is_suspect else (Cause.STOPPED, f"beside another chunk: {detail}")
             self._settler.end(work, *told, vouched=convicting)
-        self._life.lose(lost_by(cause, self._life.worked(), is_convicting=convicting))
+        self._life.lose(lost_by(cause, self._life.worked(), blames_items=convicting))
         self._fruitless = 0 if is_fruitful or convicting else self._fruitless + 1
         self._achieved_at_death = self._life.achievements
         self._is_careful, self._is_probing = True, False

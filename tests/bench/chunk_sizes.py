@@ -1,6 +1,6 @@
-"""The first cut against other sizes of chunks, on small cases in the simulator: what the choice costs.
+"""The chosen chunk size compared with other sizes, on small cases in the simulator.
 
-Each case is one of `small_cases`, with speeds known from earlier campaigns and a second to lease and settle a chunk.
+Each case is one of `small_cases`, with speeds known from earlier campaigns and one second to lease and settle a chunk.
 """
 
 import math
@@ -9,7 +9,7 @@ from statistics import mean
 
 from gpu_jobs.campaign.chunk_size import Fleet, first_cut
 from gpu_jobs.dispatch import decide
-from gpu_jobs.forecast.simulator import Work
+from gpu_jobs.forecast.simulator import SimulatedWork
 from gpu_jobs.workloads import load_workload
 from tests.bench.small_cases import SmallCase, earlier, run
 
@@ -21,7 +21,7 @@ _SEEDS = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """Of one case, dollars with the chosen number of chunks and with the best of `PER_WORKER` for each GPU worker."""
+    """Dollars of one case with the chosen number of chunks, and with the best of the numbers in `PER_WORKER`."""
 
     num_chunks: int
     chosen_usd: float
@@ -29,9 +29,9 @@ class Cut:
 
 
 def compare_cuts(case: SmallCase) -> Cut:
-    """All in hindsight, on the case's seeds."""
+    """Compare all numbers of chunks on the case's seeds; the best is chosen afterwards."""
     case = replace(case, work=_finer(case.work), seeds=tuple(range(case.seeds[0], case.seeds[0] + _SEEDS)))
-    offers = [truth.offer for truth in case.truths]
+    offers = [behaviour.offer for behaviour in case.behaviours]
     fleet = Fleet(max_workers=case.policy.max_workers, offers=offers, pace=lambda _: 1 / case.work.item_s)
     cuts, _ = first_cut([1.0] * case.work.num_items, load_workload("noop", {}), fleet)
     counts = {each * case.policy.max_workers for each in PER_WORKER} | {len(cuts) - 1}
@@ -39,16 +39,16 @@ def compare_cuts(case: SmallCase) -> Cut:
     return Cut(num_chunks=len(cuts) - 1, chosen_usd=usd[len(cuts) - 1], best_usd=min(usd.values()))
 
 
-def _finer(work: Work) -> Work:
-    """The same work in so many and equal items that every number of chunks has the same of it."""
+def _finer(work: SimulatedWork) -> SimulatedWork:
+    """Return the same work in more and equal items, so that every number of chunks divides it evenly."""
     return replace(
         work, items_per_chunk=_FINER * work.items_per_chunk, item_s=work.item_s / _FINER, weight=lambda _: 1.0
     )
 
 
 def _usd(case: SmallCase, num_chunks: int) -> float:
-    """Mean dollars; infinite if a campaign misses its deadline."""
+    """Return the mean dollars; infinite if a campaign misses its deadline."""
     per_chunk = round(case.work.num_items / num_chunks)
-    work = replace(case.work, num_chunks=num_chunks, items_per_chunk=per_chunk, chunk_s=CHUNK_S)
-    outcomes = run(replace(case, work=work), decide, earlier(case.truths, work))
+    work = replace(case.work, num_chunks=num_chunks, items_per_chunk=per_chunk, chunk_overhead_s=CHUNK_S)
+    outcomes = run(replace(case, work=work), decide, earlier(case.behaviours, work))
     return mean(each.usd if each.is_complete else math.inf for each in outcomes)

@@ -1,4 +1,4 @@
-"""How much of a hand-written loop's speed is left when a GPU worker generates or embeds the same texts.
+"""The speed of a GPU worker that generates or embeds texts, compared with a hand-written loop on the same texts.
 
 Run as `OMP_WAIT_POLICY=PASSIVE python -m tests.bench.inference [rounds]`. Models are pretrained, texts real.
 """
@@ -36,7 +36,7 @@ Texts = Sequence[str]
 
 
 def embed_loop(texts: Texts, *, batch: int, is_sorted: bool) -> float:
-    """Texts per second of the loop that one would write: tokenise, pad, mean of the last layer. Loaded and warm."""
+    """Return texts per second of a hand-written loop: tokenise, pad, mean of the last layer; the model is warm."""
     folder = find_weights(ENCODER).folder
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
 
@@ -51,7 +51,7 @@ def embed_loop(texts: Texts, *, batch: int, is_sorted: bool) -> float:
 
 
 def generate_loop(prompts: Texts, *, batch: int, is_sorted: bool) -> float:
-    """Useful tokens per second of `generate` on left-padded batches, each as long as its longest answer."""
+    """Return useful tokens per second of `generate` on left-padded batches, each as long as its longest answer."""
     folder = find_weights(LLM).folder
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder).eval()
     tokenizer.padding_side = "left"
@@ -86,7 +86,7 @@ def _per_second(work: Callable[[Texts], None], inputs: Texts, batch: int, warm_u
 
 
 def gpu_worker(workload: str, params: dict[str, Any], rows: list[dict[str, str]], folder: Path) -> tuple[float, Any]:
-    """Items per second of one GPU worker from its first lease to its last settlement, and its rows."""
+    """Return one GPU worker's items per second from its first lease to its last settlement, and its rows."""
     folder.mkdir()
     table = folder / "texts.jsonl"
     table.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -108,7 +108,7 @@ def gpu_worker(workload: str, params: dict[str, Any], rows: list[dict[str, str]]
 
 
 def main(rounds: int) -> None:
-    """Loops and GPU worker in turns, so that all see the same machine; medians of the ratios are compared."""
+    """Run loops and GPU worker in turns, so that all see the same machine; medians of the ratios are compared."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_demo_texts(folder / "texts")

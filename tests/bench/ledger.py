@@ -1,8 +1,8 @@
-"""What the ledger costs: 10,000 no-op chunks of one item through 2 local GPU workers, durable, into a local folder.
+"""How fast the ledger is: 10,000 no-op chunks of one item, done by 2 local GPU workers, durable, in a local folder.
 
 `python -m tests.bench.ledger [chunks]`. The anchor is `ProcessPoolExecutor.submit` with two processes, in memory, in
-the same run. "at work" counts from the first lease to the last settlement, by the store's stamps; "in all" from the
-call to `run` to its end, with the start of the processes.
+the same run. "at work" is the time from the first lease to the last settlement, by the store's timestamps; "in all" is
+the time of the call to `run`, including the start of the processes.
 """
 
 import sys
@@ -25,7 +25,7 @@ TARGET_CHUNKS_PER_S = 2000
 
 
 def pool_chunks_per_s(num_chunks: int) -> float:
-    """The same no-op as tasks of a process pool."""
+    """Return the chunks per second of the same no-op as tasks of a process pool."""
     with ProcessPoolExecutor(2) as pool:
         pool.submit(value_of, "warm").result()
         began = time.perf_counter()
@@ -35,7 +35,7 @@ def pool_chunks_per_s(num_chunks: int) -> float:
 
 
 def prepared(folder: Path, num_chunks: int, policy: Policy) -> Campaign:
-    """A campaign of one chunk per item."""
+    """Return a campaign with one chunk per item."""
     table = folder / "items.parquet"
     pl.DataFrame({"id": [f"item-{index}" for index in range(num_chunks)]}).write_parquet(table)
     spec = CampaignSpec(store_root=str(folder), dataset=str(table), workload="noop", chunk_weight=1)

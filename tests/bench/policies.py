@@ -1,4 +1,4 @@
-"""Simple ways to order GPU workers, to compare `decide` with. Each closes as `decide` does, and knows no speeds."""
+"""Simple ways to order GPU workers, to compare with `decide`. None of them uses speeds."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,19 +12,19 @@ from gpu_jobs.ledger.journal import CloseCause
 
 
 def fixed_order(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> Decision:
-    """The first offer in the list until it refuses or fails, then the next, and round again at the next look."""
+    """Use the first offer until it refuses or fails, then the next one, and after the last the first again."""
     tries = sum(not end.items_done for end in view.ends)
     return _order(view, offers[tries % len(offers)], policy, now)
 
 
 def round_robin(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> Decision:
-    """Every order goes to the next offer, a tenth of the GPU workers at a time."""
+    """Send each order to the next offer, for a tenth of the GPU workers at a time."""
     tries = len(view.ends) + len(view.jobs)
     return _order(view, offers[tries % len(offers)], policy, now, most=max(1, policy.max_workers // 10))
 
 
 def static(counts: dict[str, int]) -> Decide:
-    """So many GPU workers of each platform from the first look on, and no others."""
+    """Return a function that orders fixed numbers of GPU workers per platform at the start, and no others."""
 
     def decide(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> Decision:
         if over := _over(view, policy, now):
@@ -41,7 +41,7 @@ def static(counts: dict[str, int]) -> Decide:
 
 
 def hedging_everything(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> Decision:
-    """As `decide` but for the last chunks: whoever is idle begins a second attempt at one, slow or not."""
+    """Decide as `decide` does, but let every idle GPU worker start a second attempt at one of the last chunks."""
     decision = decide(view, offers, policy, now)
     idle = sum(job.workers_idle for job in view.jobs)
     once = [lease.chunk for lease in view.leases if not lease.is_hedged]

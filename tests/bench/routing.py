@@ -1,4 +1,4 @@
-"""What `decide` costs against simpler ways, on a virtual clock: prices and cold starts of real platforms, made-up work.
+"""Compare `decide` with simpler ways on a virtual clock: prices and cold starts of real platforms, invented work.
 
 `python -m tests.bench.routing`. The scenarios are those of `scenarios.py`, with its seeds, which tuning did not use.
 """
@@ -12,7 +12,16 @@ from statistics import mean, quantiles
 from typing import Any
 
 from gpu_jobs.dispatch import decide
-from gpu_jobs.forecast.simulator import START, Decide, Outcome, Truth, Work, as_offered, lognormal, simulate
+from gpu_jobs.forecast.simulator import (
+    START,
+    Decide,
+    OfferBehaviour,
+    SimulatedOutcome,
+    SimulatedWork,
+    as_offered,
+    lognormal,
+    simulate,
+)
 from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.jobs.offers import Offer, load_offers
 from gpu_jobs.jobs.orders import Policy
@@ -24,11 +33,11 @@ from tests.bench.small_cases import Compared, SmallCase, compare, draw
 
 CHEAPER_TARGET = 0.8
 SMALL_CASES, CHUNK_CASES = range(500, 524), range(500, 508)
-"""Tuning used others, below 100."""
+"""Numbers of cases; tuning used others, below 100."""
 
 
 def offer_of(cloud: Cloud, scenario: ThreeClouds, usd_per_hour: float | None = None) -> Offer:
-    """The offer of `offers.toml` with the scenario's figures."""
+    """Return the offer in `offers.toml` with the scenario's figures."""
     known = next(
         each
         for each in load_offers()
@@ -47,9 +56,9 @@ def offer_of(cloud: Cloud, scenario: ThreeClouds, usd_per_hour: float | None = N
     )
 
 
-def work_of(scenario: ThreeClouds) -> Work:
+def work_of(scenario: ThreeClouds) -> SimulatedWork:
     weight = lognormal(1.0, math.exp(1.2816 * scenario.item_sigma))
-    return Work(
+    return SimulatedWork(
         num_chunks=scenario.num_chunks,
         items_per_chunk=scenario.items_per_chunk,
         item_s=scenario.item_s,
@@ -57,8 +66,8 @@ def work_of(scenario: ThreeClouds) -> Work:
     )
 
 
-class Scene:
-    """A scenario with its deadline and stock worked out."""
+class Setup:
+    """A scenario with its deadline and stock computed."""
 
     def __init__(self, scenario: ThreeClouds, runpod_usd_per_hour: float | None = None) -> None:
         self.seeds = scenario.seeds
@@ -67,73 +76,79 @@ class Scene:
             platforms=(), max_workers=scenario.max_workers, objective="fastest", job_hours=24.0, is_canary_first=True
         )
         prices = {"runpod": runpod_usd_per_hour}
-        truths = [as_offered(offer_of(cloud, scenario, prices.get(cloud.platform))) for cloud in scenario.clouds]
+        behaviours = [as_offered(offer_of(cloud, scenario, prices.get(cloud.platform))) for cloud in scenario.clouds]
         fastest_s = min(
-            mean(self.run([truth], self.free, seed).finish_s for seed in self.seeds[:5]) for truth in truths
+            mean(self.run([behaviour], self.free, seed).finish_s for seed in self.seeds[:5]) for behaviour in behaviours
         )
         self.deadline_s = scenario.deadline_factor * fastest_s
         self.policy = replace(self.free, objective="cheapest", deadline=START + timedelta(seconds=self.deadline_s))
-        self.truths = [self._with_stock(truth, cloud) for truth, cloud in zip(truths, scenario.clouds, strict=True)]
+        self.behaviours = [
+            self._with_stock(behaviour, cloud) for behaviour, cloud in zip(behaviours, scenario.clouds, strict=True)
+        ]
 
-    def _with_stock(self, truth: Truth, cloud: Cloud) -> Truth:
+    def _with_stock(self, behaviour: OfferBehaviour, cloud: Cloud) -> OfferBehaviour:
         if cloud.stock_share is None:
-            return truth
+            return behaviour
         at_work_s = self.deadline_s - cloud.cold_start_p50_s
         needed = self.work.num_items * self.work.item_s / at_work_s
-        return replace(truth, stock=int(cloud.stock_share * needed))
+        return replace(behaviour, stock=int(cloud.stock_share * needed))
 
-    def run(self, truths: Sequence[Truth], policy: Policy, seed: int, way: Decide = decide) -> Outcome:
-        return simulate(self.work, truths, policy, seed, decide=way)
+    def run(
+        self, behaviours: Sequence[OfferBehaviour], policy: Policy, seed: int, way: Decide = decide
+    ) -> SimulatedOutcome:
+        return simulate(self.work, behaviours, policy, seed, decide=way)
 
-    def many(self, truths: Sequence[Truth], way: Decide = decide, **changes: Any) -> list[Outcome]:
+    def many(
+        self, behaviours: Sequence[OfferBehaviour], way: Decide = decide, **changes: Any
+    ) -> list[SimulatedOutcome]:
         policy = replace(self.policy, **changes)
-        return [self.run(truths, policy, seed, way) for seed in self.seeds]
+        return [self.run(behaviours, policy, seed, way) for seed in self.seeds]
 
 
-def usd(outcomes: Sequence[Outcome]) -> float:
+def usd(outcomes: Sequence[SimulatedOutcome]) -> float:
     return mean(each.usd for each in outcomes)
 
 
-def done(outcomes: Sequence[Outcome]) -> float:
+def done(outcomes: Sequence[SimulatedOutcome]) -> float:
     return mean(each.is_complete for each in outcomes)
 
 
-def against_single_platforms(title: str, scene: Scene, target: float | None) -> None:
-    """The mix against the cheapest single platform that meets the deadline."""
-    singles = {truth.offer.platform: scene.many([truth]) for truth in scene.truths}
+def against_single_platforms(title: str, setup: Setup, target: float | None) -> None:
+    """Compare all platforms together with the cheapest single platform that meets the deadline."""
+    singles = {behaviour.offer.platform: setup.many([behaviour]) for behaviour in setup.behaviours}
     for name, outcomes in singles.items():
         report("routing", f"{title}: {name} alone, in time {done(outcomes):.0%}", usd(outcomes), "dollars")
     in_time = {name: usd(outcomes) for name, outcomes in singles.items() if done(outcomes) >= 0.9}
-    mixed = scene.many(scene.truths)
+    mixed = setup.many(setup.behaviours)
     for name, way in (("fixed order", fixed_order), ("round robin", round_robin)):
-        outcomes = scene.many(scene.truths, way)
+        outcomes = setup.many(setup.behaviours, way)
         report("routing", f"{title}: {name}, in time {done(outcomes):.0%}", usd(outcomes), "dollars")
     best = min(in_time, key=in_time.__getitem__)
     report(
-        "routing", f"{title}: mix, in time {done(mixed):.0%}; saved", 1 - usd(mixed) / in_time[best], "share",
+        "routing", f"{title}: all platforms, in time {done(mixed):.0%}; saved", 1 - usd(mixed) / in_time[best], "share",
         anchor=f"{best} alone, the cheapest that meets the deadline", ratio=usd(mixed) / in_time[best],
         target=None if target is None else 1 - target,
     )  # fmt: skip
-    report("routing", f"{title}: mix", usd(mixed), "dollars")
+    report("routing", f"{title}: all platforms", usd(mixed), "dollars")
 
 
-def against_brute_force(scene: Scene) -> None:
-    """The scenario made small, and cases drawn at random, against the best static assignment in hindsight."""
+def against_brute_force(setup: Setup) -> None:
+    """Compare a small version of the scenario, and random cases, with the best static assignment in hindsight."""
     fixed = SmallCase(
-        work=replace(scene.work, num_chunks=60),
-        truths=tuple(replace(truth, stock=4 if truth.stock else None) for truth in scene.truths),
+        work=replace(setup.work, num_chunks=60),
+        behaviours=tuple(replace(behaviour, stock=4 if behaviour.stock else None) for behaviour in setup.behaviours),
         policy=replace(
-            scene.policy, max_workers=12, deadline=START + timedelta(seconds=1800), is_canary_first=False
+            setup.policy, max_workers=12, deadline=START + timedelta(seconds=1800), is_canary_first=False
         ),
-        seeds=scene.seeds[:6],
+        seeds=setup.seeds[:6],
     )  # fmt: skip
-    drawn = [draw(scene.truths, number) for number in SMALL_CASES]
+    drawn = [draw(setup.behaviours, number) for number in SMALL_CASES]
     found = [each for case in (fixed, *drawn) if (each := compare(case))]
-    _told("small case of the scenario", found[:1])
-    _told(f"{len(found) - 1} small cases at random", found[1:])
+    _report_cases("small case of the scenario", found[:1])
+    _report_cases(f"{len(found) - 1} small cases at random", found[1:])
 
 
-def _told(title: str, cases: Sequence[Compared]) -> None:
+def _report_cases(title: str, cases: Sequence[Compared]) -> None:
     anchor = "the best static assignment, by brute force in hindsight"
     known = [each.known_usd / each.best_usd for each in cases], mean(each.known_in_time for each in cases)
     unknown = [each.unknown_usd / each.best_usd for each in cases], mean(each.unknown_in_time for each in cases)
@@ -143,9 +158,9 @@ def _told(title: str, cases: Sequence[Compared]) -> None:
         report("routing", f"{row}, worst", max(ratios), "ratio", anchor=anchor, ratio=max(ratios))
 
 
-def chunk_sizes(scene: Scene) -> None:
-    """What the best of seven sizes of chunks costs, in hindsight, against the size that is chosen."""
-    found = [compare_cuts(draw(scene.truths, number)) for number in CHUNK_CASES]
+def chunk_sizes(setup: Setup) -> None:
+    """Compare the best of seven chunk sizes, chosen in hindsight, with the size that is chosen beforehand."""
+    found = [compare_cuts(draw(setup.behaviours, number)) for number in CHUNK_CASES]
     ratios = [each.best_usd / each.chosen_usd for each in found]
     row = f"the best of {len(PER_WORKER)} sizes of chunks, {len(found)} small cases: dollars"
     anchor = "the size that is chosen"
@@ -153,11 +168,11 @@ def chunk_sizes(scene: Scene) -> None:
     report("routing", f"{row}, worst", min(ratios), "ratio", anchor=anchor, ratio=min(ratios))
 
 
-def outages(scene: Scene) -> None:
-    """One outage each, of the cheapest platform."""
-    start, end = 0.1 * scene.deadline_s, (0.1 + 1 / 3) * scene.deadline_s
-    runpod = next(truth for truth in scene.truths if truth.offer.platform == "runpod")
-    dear = replace(runpod.offer, usd_per_hour=4 * runpod.offer.usd_per_hour)
+def outages(setup: Setup) -> None:
+    """Simulate each outage of the cheapest platform."""
+    start, end = 0.1 * setup.deadline_s, (0.1 + 1 / 3) * setup.deadline_s
+    runpod = next(behaviour for behaviour in setup.behaviours if behaviour.offer.platform == "runpod")
+    expensive = replace(runpod.offer, usd_per_hour=4 * runpod.offer.usd_per_hour)
     slow = lognormal(900.0, 1500.0)
     changes: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         "hard down": ({"is_down": True}, {"is_down": False}),
@@ -165,40 +180,40 @@ def outages(scene: Scene) -> None:
         "slow start": ({"start_s": slow}, {"start_s": runpod.start_s}),
         "quota": ({"stock": 0, "refusal": Failure.QUOTA}, {"stock": runpod.stock, "refusal": Failure.NO_CAPACITY}),
         "preemption storm": ({"preemptions_per_hour": 6.0}, {"preemptions_per_hour": 0.0}),
-        "price change": ({"offer": dear}, {"offer": runpod.offer}),
+        "price change": ({"offer": expensive}, {"offer": runpod.offer}),
     }
     for name in OUTAGES:
         begins, ends = changes[name]
         since = 0.0 if name in ("hard down", "30 % errors", "slow start", "quota") else start
         broken = replace(runpod, changes=((since, begins), (end, ends)))
-        truths = [broken if truth is runpod else truth for truth in scene.truths]
-        _outage(scene, name, truths)
+        behaviours = [broken if behaviour is runpod else behaviour for behaviour in setup.behaviours]
+        _outage(setup, name, behaviours)
 
 
-def _outage(scene: Scene, name: str, truths: Sequence[Truth]) -> None:
-    ways: list[tuple[str, Decide, Sequence[Truth]]] = [
-        ("mix", decide, truths),
-        ("fixed order", fixed_order, truths),
-        ("round robin", round_robin, truths),
-        *((f"{truth.offer.platform} alone", decide, [truth]) for truth in truths),
+def _outage(setup: Setup, name: str, behaviours: Sequence[OfferBehaviour]) -> None:
+    ways: list[tuple[str, Decide, Sequence[OfferBehaviour]]] = [
+        ("all platforms", decide, behaviours),
+        ("fixed order", fixed_order, behaviours),
+        ("round robin", round_robin, behaviours),
+        *((f"{behaviour.offer.platform} alone", decide, [behaviour]) for behaviour in behaviours),
     ]
     for way, how, used in ways:
-        outcomes = [scene.run(used, scene.policy, seed, how) for seed in scene.seeds[:8]]
+        outcomes = [setup.run(used, setup.policy, seed, how) for seed in setup.seeds[:8]]
         title = f"{name}: {way}, in time {done(outcomes):.0%}"
         report("routing", f"{title}: dollars", usd(outcomes), "dollars")
         report("routing", f"{title}: minutes", mean(each.finish_s for each in outcomes) / 60, "minutes")
-        if way == "mix":
+        if way == "all platforms":
             worst = max(each.refused["runpod"] for each in outcomes)
-            report("routing", f"{title}: most orders in vain", worst, "orders")
+            report("routing", f"{title}: most refused orders", worst, "orders")
 
 
-def tails(scene: Scene) -> None:
-    """Lone heavy-tailed items on hosts of which one in twenty is ten times slower: waiting against second attempts."""
-    truth = replace(scene.truths[1], speed=lambda rng: 0.1 if rng.random() < 0.05 else 1.0)
-    work = Work(
+def tails(setup: Setup) -> None:
+    """Compare waiting with second attempts: single heavy-tailed items, and one host in twenty is ten times slower."""
+    behaviour = replace(setup.behaviours[1], speed=lambda rng: 0.1 if rng.random() < 0.05 else 1.0)
+    work = SimulatedWork(
         num_chunks=400, items_per_chunk=1, item_s=60.0, weight=lambda rng: min(20.0, rng.paretovariate(1.5) / 3)
     )
-    base = replace(scene.free, max_workers=40, objective="cheapest")
+    base = replace(setup.free, max_workers=40, objective="cheapest")
     seeds = range(9100, 9160)
     ways: list[tuple[str, Decide, float]] = [
         ("no action", decide, 0.0),
@@ -206,20 +221,20 @@ def tails(scene: Scene) -> None:
         ("hedging everything", hedging_everything, 0.0),
     ]
     for name, way, share in ways:
-        outcomes = [simulate(work, [truth], replace(base, hedge_share=share), seed, decide=way) for seed in seeds]
+        outcomes = [simulate(work, [behaviour], replace(base, hedge_share=share), seed, decide=way) for seed in seeds]
         report("routing", f"tail, {name}: p99 finish", quantiles([each.finish_s for each in outcomes], n=100)[98], "s")
         report("routing", f"tail, {name}: dollars", usd(outcomes), "dollars")
 
 
 def main() -> None:
-    scene = Scene(THREE_CLOUDS)
-    report("routing", "deadline", scene.deadline_s, "s")
-    against_single_platforms("three clouds", scene, CHEAPER_TARGET)
-    against_single_platforms("three clouds, RunPod flex price", Scene(THREE_CLOUDS, RUNPOD_FLEX_USD_PER_HOUR), None)
-    against_brute_force(scene)
-    chunk_sizes(scene)
-    outages(scene)
-    tails(scene)
+    setup = Setup(THREE_CLOUDS)
+    report("routing", "deadline", setup.deadline_s, "s")
+    against_single_platforms("three clouds", setup, CHEAPER_TARGET)
+    against_single_platforms("three clouds, RunPod flex price", Setup(THREE_CLOUDS, RUNPOD_FLEX_USD_PER_HOUR), None)
+    against_brute_force(setup)
+    chunk_sizes(setup)
+    outages(setup)
+    tails(setup)
 
 
 if __name__ == "__main__":

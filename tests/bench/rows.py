@@ -1,4 +1,4 @@
-"""The one form in which every benchmark reports: a JSON object a line."""
+"""The format in which every benchmark reports: one JSON object per line."""
 
 import json
 
@@ -17,13 +17,14 @@ def report(
     """Print one row.
 
     Args:
-        bench: the module.
-        row: what was measured.
-        value: the figure, in `unit`.
-        anchor: what `ratio` compares with, measured in the same process run.
-        ratio: our figure over the anchor's.
-        target: lowest `value` (or `ratio`, if there is one and `unit` is "ratio") that counts as good.
-        at_most: highest `value` that counts as good, where less is better.
+            bench: The name of the module.
+        row: What was measured.
+        value: The figure, in `unit`.
+        unit: The unit of `value`.
+        anchor: What `ratio` compares with; measured in the same process.
+        ratio: Our figure divided by the anchor's.
+        target: The lowest `value` (or `ratio`, if there is one and `unit` is "ratio") that counts as good.
+        at_most: The highest `value` that counts as good, where less is better.
     """
     measured = ratio if unit == "ratio" and ratio is not None else value
     line = {

@@ -1,7 +1,7 @@
-"""Scenarios of the routing benchmark. Fixed before `decide` was tuned; not to be changed to make a figure better.
+"""Scenarios of the routing benchmark, fixed before `decide` was tuned. Do not change them to improve a figure.
 
-`THREE_CLOUDS` holds the target "at least 20 % cheaper than the cheapest single platform that meets the deadline". All
-GPU workers have an L4, the one GPU type that all three platforms rent.
+`THREE_CLOUDS` belongs to the target "at least 20 % cheaper than the cheapest single platform that meets the deadline".
+All GPU workers have an L4, the only GPU type that all three platforms rent.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cloud:
-    """One platform as it really is in a scenario, whatever `offers.toml` believes."""
+    """One platform as it really is in a scenario, whatever `offers.toml` says."""
 
     platform: str
     gpu: str
@@ -19,7 +19,7 @@ class Cloud:
     cold_start_p50_s: float
     cold_start_p90_s: float
     stock_share: float | None = None
-    """GPU workers in stock, of those that it alone would need to meet the deadline; None: the campaign's limit."""
+    """Stock as a share of the GPU workers that the platform alone would need for the deadline; None means unlimited."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,14 +28,14 @@ class ThreeClouds:
     num_chunks: int
     items_per_chunk: int
     item_s: float
-    """Mean seconds of an item on an L4."""
+    """Mean duration of an item on an L4."""
     item_sigma: float
-    """Of the logarithm of a chunk's seconds."""
+    """Standard deviation of the logarithm of a chunk's duration."""
     max_workers: int
     deadline_factor: float
-    """Deadline over the finish time of the fastest single platform."""
+    """The deadline as a multiple of the finish time of the fastest single platform."""
     seeds: tuple[int, ...]
-    """For the published figures; tuning uses others."""
+    """Seeds of the published figures; tuning uses others."""
 
 
 THREE_CLOUDS = ThreeClouds(
@@ -79,8 +79,8 @@ THREE_CLOUDS = ThreeClouds(
 )
 
 RUNPOD_FLEX_USD_PER_HOUR = 0.68
-"""The same scenario with RunPod's serverless price of an L4, the dearest that RunPod asks."""
+"""RunPod's serverless price of an L4, its highest, for a variant of the scenario."""
 
 OUTAGES = ("hard down", "30 % errors", "slow start", "quota", "preemption storm", "price change")
-"""Each befalls the cheapest platform and ends 43 % of the way to the deadline. Those that befall orders are there from
-the beginning, when orders are made; the others begin after a tenth of the way."""
+"""Outages of the cheapest platform. Each ends after 43 % of the time until the deadline. Those that affect orders
+begin at once, when orders are made; the others begin after 10 % of that time."""

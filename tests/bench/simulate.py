@@ -1,6 +1,6 @@
-"""How fast the simulated world is: 100,000 chunks on 1,000 GPU workers, driven by the real `decide`.
+"""How fast the simulator is: 100,000 chunks on 1,000 GPU workers, driven by the real `decide`.
 
-`python -m tests.bench.simulate [chunks]`. The anchor is the same number of bare heap events, pushed and popped.
+`python -m tests.bench.simulate [chunks]`. The anchor is a heap with the same number of events and nothing else.
 """
 
 import heapq
@@ -8,7 +8,7 @@ import random
 import sys
 import time
 
-from gpu_jobs.forecast.simulator import Work, as_offered, lognormal, simulate
+from gpu_jobs.forecast.simulator import SimulatedWork, as_offered, lognormal, simulate
 from gpu_jobs.jobs.orders import Policy
 from tests.bench.routing import offer_of
 from tests.bench.rows import report
@@ -18,7 +18,7 @@ TARGET_S = 60.0
 
 
 def bare_events(count: int) -> float:
-    """Chunks a second of a heap that only pushes and pops."""
+    """Return the chunks per second of a heap that only pushes and pops."""
     rng, heap = random.Random(1), [(0.0, number) for number in range(1000)]
     began = time.perf_counter()
     for number in range(count):
@@ -29,16 +29,16 @@ def bare_events(count: int) -> float:
 
 def main(num_chunks: int) -> None:
     anchor = bare_events(num_chunks)
-    truths = [as_offered(offer_of(cloud, THREE_CLOUDS)) for cloud in THREE_CLOUDS.clouds]
-    work = Work(num_chunks=num_chunks, items_per_chunk=20, item_s=3.0, weight=lognormal(1.0, 1.5))
+    behaviours = [as_offered(offer_of(cloud, THREE_CLOUDS)) for cloud in THREE_CLOUDS.clouds]
+    work = SimulatedWork(num_chunks=num_chunks, items_per_chunk=20, item_s=3.0, weight=lognormal(1.0, 1.5))
     policy = Policy(platforms=(), max_workers=1000, objective="fastest", job_hours=24.0)
     began = time.perf_counter()
-    outcome = simulate(work, truths, policy, 1)
+    outcome = simulate(work, behaviours, policy, 1)
     took_s = time.perf_counter() - began
     assert outcome.is_complete, outcome.closed
     report(
         "simulate",
-        f"{num_chunks} chunks on 1000 GPU workers: in a minute so many times",
+        f"{num_chunks} chunks on 1000 GPU workers: simulations per minute",
         60 / took_s,
         "times",
         target=1.0,

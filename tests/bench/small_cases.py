@@ -1,7 +1,7 @@
-"""`decide` against the best static assignment, found by brute force, on small cases drawn at random.
+"""Compare `decide` with the best static assignment, found by brute force, on small random cases.
 
-The best is chosen in hindsight, on the same seeds as it is scored on: no way of deciding beforehand can always be as
-good. Each case is a draw of prices, cold starts, stock, work, limit of GPU workers and deadline.
+The best is chosen in hindsight, on the same seeds that it is scored on, so no way of deciding beforehand can always be
+as good. Each case has random prices, cold starts, stock, work, GPU worker limit and deadline.
 """
 
 import random
@@ -12,7 +12,16 @@ from itertools import product
 from statistics import mean
 
 from gpu_jobs.dispatch import decide
-from gpu_jobs.forecast.simulator import START, Decide, Outcome, Truth, Work, as_offered, lognormal, simulate
+from gpu_jobs.forecast.simulator import (
+    START,
+    Decide,
+    OfferBehaviour,
+    SimulatedOutcome,
+    SimulatedWork,
+    as_offered,
+    lognormal,
+    simulate,
+)
 from gpu_jobs.jobs.offers import OfferKey
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.telemetry.samples import Evidence
@@ -25,32 +34,32 @@ _TICK_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmallCase:
-    """A campaign of minutes on a handful of GPU workers."""
+    """A campaign of a few minutes on a few GPU workers."""
 
-    work: Work
-    truths: tuple[Truth, ...]
+    work: SimulatedWork
+    behaviours: tuple[OfferBehaviour, ...]
     policy: Policy
     seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """What one case cost."""
+    """What one case costs, by way of deciding."""
 
     best_usd: float
     known_usd: float
-    """By `decide`, with what earlier campaigns measured."""
+    """Dollars with `decide`, when earlier campaigns have measured the offers."""
     known_in_time: float
     unknown_usd: float
-    """By `decide`, with canaries and nothing measured."""
+    """Dollars with `decide`, with canaries and nothing measured before."""
     unknown_in_time: float
 
 
-def draw(offers: Iterable[Truth], number: int) -> SmallCase:
-    """The case of this number: the offers with other prices, cold starts and stocks, and other work."""
+def draw(offers: Iterable[OfferBehaviour], number: int) -> SmallCase:
+    """Return the case with this number: the offers with random prices, cold starts and stock, and random work."""
     rng = random.Random(number)
-    truths = tuple(_another(truth, rng) for truth in offers)
-    work = Work(
+    behaviours = tuple(_another(behaviour, rng) for behaviour in offers)
+    work = SimulatedWork(
         num_chunks=rng.randint(24, 80),
         items_per_chunk=20,
         item_s=rng.uniform(4.0, 12.0),
@@ -62,11 +71,13 @@ def draw(offers: Iterable[Truth], number: int) -> SmallCase:
     policy = Policy(
         platforms=(), max_workers=max_workers, objective="cheapest", deadline=deadline, job_hours=24.0,
     )  # fmt: skip
-    return SmallCase(work=work, truths=truths, policy=policy, seeds=tuple(1000 * number + seed for seed in _SEEDS))
+    return SmallCase(
+        work=work, behaviours=behaviours, policy=policy, seeds=tuple(1000 * number + seed for seed in _SEEDS)
+    )
 
 
-def _another(truth: Truth, rng: random.Random) -> Truth:
-    offer = truth.offer
+def _another(behaviour: OfferBehaviour, rng: random.Random) -> OfferBehaviour:
+    offer = behaviour.offer
     start_s = offer.cold_start_p50_s * rng.uniform(0.6, 1.6)
     other = replace(
         offer,
@@ -78,9 +89,9 @@ def _another(truth: Truth, rng: random.Random) -> Truth:
 
 
 def compare(case: SmallCase) -> Compared | None:
-    """Brute force, and `decide`; None: no static assignment is always in time."""
-    platforms = [truth.offer.platform for truth in case.truths]
-    most = [min(case.policy.max_workers, truth.stock or case.policy.max_workers) for truth in case.truths]
+    """Compare brute force with `decide`; None if no static assignment is always in time."""
+    platforms = [behaviour.offer.platform for behaviour in case.behaviours]
+    most = [min(case.policy.max_workers, behaviour.stock or case.policy.max_workers) for behaviour in case.behaviours]
     found = []
     for counts in product(*(range(each + 1) for each in most)):
         if 0 < sum(counts) <= case.policy.max_workers:
@@ -89,7 +100,7 @@ def compare(case: SmallCase) -> Compared | None:
                 found.append(_usd(outcomes))
     if not found:
         return None
-    known = run(case, decide, earlier(case.truths, case.work))
+    known = run(case, decide, earlier(case.behaviours, case.work))
     unknown = run(replace(case, policy=replace(case.policy, is_canary_first=True)), decide)
     return Compared(
         best_usd=min(found),
@@ -100,30 +111,30 @@ def compare(case: SmallCase) -> Compared | None:
     )
 
 
-def earlier(truths: Iterable[Truth], work: Work) -> dict[OfferKey, Evidence]:
-    """What a campaign before has measured: speeds and cold starts of twenty GPU workers, each for half an hour."""
+def earlier(behaviours: Iterable[OfferBehaviour], work: SimulatedWork) -> dict[OfferKey, Evidence]:
+    """Return what an earlier campaign measured: speeds and cold starts of twenty GPU workers, each for half an hour."""
     rng, found = random.Random(5), {}
-    for truth in truths:
-        pace = sum(truth.speed(rng) for _ in range(_EARLIER_WORKERS)) / work.item_s
-        found[truth.offer.key] = Evidence(
+    for behaviour in behaviours:
+        pace = sum(behaviour.speed(rng) for _ in range(_EARLIER_WORKERS)) / work.item_s
+        found[behaviour.offer.key] = Evidence(
             items=pace * _EARLIER_S,
             working_s=_EARLIER_WORKERS * _EARLIER_S,
             starts=_EARLIER_WORKERS,
-            start_s=sum(truth.start_s(rng) for _ in range(_EARLIER_WORKERS)),
+            start_s=sum(behaviour.start_s(rng) for _ in range(_EARLIER_WORKERS)),
         )
     return found
 
 
-def run(case: SmallCase, way: Decide, evidence: Mapping[OfferKey, Evidence] | None = None) -> list[Outcome]:
+def run(case: SmallCase, way: Decide, evidence: Mapping[OfferKey, Evidence] | None = None) -> list[SimulatedOutcome]:
     return [
-        simulate(case.work, case.truths, case.policy, seed, evidence=evidence, decide=way, tick_s=_TICK_S)
+        simulate(case.work, case.behaviours, case.policy, seed, evidence=evidence, decide=way, tick_s=_TICK_S)
         for seed in case.seeds
     ]
 
 
-def _usd(outcomes: list[Outcome]) -> float:
+def _usd(outcomes: list[SimulatedOutcome]) -> float:
     return mean(each.usd for each in outcomes)
 
 
-def _in_time(outcomes: list[Outcome]) -> float:
+def _in_time(outcomes: list[SimulatedOutcome]) -> float:
     return mean(each.is_complete for each in outcomes)

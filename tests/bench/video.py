@@ -1,4 +1,4 @@
-"""How much of a hand-written loop's speed is left when a GPU worker does the same work.
+"""The speed of a GPU worker that analyses videos, compared with a hand-written loop on the same videos.
 
 Run as `OMP_WAIT_POLICY=PASSIVE python -m tests.bench.video [rounds]`.
 """
@@ -31,10 +31,15 @@ WINDOW, STEP, CONTEXT = 100, 50, 25
 
 
 def hand_written_loop(path: Path, *, repeats: int = 1, threads: int = THREADS) -> float:
-    """Video frames per second of the loop that one would write for one video and one process.
+    """Return video frames per second of a hand-written loop for one video in one process.
 
-    Decode, shrink to 48x27, TransNetV2 on windows of 100 frames with step 50, one after the other. The model is
-    loaded and warm before the clock starts. `repeats`: analyse the video so often.
+    It decodes, shrinks to 48x27, and runs TransNetV2 on windows of 100 frames with step 50, one after the other. The
+    model is loaded and warm before the clock starts.
+
+    Args:
+        path: The video.
+        repeats: How many times it is analysed.
+        threads: Number of threads that torch uses.
     """
     torch.set_num_threads(threads)
     model = TransNetV2(device="cpu").eval()
@@ -47,7 +52,7 @@ def hand_written_loop(path: Path, *, repeats: int = 1, threads: int = THREADS) -
 
 
 def _scores(model: TransNetV2, path: Path) -> np.ndarray:
-    """Probability of a transition at each frame."""
+    """Return the probability of a transition at each frame."""
     scores, waiting, num_frames = [], [], 0
     for frame in _small_frames(path):
         waiting += [frame] * (CONTEXT + 1) if num_frames == 0 else [frame]
@@ -76,7 +81,7 @@ def _small_frames(path: Path) -> Iterator[np.ndarray]:
 
 
 def gpu_worker(video: Path, folder: Path) -> float:
-    """Video frames per second of one GPU worker from its first lease to its last settlement, model loaded before."""
+    """Return one GPU worker's video frames per second from its first lease to its last settlement."""
     spec = CampaignSpec(
         store_root=str(folder),
         dataset=str(video),
@@ -95,7 +100,7 @@ def gpu_worker(video: Path, folder: Path) -> float:
 
 
 def main(rounds: int) -> None:
-    """Loop and GPU worker in turns, so that both see the same machine; the medians are compared."""
+    """Run loop and GPU worker in turns, so that both see the same machine; the medians are compared."""
     loops, workers = [], []
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "videos" / ASSEMBLED

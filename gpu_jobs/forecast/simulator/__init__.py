@@ -1,13 +1,30 @@
-"""A world on a virtual clock, driven by the real `decide`: what a campaign would cost and when it would end.
+"""Simulate a campaign on a virtual clock, driven by the real `decide`, to find its cost and finish time.
 
-GPU jobs start cold, work at speeds of their own, are refused, fail, are preempted and billed by their offers' rules;
-idle GPU workers share out what others have in hand, linger for a cold start's time and leave, as real ones do. Left
-out: the store's latency, items that kill GPU workers one by one (a chunk with one takes longer), and network failures.
-Seeded: the same world and seed give the same outcome.
+GPU jobs have cold starts, work at different speeds, are refused, fail, are preempted, and are billed by the rules of
+their offers. As in reality, idle GPU workers take over part of the chunks that others hold, wait for one cold start's
+time, and then exit. Not simulated: the store's latency, network failures, and items that kill one GPU worker after
+another (a chunk with such an item only takes longer). The same input and seed always give the same outcome.
 """
 
 from gpu_jobs.forecast.simulator.campaign import Decide, simulate
-from gpu_jobs.forecast.simulator.model import Draw, Outcome, Truth, Work, as_offered, lognormal
+from gpu_jobs.forecast.simulator.model import (
+    Draw,
+    OfferBehaviour,
+    SimulatedOutcome,
+    SimulatedWork,
+    as_offered,
+    lognormal,
+)
 from gpu_jobs.forecast.simulator.workers import START
 
-__all__ = ["START", "Decide", "Draw", "Outcome", "Truth", "Work", "as_offered", "lognormal", "simulate"]
+__all__ = [
+    "START",
+    "Decide",
+    "Draw",
+    "OfferBehaviour",
+    "SimulatedOutcome",
+    "SimulatedWork",
+    "as_offered",
+    "lognormal",
+    "simulate",
+]

@@ -1,4 +1,4 @@
-"""What a simulated world is made of: offers as they really are, work, chance, and what comes out."""
+"""The parts of a simulation: the real behaviour of offers, the work, random draws, and the outcome."""
 
 import math
 import random
@@ -14,45 +14,46 @@ Draw = Callable[[random.Random], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Truth:
-    """How one offer really behaves, whatever is believed of it."""
+class OfferBehaviour:
+    """How one offer really behaves in a simulation, whatever `decide` assumes."""
 
     offer: Offer
-    """With the price and the rules that are billed."""
+    """The offer with its real price and billing rules."""
     start_s: Draw
-    """Cold start of a GPU worker, order to first item."""
+    """Draws the cold start of a GPU worker, from the order to its first item."""
     speed: Draw
-    """Of a GPU worker: work a second, an L4's being 1."""
+    """Draws the speed of a GPU worker; an L4's is 1."""
     stock: int | None = None
-    """GPU workers that can be had at once; None: any number."""
+    """Maximum number of GPU workers alive at the same time; None means unlimited."""
     refusal: Failure = Failure.NO_CAPACITY
+    """Why an order is refused that exceeds the stock."""
     is_down: bool = False
-    """Every order fails at once."""
+    """Whether every order fails immediately."""
     error_share: float = 0.0
-    """Of GPU jobs, those that live for a minute and come to nothing."""
+    """Share of GPU jobs that fail after a minute without doing any work."""
     preemptions_per_hour: float = 0.0
     changes: tuple[tuple[float, dict[str, Any]], ...] = ()
-    """From so many seconds on, these fields have these values."""
+    """Changes over time: from this many seconds on, the named fields have the given values."""
 
-    def at(self, now_s: float) -> "Truth":
+    def at(self, now_s: float) -> "OfferBehaviour":
         changed = {name: value for since, fields in self.changes if since <= now_s for name, value in fields.items()}
         return replace(self, **changed) if changed else self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """What is to be done, in chunks of equal numbers of items."""
+class SimulatedWork:
+    """The work of a simulated campaign, in chunks with equal numbers of items."""
 
     num_chunks: int
     items_per_chunk: int
     item_s: float
-    """Mean, on a GPU worker of speed 1."""
+    """Mean duration of an item on a GPU worker of speed 1."""
     weight: Draw = lambda _: 1.0
-    """Of one chunk's items against the mean."""
-    chunk_s: float = 0.0
-    """To lease and to settle a chunk, on any GPU worker."""
+    """Draws the duration of one chunk's items relative to the mean."""
+    chunk_overhead_s: float = 0.0
+    """Seconds needed to lease and settle a chunk, on any GPU worker."""
     poison_share: float = 0.0
-    """Of chunks that hold an item that kills GPU workers."""
+    """Share of chunks with an item that kills GPU workers."""
 
     @property
     def num_items(self) -> int:
@@ -60,63 +61,63 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What became of one simulated campaign."""
+class SimulatedOutcome:
+    """The result of one simulated campaign."""
 
     usd: float
     finish_s: float
-    """Until the last item was settled or the campaign was closed."""
+    """Seconds until the last item was settled or the campaign was closed."""
     is_complete: bool
     closed: str
     seconds: dict[str, float]
-    """GPU worker seconds by class of the waste ledger; billed ones."""
+    """Billed GPU worker seconds by class of the waste ledger."""
     usd_by_platform: dict[str, float]
     items_by_platform: dict[str, int]
     orders: Counter[str]
-    """By platform: how often each was asked for GPU workers."""
+    """Number of orders by platform."""
     refused: Counter[str]
-    """Of these, how often in vain."""
-    first_items_s: float
-    """Until the first item was done; infinite if none was."""
+    """Number of refused orders by platform."""
+    first_item_s: float
+    """Seconds until the first item was done; infinite if none was."""
     reasons: tuple[str, ...]
-    """Of the decisions that did something, in order."""
+    """The reasons of all decisions with actions, in order."""
 
 
 @dataclass(slots=True, eq=False)
-class Chunk:
+class SimulatedChunk:
     items: int
     item_s: float
     extra_s: float = 0.0
     items_before: int = 0
-    """Of the same chunk, finished by the attempt that this one hedges."""
+    """Items of the same chunk that were finished by the attempt that this one hedges."""
 
 
 @dataclass(slots=True, eq=False)
-class Worker:
-    job: "Job"
+class SimulatedWorker:
+    job: "SimulatedJob"
     ready_s: float
     speed: float
-    chunk: Chunk | None = None
+    chunk: SimulatedChunk | None = None
     chunk_since: float = 0.0
     idle_since: float = -1.0
     working_s: float = 0.0
     wasted_s: float = 0.0
     is_alive: bool = True
-    twin: "Worker | None" = None
-    """Who works on the same chunk, of a hedge."""
+    twin: "SimulatedWorker | None" = None
+    """The GPU worker that works on the same chunk, while it is hedged."""
     version: int = 0
-    """Of its current chunk; older events are void."""
+    """Increases when its current chunk changes, so that events planned before are ignored."""
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class SimulatedJob:
     name: str
-    truth: Truth
+    behaviour: OfferBehaviour
     at: float
     expires_at: float
     reserved_usd: float
     num_workers: int
-    workers: list[Worker] = field(default_factory=list)
+    workers: list[SimulatedWorker] = field(default_factory=list)
     alive: int = 0
     items: int = 0
     usd: float = 0.0
@@ -124,16 +125,16 @@ class Job:
 
 
 def lognormal(p50: float, p90: float) -> Draw:
-    """Draws with these quantiles; a constant if they are equal or 0."""
+    """Return a log-normal draw with this median and 90th percentile; a constant if they are equal or 0."""
     if p50 <= 0 or p90 <= p50:
         return lambda _: p50
     mu, sigma = math.log(p50), math.log(p90 / p50) / 1.2816
     return lambda rng: rng.lognormvariate(mu, sigma)
 
 
-def as_offered(offer: Offer, *, speed_sigma: float = 0.1) -> Truth:
-    """A world in which the offer is what it says."""
-    return Truth(
+def as_offered(offer: Offer, *, speed_sigma: float = 0.1) -> OfferBehaviour:
+    """Return the behaviour of an offer that is exactly as listed."""
+    return OfferBehaviour(
         offer=offer,
         start_s=lognormal(offer.cold_start_p50_s, offer.cold_start_p90_s),
         speed=lognormal(offer.worker_speed, offer.worker_speed * math.exp(1.2816 * speed_sigma)),

@@ -1,4 +1,4 @@
-"""Scenes for `decide`: an hour's work of ten GPU workers, offers cheap, dear and fast, and what comes of them."""
+"""Scenes for `decide`: an hour's work of ten GPU workers; a cheap, an expensive and a fast offer; and the outcome."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +16,9 @@ from gpu_jobs.testing import a_policy, an_offer
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 CHEAP = an_offer(platform="cheap", usd_per_hour=0.4, cold_start_p50_s=120.0, cold_start_p90_s=300.0, max_workers=100)
-DEAR = an_offer(platform="dear", usd_per_hour=1.0, cold_start_p50_s=20.0, cold_start_p90_s=60.0, max_workers=100)
+EXPENSIVE = an_offer(
+    platform="expensive", usd_per_hour=1.0, cold_start_p50_s=20.0, cold_start_p90_s=60.0, max_workers=100
+)
 FAST = an_offer(platform="fast", usd_per_hour=8.0, speed=4.0, cold_start_p50_s=20.0, max_workers=100)
 
 

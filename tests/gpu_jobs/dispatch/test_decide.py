@@ -332,16 +332,16 @@ def test_an_open_breaker_lets_one_gpu_worker_try_and_closes_with_its_first_item(
 
 def test_a_failing_place_falls_back_to_the_next_offer():
     """By itself, and the campaign is not given up."""
-    offers = [an_offer(platform="cheap", usd_per_hour=0.1), an_offer(platform="dear")]
+    offers = [an_offer(platform="cheap", usd_per_hour=0.1), an_offer(platform="expensive")]
     world = failing(*[Failure.UNKNOWN] * 3, offers=offers, max_idle_jobs=3)
 
     decision = world.decide_and_act()
 
-    assert [action.offer.platform for action in decision.actions] == ["dear"]
+    assert [action.offer.platform for action in decision.actions] == ["expensive"]
 
 
 def test_a_fleet_in_trouble_orders_one_gpu_job_a_minute():
-    """The budget of retries is shared by all places."""
+    """The budget of retries is shared by all locations."""
     offers = [an_offer(platform=name) for name in "abcdef"]
     world = failing(offers=offers, max_workers=1)
     for _ in range(60):

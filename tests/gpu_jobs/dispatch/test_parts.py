@@ -1,4 +1,4 @@
-"""Parts of `decide`, each in a few scenes: the mix, the money, stalls, the last chunks."""
+"""Parts of `decide`, each in a few scenes: the allocation, the budget, stalls, the last chunks."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -17,24 +17,24 @@ from gpu_jobs.jobs.costs import worst_case_usd
 from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.telemetry.samples import Evidence
 from gpu_jobs.testing import an_offer
-from tests.gpu_jobs.dispatch.scenes import CHEAP, DEAR, FAST, NOW, a_job, a_view, choose, refused, started
+from tests.gpu_jobs.dispatch.scenes import CHEAP, EXPENSIVE, FAST, NOW, a_job, a_view, choose, refused, started
 
 
 def test_with_time_enough_the_cheapest_gpu_workers_do_it_all():
     """As many as cost hardly more than few."""
-    found = started(choose(a_view(), [CHEAP, DEAR], deadline=NOW + timedelta(hours=3)))
+    found = started(choose(a_view(), [CHEAP, EXPENSIVE], deadline=NOW + timedelta(hours=3)))
 
     assert set(found) == {"cheap"}
 
 
-def test_what_the_cheap_ones_cannot_do_in_time_the_dear_ones_do():
-    """Only eight cheap GPU workers may be had: they are all taken, and dear ones fill up."""
+def test_what_the_cheap_ones_cannot_do_in_time_the_expensive_ones_do():
+    """Only eight cheap GPU workers are available: they are all taken, and expensive ones fill up."""
     scarce = replace(CHEAP, max_alive=8)
 
-    found = started(choose(a_view(), [scarce, DEAR], deadline=NOW + timedelta(hours=1)))
+    found = started(choose(a_view(), [scarce, EXPENSIVE], deadline=NOW + timedelta(hours=1)))
 
     assert found["cheap"] == 8
-    assert 2 <= found["dear"] <= 5
+    assert 2 <= found["expensive"] <= 5
 
 
 def test_the_fastest_way_takes_all_gpu_workers_that_may_be_had():
@@ -66,12 +66,12 @@ def test_no_gpu_worker_starts_that_could_not_pay_back_its_cold_start():
     decision = choose(view, [CHEAP], objective="fastest")
 
     assert decision.actions == ()
-    assert "more would not pay" in decision.reason
+    assert "more would not be worth their cost" in decision.reason
 
 
 @pytest.mark.parametrize(("is_start_billed", "best"), [(True, "cheap"), (False, "free-start")])
-def test_a_start_that_is_not_billed_makes_a_dearer_hour_cheaper(is_start_billed, best):
-    """Five minutes' work after two minutes' start, a tenth dearer by the hour."""
+def test_a_start_that_is_not_billed_makes_a_more_expensive_hour_cheaper(is_start_billed, best):
+    """Five minutes' work after two minutes' start, a tenth more expensive by the hour."""
     other = replace(CHEAP, platform="free-start", usd_per_hour=0.44, is_start_billed=is_start_billed)
     known = Evidence(items=10_000, working_s=10_000, starts=9, start_s=9 * 120.0)
     view = a_view(items_left=300, chunks_left=30, evidence={CHEAP.key: known, other.key: known})
@@ -104,7 +104,7 @@ def test_a_deadline_that_is_too_near_starts_nothing():
     (action,) = choose(a_view(), [CHEAP], deadline=NOW + timedelta(seconds=90)).actions
 
     assert isinstance(action, CloseCampaign)
-    assert "too near for a GPU worker to start" in action.reason
+    assert "too close for a GPU worker to start" in action.reason
 
 
 def test_a_small_budget_buys_short_gpu_jobs():
@@ -194,13 +194,13 @@ def test_a_second_attempt_is_made_where_it_pays(lease, hedge_share, idle, hedged
     assert all("a second attempt costs" in action.reason for action in found)
 
 
-def test_while_a_cheap_place_is_asked_for_less_no_dear_gpu_worker_takes_the_slots():
+def test_while_a_cheap_place_is_asked_for_less_no_expensive_gpu_worker_takes_the_slots():
     """First it is found out how much it has; with three refusals the others are asked."""
     ends = [refused(4, NOW - timedelta(minutes=3)) for _ in range(3)]
     late = {"deadline": NOW + timedelta(hours=1.2), "max_workers": 12}
 
-    searching = started(choose(a_view(ends=ends[:1]), [CHEAP, DEAR], **late))
-    given_up = started(choose(a_view(ends=[*ends, refused(4)]), [CHEAP, DEAR], **late))
+    searching = started(choose(a_view(ends=ends[:1]), [CHEAP, EXPENSIVE], **late))
+    given_up = started(choose(a_view(ends=[*ends, refused(4)]), [CHEAP, EXPENSIVE], **late))
 
     assert set(searching) == {"cheap"}
-    assert "dear" in given_up
+    assert "expensive" in given_up

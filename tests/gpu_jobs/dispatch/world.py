@@ -1,4 +1,4 @@
-"""A random world for `decide`: platforms that refuse, lose replies, fail, preempt, and tell late or twice."""
+"""A random world for `decide`: platforms that refuse, lose replies, fail, preempt, and report late or twice."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -33,7 +33,7 @@ class Job:
     expires_at: datetime
     reserved_usd: float
     runs_from: datetime | None = None
-    """It really lives since then, whether that is known or not."""
+    """When it really started, whether that is known or not; None: it never did."""
     over_at: datetime | None = None
     is_seen: bool = False
     workers_alive: int = 0
@@ -66,7 +66,7 @@ class World:
     closed_at: datetime | None = None
     decisions: list = field(default_factory=list)
     starts: list = field(default_factory=list)
-    """Of each: when, offer, GPU workers, and the world's own account of the place's failures then."""
+    """Of each: when, offer, GPU workers, and the world's own record of the location's failures then."""
 
     def __post_init__(self):
         self.items_left = self.num_items
@@ -151,9 +151,9 @@ class World:
                 job.runs_from, job.workers_alive = self.now, job.num_workers
 
     def _record(self, offer):
-        """Errors in a row at a place, when the last was, and whether a GPU job is there that came after it."""
-        place = (offer.platform, offer.gpu, offer.region)
-        here = [job for job in self.jobs if (job.offer.platform, job.offer.gpu, job.offer.region) == place]
+        """Errors in a row at a location, when the last was, and whether a GPU job is there that came after it."""
+        location = (offer.platform, offer.gpu, offer.region)
+        here = [job for job in self.jobs if (job.offer.platform, job.offer.gpu, job.offer.region) == location]
         errors, last = 0, None
         for job in sorted((job for job in here if job.noted), key=lambda job: job.noted.at):
             if job.items_done:
@@ -189,7 +189,7 @@ class World:
                 items_done=job.items_done,
                 failure=failure,
                 is_stopped=is_stopped,
-                told=str(failure or "stopped"),
+                message=str(failure or "stopped"),
             )
 
     def end(self, job, failure, *, is_stopped=False):

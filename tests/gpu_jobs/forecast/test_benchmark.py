@@ -24,7 +24,7 @@ OFFER = an_offer(idle_s=60.0, cold_start_p50_s=99.0)
 
 
 class Past:
-    """A campaign that has been, of so many GPU jobs as are told."""
+    """A campaign that is over, with the GPU jobs that a test gives it."""
 
     def __init__(self, folder, name):
         self.store = LocalStore(folder / name)
@@ -155,7 +155,7 @@ def test_a_campaign_without_items_has_no_figures(past):
     ],
 )
 def test_availability_is_of_all_past_gpu_jobs_of_a_platform(past, job, had):
-    """Of all campaigns under the store root; other platforms', and what tells nothing of it, aside."""
+    """Of all campaigns under the store root; other platforms', and what says nothing about it, aside."""
     earlier, now = past("earlier"), past("now")
     earlier.job(items_done=1)
     earlier.job(offer=an_offer(platform="other"), reason="is full", failure=Failure.NO_CAPACITY)

@@ -44,8 +44,8 @@ def test_each_platform_that_is_best_at_something_has_a_sentence(figures):
     """Cheapest, quickest to start, fastest."""
     said = choose_when(figures)
 
-    quick = "campaigns are short or frequent, so that cold starts count"
-    again = "one campaign follows another at once"
+    quick = "campaigns are short or frequent, so that cold starts matter"
+    again = "one campaign follows another immediately"
     assert said == [
         f"Choose modal when {quick}, or {again}, or one GPU worker must do as much as possible.",
         "Choose runpod when a month's bill matters most.",
@@ -59,22 +59,25 @@ def test_one_platform_is_no_choice(figures):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "sentence"),
     [
         ({}, "modal is best at none of these."),
         ({"items_per_s": 88.0}, "modal is best at none of these."),
         ({"items_per_s": 95.0}, "Choose modal when one GPU worker must do as much as possible."),
-        ({"warm_start_s": 1.0}, "Choose modal when one campaign follows another at once."),
+        ({"warm_start_s": 1.0}, "Choose modal when one campaign follows another immediately."),
         ({"warm_start_s": None}, "modal is best at none of these."),
         ({"cold_start_s": None}, "modal is best at none of these."),
-        ({"availability": 0.9, "num_orders": 9}, "Choose modal when GPU workers must be had when they are asked for."),
+        (
+            {"availability": 0.9, "num_orders": 9},
+            "Choose modal when GPU workers must be available when they are ordered.",
+        ),
     ],
 )
-def test_the_best_is_clearly_so(figures, changes, told):
+def test_the_best_is_clearly_so(figures, changes, sentence):
     """By a twentieth; what is not known is best at nothing."""
     known = replace(figures[0], availability=0.5)
 
-    assert told in choose_when([known, replace(known, platform="modal", **changes)])
+    assert sentence in choose_when([known, replace(known, platform="modal", **changes)])
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import TypeAdapter
 
 from gpu_jobs.campaign.campaign import Campaign, open_campaign
 from gpu_jobs.campaign.plan import CampaignSpec
-from gpu_jobs.forecast.forecast import MIX, forecast, quantile_range, score, table
-from gpu_jobs.forecast.history import EarlierCampaigns, forecast_text, kept_outlook, look_ahead, scored
-from gpu_jobs.forecast.simulator import START, Work
+from gpu_jobs.forecast.forecast import ALL_PLATFORMS, Quantiles, forecast, quantiles_of, score, table
+from gpu_jobs.forecast.history import EarlierCampaigns, Outlook, forecast_text, kept_outlook, look_ahead, scored
+from gpu_jobs.forecast.simulator import START, SimulatedWork
 from gpu_jobs.jobs.costs import WorkerSeconds
 from gpu_jobs.jobs.orders import Order
 from gpu_jobs.ledger.journal import Opened, Ordered
@@ -19,88 +20,90 @@ from gpu_jobs.telemetry.samples import Samples
 from gpu_jobs.testing import a_policy, an_offer
 
 CHEAP = an_offer(platform="cheap", usd_per_hour=0.4, cold_start_p50_s=120.0, cold_start_p90_s=300.0)
-DEAR = an_offer(platform="dear", usd_per_hour=1.0, cold_start_p50_s=20.0, cold_start_p90_s=60.0)
-WORK = Work(num_chunks=60, items_per_chunk=20, item_s=1.0)
+EXPENSIVE = an_offer(platform="expensive", usd_per_hour=1.0, cold_start_p50_s=20.0, cold_start_p90_s=60.0)
+WORK = SimulatedWork(num_chunks=60, items_per_chunk=20, item_s=1.0)
 POLICY = a_policy(max_workers=6)
 MEASURED = {CHEAP.key: Samples(starts_s=(100.0, 130.0, 160.0) * 4, items_per_s=(0.3, 0.33, 0.36) * 4, orders=4)}
 
 
-def told(**changes):
-    return forecast(WORK, [CHEAP, DEAR], replace(POLICY, **changes), MEASURED, num_campaigns=20)
+def a_forecast(**changes):
+    return forecast(WORK, [CHEAP, EXPENSIVE], replace(POLICY, **changes), MEASURED, num_campaigns=20)
 
 
-def test_each_platform_and_the_mix_have_a_range():
-    """Half below the middle, nine of ten below the higher figure."""
-    found = told()
+def test_each_platform_and_all_together_have_a_range():
+    """The percentiles are in order, and a lower price gives a lower cost."""
+    found = a_forecast()
 
-    assert [way.name for way in found.ways] == [MIX, "cheap", "dear"]
-    for way in found.ways:
-        for each in (way.usd, way.finish_s):
-            assert each.low <= each.half <= each.most <= each.high
-    assert found.way("cheap").usd.half < found.way("dear").usd.half
+    assert [option.name for option in found.options] == [ALL_PLATFORMS, "cheap", "expensive"]
+    for option in found.options:
+        for each in (option.usd, option.finish_s):
+            assert each.p5 <= each.p50 <= each.p90 <= each.p95
+    assert found.option("cheap").usd.p50 < found.option("expensive").usd.p50
 
 
 def test_what_was_not_measured_has_a_wider_range():
     """Few measurements, wide ranges."""
-    found = told()
-    measured, guessed = found.way("cheap").finish_s, found.way("dear").finish_s
+    found = a_forecast()
+    measured, guessed = found.option("cheap").finish_s, found.option("expensive").finish_s
 
-    assert (guessed.high - guessed.low) / guessed.half > (measured.high - measured.low) / measured.half
+    assert (guessed.p95 - guessed.p5) / guessed.p50 > (measured.p95 - measured.p5) / measured.p50
 
 
-@pytest.mark.parametrize(("objective", "best"), [("cheapest", {"cheap", MIX}), ("fastest", {"dear", MIX})])
+@pytest.mark.parametrize(
+    ("objective", "best"), [("cheapest", {"cheap", ALL_PLATFORMS}), ("fastest", {"expensive", ALL_PLATFORMS})]
+)
 def test_the_recommendation_follows_the_aim(objective, best):
     """In words, with the second best."""
-    found = told(objective=objective)
+    found = a_forecast(objective=objective)
 
     assert found.recommended in best
     assert found.why.startswith(f"{found.recommended}: $")
     assert "the next best" in found.why
 
 
-def test_a_deadline_that_is_likely_missed_is_told_beforehand():
+def test_a_deadline_that_is_likely_missed_is_reported_beforehand():
     """With how likely it is, and what to do."""
-    found = told(deadline=START + timedelta(minutes=6))
+    found = a_forecast(deadline=START + timedelta(minutes=6))
 
-    assert "no way gets everything done within budget and deadline" in found.why
-    assert max(way.complete_share for way in found.ways) < 0.9
+    assert "no option gets everything done within budget and deadline" in found.why
+    assert max(option.complete_share for option in found.options) < 0.9
 
 
 def test_the_forecast_is_scored():
     """Within its range or outside, and by how much."""
-    found = told()
-    way = found.way(found.recommended)
+    found = a_forecast()
+    option = found.option(found.recommended)
 
-    good = score(found, way.usd.half, way.finish_s.half)
-    bad = score(found, 10 * way.usd.high, way.finish_s.half)
+    good = score(found, option.usd.p50, option.finish_s.p50)
+    bad = score(found, 10 * option.usd.p95, option.finish_s.p50)
 
     assert good.count("within its range") == 2
-    assert "+0% against the middle" in good
+    assert "+0% against the median" in good
     assert "OUTSIDE its range" in bad
 
 
 def test_the_same_seed_gives_the_same_forecast():
     """It can be repeated by anyone."""
-    assert told() == told()
+    assert a_forecast() == a_forecast()
 
 
 def test_a_range_of_one_outcome_is_that_outcome():
     """And of many, their quantiles."""
-    assert quantile_range([3.0]).holds(3.0)
-    assert quantile_range(range(1, 100)).most == pytest.approx(90)
+    assert quantiles_of([3.0]).holds(3.0)
+    assert quantiles_of(range(1, 100)).p90 == pytest.approx(90)
 
 
 def test_a_table_of_it_is_short():
-    """One row for each way, the recommended one marked."""
-    header, *rows = table(told())
+    """One row for each option, the recommended one marked."""
+    header, *rows = table(a_forecast())
 
     assert len(rows) == 3
     assert [row[-1] for row in rows].count("recommended") == 1
-    assert header[0] == "way"
+    assert header[0] == "option"
 
 
 def beat_as_measured(world):
-    """A GPU worker that tells of its cold start and its work."""
+    """A GPU worker that reports its cold start and its work."""
     order = next(iter(Campaign(world.store, world.plan).journal.read().orders))
     (beat, _), *_ = Campaign(world.store, world.plan).ledger.heartbeats()
     seconds = WorkerSeconds(starting=5.0, model_load=15.0, working=30.0)
@@ -122,7 +125,7 @@ def test_an_outlook_is_kept_and_scored_at_the_end(new_world):
 
     assert outlook is not None
     assert kept_outlook(campaign) == outlook
-    assert "against the middle of the forecast" in scored(campaign, snapshot)
+    assert "against the median of the forecast" in scored(campaign, snapshot)
     (found,) = samples_from(snapshot.journal, snapshot.workers).values()
     assert found.items_per_s == pytest.approx((0.2,))
 
@@ -196,5 +199,16 @@ def test_money_set_aside_for_living_gpu_jobs_is_forecast_with(new_world):
     outlook = look_ahead(campaign, campaign.snapshot(), replace(policy, budget_usd=reserved_usd + 0.01), [offer], {})
 
     assert outlook is not None
-    assert outlook.told.way(outlook.told.recommended).complete_share == 1.0
+    assert outlook.forecast.option(outlook.forecast.recommended).complete_share == 1.0
     looks.close()
+
+
+def test_a_forecast_of_an_earlier_version_is_read():
+    """Its fields had other names."""
+    figures = {"low": 1.0, "half": 2.0, "most": 3.0, "high": 4.0}
+    option = {"name": "mix", "usd": figures, "finish_s": figures, "complete_share": 1.0}
+    forecast = {"ways": [option], "recommended": "mix", "why": "it is cheap", "num_campaigns": 60, "version": 1}
+
+    outlook = TypeAdapter(Outlook).validate_python({"told": forecast, "at": datetime.now(UTC), "spent_usd": 0.0})
+
+    assert outlook.forecast.option("mix").usd == Quantiles(p5=1.0, p50=2.0, p90=3.0, p95=4.0)

@@ -79,7 +79,7 @@ def test_classes_add_up_to_the_bill_to_the_cent(jobs):
 
 
 def test_dollars_follow_each_gpu_jobs_own_seconds():
-    """An idle dear GPU job and a busy cheap one are not averaged."""
+    """An idle expensive GPU job and a busy cheap one are not averaged."""
     none = {f"{name}_s": 0.0 for name in CLASSES}
 
     found = by_class(pl.DataFrame([{**none, "usd": 9.0, "idle_s": 10.0}, {**none, "usd": 1.0, "useful_s": 10.0}]))

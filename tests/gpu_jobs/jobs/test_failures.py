@@ -1,4 +1,4 @@
-"""What GPU jobs fail of: each has a budget and a remedy, and is told by whoever knows, never by words."""
+"""Failures of GPU jobs: each has a budget and a remedy, and is found from values, never from messages."""
 
 import json
 from dataclasses import replace
@@ -7,7 +7,16 @@ import pytest
 from pydantic import TypeAdapter
 
 from gpu_jobs.errors import BalanceError, NoCapacityError, QuotaError, RejectedError
-from gpu_jobs.jobs.failures import TREATMENTS, Failure, Remedy, failure_of_exit, failure_of_refusal, gravest
+from gpu_jobs.jobs.failures import (
+    TREATMENTS,
+    AttemptEnd,
+    Cause,
+    Failure,
+    Remedy,
+    failure_of_exit,
+    failure_of_refusal,
+    gravest,
+)
 from gpu_jobs.jobs.orders import Observation, Phase, failure_of
 from gpu_jobs.ledger.ledger import Heartbeat
 from gpu_jobs.platforms.base import is_about_quota
@@ -25,7 +34,7 @@ def test_every_failure_has_a_treatment():
 
 
 @pytest.mark.parametrize(
-    ("phase", "code", "told", "failure"),
+    ("phase", "code", "reported", "failure"),
     [
         (Phase.FAILED, Failure.USER_CODE, [Failure.MODEL_LOAD], Failure.MODEL_LOAD),
         (Phase.FAILED, Failure.PREEMPTED, [Failure.UNKNOWN, Failure.IMAGE], Failure.IMAGE),
@@ -39,11 +48,11 @@ def test_every_failure_has_a_treatment():
         (Phase.STOPPED, None, [Failure.IMAGE], None),
     ],
 )
-def test_who_knows_best_says_what_a_gpu_job_failed_of(phase, code, told, failure):
+def test_who_knows_best_says_what_a_gpu_job_failed_of(phase, code, reported, failure):
     """Its GPU workers, then its platform's codes; the words beside them are a user's, and say nothing."""
     seen = Observation(phase=phase, failure=code, reason=HOSTILE, detail=HOSTILE)
 
-    assert failure_of(seen, told) is failure
+    assert failure_of(seen, reported) is failure
 
 
 @pytest.mark.parametrize(
@@ -70,8 +79,8 @@ def test_a_gpu_worker_that_was_killed_ran_out_of_memory(code, failure):
         (BalanceError, Failure.BALANCE),
     ],
 )
-def test_a_refusal_is_told_by_its_class(error, failure):
-    """Whatever it says."""
+def test_the_failure_of_a_refusal_is_found_by_its_class(error, failure):
+    """Its message does not matter."""
     assert failure_of_refusal(error(HOSTILE)) is failure
 
 
@@ -83,7 +92,7 @@ def test_of_several_gpu_workers_an_error_counts_before_what_is_nobodys():
 
 
 @pytest.mark.parametrize(
-    ("told", "is_it"),
+    ("message", "is_it"),
     [
         ("Quota exceeded for total allowable count of GPUs per project per region.", True),
         ("Max workers across all endpoints must not exceed your workers quota (5)", True),
@@ -92,16 +101,23 @@ def test_of_several_gpu_workers_an_error_counts_before_what_is_nobodys():
         ("projects/quota-team: no such image", False),
     ],
 )
-def test_quota_is_told_by_the_word_alone(told, is_it):
+def test_a_quota_is_found_by_the_word_alone(message, is_it):
     """Where a platform has no code for it; names of images and projects may hold it."""
-    assert is_about_quota(told) is is_it
+    assert is_about_quota(message) is is_it
 
 
 def test_heartbeats_of_older_gpu_workers_are_read():
-    """They tell no failure; those of today's tell it as a value."""
+    """They have no failure; those of today report it as a value."""
     beat = Heartbeat(boot="b", order="o", slot=0, host="h", status="over", failure=Failure.IMAGE)
     adapter = TypeAdapter(Heartbeat)
     written = json.loads(adapter.dump_json(beat))
     assert written.pop("failure") == "image"
 
     assert adapter.validate_python(written) == replace(beat, failure=None)
+
+
+def test_attempt_ends_of_older_gpu_workers_are_read():
+    """Where the field was called `vouched`."""
+    end = TypeAdapter(AttemptEnd).validate_python({"cause": "crashed", "vouched": True})
+
+    assert end == AttemptEnd(cause=Cause.CRASHED, trusted=True)

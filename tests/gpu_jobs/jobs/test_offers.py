@@ -108,7 +108,7 @@ def test_a_file_that_cannot_be_used_is_refused_with_its_place(own, text, problem
     assert problem in str(refused.value)
 
 
-def test_stale_prices_are_told_once_per_platform():
+def test_stale_prices_are_reported_once_per_platform():
     """What costs nothing is never stale."""
     old = TODAY - timedelta(days=STALE_DAYS + 1)
     offers = [
@@ -118,10 +118,10 @@ def test_stale_prices_are_told_once_per_platform():
         an_offer(platform="c", priced_on=old, usd_per_hour=0.0),
     ]
 
-    (told,) = stale_prices(offers, TODAY)
+    (warning,) = stale_prices(offers, TODAY)
 
-    assert "a l4" in told
-    assert f"{STALE_DAYS + 1} days ago" in told
+    assert "a l4" in warning
+    assert f"{STALE_DAYS + 1} days old" in warning
 
 
 def test_the_table_shows_the_best_price_for_its_work_first():
@@ -129,10 +129,10 @@ def test_the_table_shows_the_best_price_for_its_work_first():
     slow = an_offer(gpu="slow", usd_per_hour=1.0, speed=0.5)
     fast = an_offer(gpu="fast", usd_per_hour=1.5, speed=3.0, priced_on=TODAY - timedelta(days=200))
 
-    header, first, second, told = offers_table([slow, fast], TODAY).splitlines()
+    header, first, second, warning = offers_table([slow, fast], TODAY).splitlines()
 
     assert header.startswith("platform")
     assert first.split()[1] == "fast"
     assert "*" in first
     assert second.split()[4] == "1.00"
-    assert "200 days ago" in told
+    assert "200 days old" in warning

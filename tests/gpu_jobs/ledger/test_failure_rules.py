@@ -1,4 +1,4 @@
-"""Rule 6: crashes convict, attempts do not."""
+"""Rule 6: crashes put the blame on items, attempts do not."""
 
 from itertools import product
 
@@ -10,11 +10,11 @@ from gpu_jobs.ledger.ledger import Ledger, Open, Quarantined
 from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.testing import FakeClock, FakeGpuWorker, MemoryStore, a_policy, plan_campaign
 
-CRASH = AttemptEnd(cause=Cause.CRASHED, detail="signal 11", vouched=True)
-STALL = AttemptEnd(cause=Cause.STALLED, vouched=True)
-UNPROVEN = AttemptEnd(cause=Cause.CRASHED, vouched=False)
-ADVANCED = AttemptEnd(cause=Cause.CRASHED, vouched=True, advanced=True)
-HARMLESS = [AttemptEnd(cause=cause, vouched=True) for cause in Cause if cause not in ("crashed", "stalled")]
+CRASH = AttemptEnd(cause=Cause.CRASHED, detail="signal 11", trusted=True)
+STALL = AttemptEnd(cause=Cause.STALLED, trusted=True)
+UNPROVEN = AttemptEnd(cause=Cause.CRASHED, trusted=False)
+ADVANCED = AttemptEnd(cause=Cause.CRASHED, trusted=True, advanced=True)
+HARMLESS = [AttemptEnd(cause=cause, trusted=True) for cause in Cause if cause not in ("crashed", "stalled")]
 
 
 @pytest.mark.parametrize(
@@ -37,19 +37,19 @@ HARMLESS = [AttemptEnd(cause=cause, vouched=True) for cause in Cause if cause no
     ],
 )
 def test_judge(ends, inherited, items_left, verdict):
-    """Two convicting crashes split what is left, and condemn a lone item; nothing else does."""
+    """Two crashes blamed on a chunk halve what is left of it, and quarantine a lone item; nothing else does."""
     assert judge(ends, inherited=inherited, items_left=items_left, max_crashes=2) is verdict
 
 
-def test_only_unadvanced_crashes_of_proven_gpu_workers_convict():
+def test_only_crashes_of_trusted_gpu_workers_without_progress_blame_items():
     """The whole table of ends."""
-    convicting = {
-        (cause, advanced, vouched)
-        for cause, advanced, vouched in product(Cause, (False, True), (False, True))
-        if AttemptEnd(cause=cause, advanced=advanced, vouched=vouched).convicts
+    blaming = {
+        (cause, advanced, trusted)
+        for cause, advanced, trusted in product(Cause, (False, True), (False, True))
+        if AttemptEnd(cause=cause, advanced=advanced, trusted=trusted).blames_items
     }
 
-    assert convicting == {(Cause.CRASHED, False, True), (Cause.STALLED, False, True)}
+    assert blaming == {(Cause.CRASHED, False, True), (Cause.STALLED, False, True)}
 
 
 class World:
@@ -129,7 +129,7 @@ def test_a_crash_beside_other_chunks_convicts_none_of_them():
     gpu.crash()
 
     ends = [world.ledger.ends(work.chunk, 1)[0] for work in works]
-    assert not any(end.convicts for end in ends)
+    assert not any(end.blames_items for end in ends)
     assert [gpu.lease() is not None for _ in works] == [True, True]
     assert len(gpu.uncomputed()) == 1
 
@@ -149,7 +149,7 @@ def test_a_crash_after_a_part_does_not_convict():
 
 
 def convict_twice(world, chunk, num_done):
-    """A chunk with so many items in a part, and two convicting crashes at the rest."""
+    """A chunk with so many items in a part, and two crashes that are blamed on the rest."""
     first = world.gpu()
     work = world.lease(first, chunk)
     first.compute(work, num_done)
@@ -164,7 +164,7 @@ def convict_twice(world, chunk, num_done):
 
 
 def test_two_convictions_halve_what_is_left_not_the_chunk():
-    """Parts of earlier attempts are committed by the same write; each half inherits all but the last conviction."""
+    """Parts of earlier attempts are committed by the same write; each half inherits all blamed crashes but the last."""
     world = World(6)
     chunk = Chunk(4, 8)
     following = convict_twice(world, chunk, num_done=1)

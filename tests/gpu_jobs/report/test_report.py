@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from gpu_jobs.campaign.campaign import CampaignSpec, Policy, open_campaign
 from gpu_jobs.campaign.collect import collect
-from gpu_jobs.forecast.forecast import Forecast, Range, Way
+from gpu_jobs.forecast.forecast import Forecast, ForecastOption, Quantiles
 from gpu_jobs.forecast.history import Outlook
 from gpu_jobs.ledger import keys
 from gpu_jobs.ledger.ranges import Chunk
@@ -142,14 +142,14 @@ def test_the_forecast_is_told_with_what_came_of_it(tmp_path, read_page):
     spec = CampaignSpec(store_root=str(tmp_path / "store"), dataset=str(tmp_path / "prompts.csv"), workload="noop")
     policy = Policy(max_workers=1, heartbeat_s=0.5)
     campaign = open_campaign(spec, policy)
-    free, soon = Range(low=0.0, half=0.0, most=0.0, high=0.0), Range(low=0.1, half=90.0, most=300.0, high=600.0)
-    dear = Range(low=1.0, half=1.5, most=2.5, high=3.0)
-    ways = (
-        Way(name="local", usd=free, finish_s=soon, complete_share=1.0),
-        Way(name="modal", usd=dear, finish_s=soon, complete_share=0.95),
+    free, soon = Quantiles(p5=0.0, p50=0.0, p90=0.0, p95=0.0), Quantiles(p5=0.1, p50=90.0, p90=300.0, p95=600.0)
+    expensive = Quantiles(p5=1.0, p50=1.5, p90=2.5, p95=3.0)
+    options = (
+        ForecastOption(name="local", usd=free, finish_s=soon, complete_share=1.0),
+        ForecastOption(name="modal", usd=expensive, finish_s=soon, complete_share=0.95),
     )
-    told = Forecast(ways=ways, recommended="local", why="it is free", num_campaigns=60)
-    outlook = Outlook(told=told, at=datetime.now(UTC), spent_usd=0.0)
+    forecast = Forecast(options=options, recommended="local", why="it is free", num_campaigns=60)
+    outlook = Outlook(forecast=forecast, at=datetime.now(UTC), spent_usd=0.0)
     campaign.store.create(keys.FORECAST, TypeAdapter(Outlook).dump_json(outlook))
     before = read_page(campaign, collect(campaign.store, campaign.plan))
     for _ in campaign.run(policy, tick_s=0.1):

@@ -77,9 +77,9 @@ def test_offers_must_hold_the_model(num_gpus, gib, found):
 
 
 def test_a_model_that_no_offer_holds_is_refused_with_both_sizes():
-    with pytest.raises(RefusedError, match=r"takes 100 GiB on 1 GPUs, and the largest offer has 80;.*gpus_per_model"):
+    with pytest.raises(RefusedError, match=r"needs 100 GiB on 1 GPUs, .* offer has 80 GiB;.*gpus_per_model"):
         big_enough([L4, H100], 1, 100)
-    with pytest.raises(RefusedError, match="none offers GPU workers with the 4 GPUs"):
+    with pytest.raises(RefusedError, match="no platform offers GPU workers with the 4 GPUs"):
         big_enough([L4, H100], 4, 0)
 
 

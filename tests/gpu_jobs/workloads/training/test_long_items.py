@@ -103,7 +103,7 @@ def test_deaths_after_a_checkpoint_convict_nobody(open_marathon, policy, item):
 
     ends = ends_of(campaign)
     assert len(ends) > policy.max_crashes
-    assert all(end.cause is Cause.CRASHED and end.advanced and not end.convicts for end in ends)
+    assert all(end.cause is Cause.CRASHED and end.advanced and not end.blames_items for end in ends)
     assert manifest.num_committed == 1
 
 
