@@ -10,6 +10,7 @@ from gpu_jobs.dispatch.hedging import hedges
 from gpu_jobs.dispatch.scaling import staff
 from gpu_jobs.dispatch.stalls import stall_of, stop_for
 from gpu_jobs.dispatch.state import Action, CampaignView, CloseCampaign, Decision, OrderEnd, Stall, StartJob, StopJob
+from gpu_jobs.durations import duration
 from gpu_jobs.jobs.offers import Offer
 from gpu_jobs.jobs.orders import Policy
 
@@ -101,7 +102,7 @@ def _stuck(view: CampaignView, offers: Sequence[Offer], policy: Policy, decision
             return f"the deadline {policy.deadline:%Y-%m-%d %H:%M} UTC is too near for a GPU worker to start"
     waited_s = min([view.opened_for_s, *((now - end.at).total_seconds() for end in view.ends if end.items_done)])
     if waited_s >= 3600 * policy.max_wait_hours:
-        return f"no GPU worker could be had for {policy.max_wait_hours:g} h; {decision.reason}"
+        return f"no GPU worker could be had for {duration(3600 * policy.max_wait_hours)}; {decision.reason}"
     return ""
 
 

@@ -6,6 +6,7 @@ second attempt there is worth its dollars if it is expected to end much sooner a
 """
 
 from gpu_jobs.dispatch.state import CampaignView, HedgeChunk, LeaseView
+from gpu_jobs.durations import duration
 from gpu_jobs.jobs.orders import Policy
 
 _MUCH_SLOWER = 1.5
@@ -49,8 +50,8 @@ def _hedge(view: CampaignView, lease: LeaseView, usual: float, left_usd: float) 
         return None
     return HedgeChunk(
         chunk=lease.chunk,
-        reason=f"its GPU worker needs about {wait_s:.0f} s more, an idle one {again_s:.0f} s: a second attempt costs "
-        f"${cost_usd:.3f} and saves {wait_s - again_s:.0f} s and ${saved_usd:.3f} of waiting",
+        reason=f"its GPU worker needs about {duration(wait_s)} more, an idle one {duration(again_s)}: a second attempt "
+        f"costs ${cost_usd:.3f} and saves {duration(wait_s - again_s)} and ${saved_usd:.3f} of waiting",
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from gpu_jobs.dispatch.context import Scene
 from gpu_jobs.dispatch.optimizer import Mix
 from gpu_jobs.dispatch.state import Decision, Stall, StartJob
+from gpu_jobs.durations import duration
 from gpu_jobs.jobs.costs import REAPER_S, worst_case_usd
 from gpu_jobs.jobs.offers import Offer
 
@@ -73,10 +74,10 @@ def _reason(scene: Scene, mix: Mix | None) -> str:
         return reason
     if not mix.covers:
         return f"{reason}; all that may be had, since the deadline will hardly be met"
-    ends = f"{reason}; the {policy.objective} way ends in about {_minutes(mix.finish_s)}"
+    ends = f"{reason}; the {policy.objective} way ends in about {duration(mix.finish_s)}"
     if scene.until_deadline_s is None:
         return ends
-    return f"{ends}, {_minutes(scene.until_deadline_s - mix.finish_s)} before the deadline"
+    return f"{ends}, {duration(scene.until_deadline_s - mix.finish_s)} before the deadline"
 
 
 def wait(scene: Scene, reason: str, stall: Stall | None = None) -> Decision:
@@ -94,9 +95,5 @@ def wait_for_workers(scene: Scene, mix: Mix | None = None) -> Decision:
         told = "; ".join(f"{place.platform} {place.gpu}: {why}" for place, why in closed.items())
         return wait(scene, f"{at_work}; {told}", Stall.WAITING_FOR_CAPACITY)
     if mix is not None:
-        return wait(scene, f"{at_work} and will be done in about {_minutes(mix.finish_s)}; more would not pay")
+        return wait(scene, f"{at_work} and will be done in about {duration(mix.finish_s)}; more would not pay")
     return wait(scene, f"{at_work}; no other could start in time", Stall.WAITING_FOR_CAPACITY)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"  # noqa: PLR2004 - a minute and a half

@@ -1,6 +1,7 @@
 """What is the matter with GPU jobs that seem to do nothing: every stall has a name. Pure."""
 
 from gpu_jobs.dispatch.state import JobView, Stall, StopJob
+from gpu_jobs.durations import duration
 from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.jobs.orders import Policy
 
@@ -27,7 +28,7 @@ def stop_for(job: JobView, stall: Stall | None) -> StopJob | None:
     """Stop what never started: it may be billed. What makes no progress its GPU workers see to themselves."""
     if stall is not Stall.NEVER_STARTED:
         return None
-    reason = f"never started: ordered {job.age_s / 60:.0f} min ago, and no GPU worker has given a sign of life"
+    reason = f"never started: ordered {duration(job.age_s)} ago, and no GPU worker has given a sign of life"
     return StopJob(order=job.order, reason=reason, failure=Failure.TIMEOUT)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from gpu_jobs.durations import duration
 from gpu_jobs.forecast.simulator import START, Draw, Outcome, Truth, Work, lognormal, simulate
 from gpu_jobs.jobs.offers import Offer, OfferKey
 from gpu_jobs.jobs.orders import Policy
@@ -224,7 +225,7 @@ def score(told: Forecast, usd: float, finish_s: float, *, name: str = "") -> str
     return "; ".join(
         (
             _scored("dollars", way.usd, usd, f"${usd:.2f}", _usd(way.usd)),
-            _scored("time", way.finish_s, finish_s, _minutes(finish_s), _time(way.finish_s)),
+            _scored("time", way.finish_s, finish_s, duration(finish_s), _time(way.finish_s)),
         )
     )
 
@@ -246,8 +247,8 @@ def _row(way: Way, *, is_best: bool) -> tuple[str, ...]:
         way.name,
         f"${way.usd.half:.2f}",
         f"${way.usd.most:.2f}",
-        _minutes(way.finish_s.half),
-        _minutes(way.finish_s.most),
+        duration(way.finish_s.half),
+        duration(way.finish_s.most),
         f"{way.complete_share:.0%}",
         "recommended" if is_best else "",
     )
@@ -263,9 +264,4 @@ def _usd(expected: Range) -> str:
 
 
 def _time(expected: Range) -> str:
-    return f"{_minutes(expected.half)}, at 90 % {_minutes(expected.most)}"
-
-
-def _minutes(seconds: float) -> str:
-    minutes = seconds / 60
-    return f"{minutes / 60:.1f} h" if minutes >= 90 else f"{minutes:.1f} min"  # noqa: PLR2004 - an hour and a half
+    return f"{duration(expected.half)}, at 90 % {duration(expected.most)}"

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from gpu_jobs.durations import duration
 from gpu_jobs.forecast.forecast import score, table
 from gpu_jobs.report import formats
 from gpu_jobs.report.facts import Facts
@@ -34,6 +35,6 @@ def forecast_section(facts: Facts) -> ForecastSection | None:
     if facts.outcome is not None:
         usd, took_s = facts.outcome
         scored = f"{score(facts.outlook.told, usd, took_s).capitalize()}."
-        happened = [("what happened", formats.usd(usd), "", formats.duration(took_s), "", "", "")]
+        happened = [("what happened", formats.usd(usd), "", duration(took_s), "", "", "")]
     note = f"{_NOTE} {formats.moment(facts.outlook.at)}."
     return ForecastSection(note, scored, Table(columns=columns, rows=[*happened, *rows]))

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 _MAX_LISTED = 3
 _UNITS = (("B", 1), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12))
 
@@ -26,25 +25,6 @@ def rate(per_s: float) -> str:
         return "0"
     digits = next((digits for limit, digits in ((0.01, 4), (1, 3), (10, 2), (100, 1)) if per_s < limit), 0)
     return f"{per_s:,.{digits}f}"
-
-
-def seconds(duration_s: float) -> str:
-    """For columns: one decimal, so that they align."""
-    return f"{duration_s:,.1f}"
-
-
-def duration(duration_s: float) -> str:
-    """`12.3 s`, `4 min 05 s`, `2 h 03 min`, `3 d 4 h`."""
-    if duration_s < _MINUTE_S - 0.05:
-        return f"{duration_s:.1f} s"
-    whole = round(duration_s)
-    if whole < _HOUR_S:
-        return f"{whole // _MINUTE_S} min {whole % _MINUTE_S:02d} s"
-    minutes = round(duration_s / _MINUTE_S)
-    if minutes * _MINUTE_S < _DAY_S:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    hours = round(duration_s / _HOUR_S)
-    return f"{hours // 24} d {hours % 24} h"
 
 
 def position(at_s: float) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from gpu_jobs.durations import duration
 from gpu_jobs.report import formats
 
 _JPEG = b"\xff\xd8\xff"
@@ -21,9 +22,9 @@ _TEMPLATES = Environment(
 _TEMPLATES.filters |= {
     each.__name__: each
     for each in (
+        duration,
         formats.clipped,
         formats.count,
-        formats.duration,
         formats.moment,
         formats.position,
         formats.rate,

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from gpu_jobs.durations import duration
 from gpu_jobs.ledger.journal import Ended, Ordered
 from gpu_jobs.report import formats
 from gpu_jobs.report.facts import MAX_QUARANTINE_ROWS, Facts, Life
@@ -99,7 +100,7 @@ def workers(facts: Facts) -> Listing:
         *([] if is_unknown else [Column(title="GPU, last seen", style="whole")]),
         Column(title="Ended because", style="wide"),
     ]
-    notes = ["Times are seconds."]
+    notes = []
     if all(order.order.offer.num_gpus == 0 for order in facts.journal.orders.values()):
         notes.append("They ran without a GPU.")
     elif is_unknown:
@@ -127,7 +128,7 @@ def _worker_row(facts: Facts, life: Life, *, is_unknown: bool) -> tuple[object, 
         f"{beat.items_done:,}",
         f"{beat.items_failed:,}",
         formats.rate(life.items_per_s),
-        *(formats.seconds(beat.seconds.get(name, 0.0)) for name in ("starting", "model_load", "working", "idle")),
+        *(duration(beat.seconds.get(name, 0.0)) for name in ("starting", "model_load", "working", "idle")),
         formats.share(beat.seconds.get("infer", 0.0) / working_s) if working_s else "",
         *(() if is_unknown else (beat.gpu,)),
         why,
@@ -163,7 +164,7 @@ def _job_row(ordered: Ordered, end: Ended | None) -> tuple[object, ...]:
         f"{order.offer.platform}, {order.offer.machine}",
         f"{order.num_workers:,}",
         formats.moment(ordered.at).removesuffix(" UTC"),
-        formats.duration((end.at - ordered.at).total_seconds()) if end else "",
+        duration((end.at - ordered.at).total_seconds()) if end else "",
         f"{end.items_done:,}" if end else "",
         formats.usd(end.spent_usd) if end else f"up to {formats.usd(order.reserved_usd)}",
         ordered.reason,

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from markupsafe import Markup
 
+from gpu_jobs.durations import duration
 from gpu_jobs.report import formats
 from gpu_jobs.report.facts import LIFE_CLASSES, Attempted, Life
 
@@ -113,7 +114,7 @@ def _bars(life: Life, attempts: Sequence[Attempted]) -> Iterator[Bar]:
     at = life.began_at
     for name in ("starting", "model_load"):
         end = at + life.heartbeat.seconds.get(name, 0.0)
-        yield name, at, end, f"{KINDS[name]}, {formats.duration(end - at)}"
+        yield name, at, end, f"{KINDS[name]}, {duration(end - at)}"
         at = end
     ends = ((one.ended_at or life.ended_at, one) for one in attempts)
     for end, one in sorted(ends, key=lambda pair: (pair[0], pair[1].chunk)):
@@ -121,7 +122,7 @@ def _bars(life: Life, attempts: Sequence[Attempted]) -> Iterator[Bar]:
         kind = "committed" if one.end in _GOOD_ENDS else "ended"
         how = one.end or "at work"
         items = f"items {one.chunk.start:,} to {one.chunk.stop - 1:,}"
-        yield kind, begin, end, f"{items}, attempt {one.number}: {how}, {formats.duration(max(0.0, end - begin))}"
+        yield kind, begin, end, f"{items}, attempt {one.number}: {how}, {duration(max(0.0, end - begin))}"
         at = max(at, end)
 
 
@@ -130,7 +131,7 @@ def _sums(life: Life) -> Iterator[Bar]:
     for name in LIFE_CLASSES:
         end = at + life.heartbeat.seconds.get(name, 0.0)
         kind = "committed" if name == "working" else name
-        yield kind, at, end, f"{name.replace('_', ' ')}, {formats.duration(end - at)}"
+        yield kind, at, end, f"{name.replace('_', ' ')}, {duration(end - at)}"
         at = end
 
 
@@ -180,7 +181,7 @@ def _axis(axis: Axis, height: int) -> Markup:
         ).format(
             x=f"{x + _PAUSE / 2:.3f}",
             height=height,
-            words=formats.duration(pause_s),
+            words=duration(pause_s),
         )
         for x, pause_s in axis.pauses()
     ]

@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
+from gpu_jobs.durations import duration
 from gpu_jobs.report import formats
 from gpu_jobs.report.markup import Column, Table, fill
 
@@ -38,7 +39,7 @@ def _ranking(found: Sequence[dict[str, Any]]) -> Table:
         Column(title="change", style="num"),
         Column(title="steps", style="num"),
         Column(title="tokens", style="num"),
-        Column(title="seconds", style="num"),
+        Column(title="time", style="num"),
         Column(title="model", style="mono"),
     ]
     return Table(columns=columns, rows=[_ranked(row, place) for place, row in enumerate(found)])
@@ -56,7 +57,7 @@ def _ranked(row: dict[str, Any], place: int) -> list[object]:
         f"{after / before - 1:+.1%}",
         f"{row['steps']:,}{early}",
         f"{row['tokens']:,}",
-        f"{row['seconds']:,.0f}",
+        duration(row["seconds"]),
         row["model"],
     ]
 

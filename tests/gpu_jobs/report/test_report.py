@@ -159,7 +159,7 @@ def test_the_forecast_is_told_with_what_came_of_it(tmp_path, read_page):
 
     for page in (before, after):
         assert "Forecast and outcome" in page.words
-        assert "modal $1.50 $2.50 1.5 min 5.0 min 95%" in page.words
+        assert "modal $1.50 $2.50 1 min 30 s 5 min 95%" in page.words
     assert "what happened" not in before.words
     assert "what happened $0.00" in after.words
     assert "within its range" in after.words
