@@ -55,8 +55,6 @@ class Gate:
     """It has lately refused what was asked, and smaller orders find out how much it has."""
     is_final: bool = False
     """It never opens again in this campaign."""
-    is_broken: bool = False
-    """For errors, not for want of capacity."""
 
 
 @dataclass(slots=True)
@@ -94,7 +92,7 @@ def gates(view: CampaignView, offers: Sequence[Offer], now: datetime) -> dict[Pl
     dropped = _dropped(view.ends, offers)
     records = _records(view, now)
     return {
-        place: Gate(most=0, why=dropped[place], is_final=True, is_broken=True)
+        place: Gate(most=0, why=dropped[place], is_final=True)
         if place in dropped
         else _gate(records.get(place, _Record()), _jobs_at(view.jobs, place), now)
         for place in map(place_of, offers)
@@ -144,10 +142,10 @@ def _gate(record: _Record, jobs: Sequence[JobView], now: datetime) -> Gate:
         opens_at = record.errors_at + _pause(_BREAKER_PAUSE_S, record.errors - record.budget)
         told = f"{record.errors} GPU jobs in a row failed there, the last: {record.told}"
         if now < opens_at:
-            return Gate(most=0, why=f"{told}; one GPU worker tries again {_in(opens_at - now)}", is_broken=True)
+            return Gate(most=0, why=f"{told}; one GPU worker tries again {_in(opens_at - now)}")
         if any(_is_after(job, record.errors_at, now) for job in jobs):
-            return Gate(most=0, why=f"{told}; one GPU worker is trying", is_broken=True)
-        return Gate(most=1, why=f"{told}; one GPU worker tries again", is_broken=True)
+            return Gate(most=0, why=f"{told}; one GPU worker is trying")
+        return Gate(most=1, why=f"{told}; one GPU worker tries again")
     if record.refusals and record.refused_at is not None:
         pause = timedelta()
         if record.refusals > 1 or record.refused_workers <= 1 or record.is_quota:

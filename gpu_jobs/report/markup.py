@@ -23,7 +23,6 @@ _TEMPLATES.filters |= {
     each.__name__: each
     for each in (
         duration,
-        formats.clipped,
         formats.count,
         formats.moment,
         formats.position,
