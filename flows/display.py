@@ -16,6 +16,7 @@ from rich.progress import Progress as Bar
 from rich.theme import Theme
 
 from gpu_jobs.campaign.progress import Progress
+from gpu_jobs.durations import duration
 from gpu_jobs.errors import SupersededError
 from tasks.artifacts import JobsTable, ProgressArtifact
 from tasks.curves import CurvesArtifact
@@ -94,21 +95,13 @@ def said_of(progress: Progress) -> str:
     left = progress.num_items - progress.items_done
     words = [f"{rate:.3g} items/s"]
     if rate and left:
-        words.append(f"{_duration(left / rate)} left")
+        words.append(f"{duration(left / rate)} left")
     words.append(f"{workers} GPU worker{'' if workers == 1 else 's'}")
     if progress.quarantined_items:
         words.append(f"{progress.quarantined_items} quarantined")
     words.append(f"${progress.spent_usd:.2f}")
     words += [job.doing for job in progress.jobs if job.doing][:_MAX_DOING]
     return ", ".join(words)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def _bar() -> Bar:

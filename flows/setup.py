@@ -18,6 +18,7 @@ from prefect.workers.process import ProcessWorker
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import CliApp
 
+from gpu_jobs.durations import duration
 from tasks.flow_runs import limit_name
 
 TAG = "fanfold"
@@ -111,10 +112,10 @@ def _zombies(client: SyncPrefectClient, after_s: float) -> str:
         within=timedelta(seconds=after_s),
     )
     crash = ChangeFlowRunState(
-        state=StateType.CRASHED, message=f"no heartbeat for {after_s:.0f} s: its process is gone"
+        state=StateType.CRASHED, message=f"no heartbeat for {duration(after_s)}: its process is gone"
     )
     client.create_automation(AutomationCore(name=ZOMBIES, trigger=trigger, actions=[crash]))
-    return f"automation {ZOMBIES}: made, a flow run without a heartbeat for {after_s:.0f} s is Crashed"
+    return f"automation {ZOMBIES}: made, a flow run without a heartbeat for {duration(after_s)} is Crashed"
 
 
 def _retention(client: SyncPrefectClient) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from gpu_jobs.durations import duration
 from gpu_jobs.jobs.offers import Offer
 from gpu_jobs.ledger.ranges import cut_by_weight
 from gpu_jobs.workloads.base import BaseWorkload
@@ -64,8 +65,8 @@ def _within_limits(target: float, offers: Sequence[Offer], pace: float) -> tuple
     start_s = min((offer.cold_start_p50_s for offer in offers), default=0.0)
     life_s = min((3600 * offer.max_hours - offer.cold_start_p90_s for offer in offers if offer.max_hours), default=0.0)
     if target < start_s * weight_per_s:
-        return start_s * weight_per_s, f"{start_s:.0f} s of work, so that each is worth the shortest cold start"
+        return start_s * weight_per_s, f"{duration(start_s)} of work, so that each is worth the shortest cold start"
     if life_s and target > _LIFE_SHARE * life_s * weight_per_s:
         most_s = _LIFE_SHARE * life_s
-        return most_s * weight_per_s, f"{most_s / 60:.0f} min of work, a quarter of a GPU worker's longest life"
+        return most_s * weight_per_s, f"{duration(most_s)} of work, a quarter of a GPU worker's longest life"
     return None

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from gpu_jobs.dispatch.state import CampaignView, JobView, OrderEnd
+from gpu_jobs.durations import duration
 from gpu_jobs.jobs.failures import TREATMENTS, Failure, Remedy
 from gpu_jobs.jobs.offers import Offer
 
@@ -208,4 +209,4 @@ def _pause(step: tuple[float, float], times: int) -> timedelta:
 
 
 def _in(wait: timedelta) -> str:
-    return f"in {wait.total_seconds():.0f} s"
+    return f"in {duration(wait.total_seconds())}"

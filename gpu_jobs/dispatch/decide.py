@@ -10,6 +10,7 @@ from gpu_jobs.dispatch.hedging import hedges
 from gpu_jobs.dispatch.scaling import scale
 from gpu_jobs.dispatch.stalls import stall_of, stop_for
 from gpu_jobs.dispatch.state import Action, CampaignView, CloseCampaign, Decision, OrderEnd, Stall, StartJob, StopJob
+from gpu_jobs.durations import duration
 from gpu_jobs.jobs.offers import Offer
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.ledger.journal import CloseCause
@@ -112,7 +113,7 @@ def _stuck(
             return CloseCampaign(cause=CloseCause.DEADLINE, reason=why)
     waited_s = min([view.opened_for_s, *((now - end.at).total_seconds() for end in view.ends if end.items_done)])
     if waited_s >= 3600 * policy.max_wait_hours:
-        why = f"no GPU worker was available for {policy.max_wait_hours:g} h; {decision.reason}"
+        why = f"no GPU worker was available for {duration(3600 * policy.max_wait_hours)}; {decision.reason}"
         return CloseCampaign(cause=CloseCause.NO_CAPACITY, reason=why)
     return None
 

@@ -6,6 +6,7 @@ second attempt is worth its cost if it is expected to end much sooner and the he
 """
 
 from gpu_jobs.dispatch.state import CampaignView, HedgeChunk, LeaseView
+from gpu_jobs.durations import duration
 from gpu_jobs.jobs.orders import Policy
 
 _MUCH_SLOWER = 1.5
@@ -49,8 +50,11 @@ def _hedge(view: CampaignView, lease: LeaseView, mean_items_per_s: float, left_u
         return None
     return HedgeChunk(
         chunk=lease.chunk,
-        reason=f"its GPU worker needs about {wait_s:.0f} s more, and an idle one would need {second_s:.0f} s: a second "
-        f"attempt costs ${cost_usd:.3f}, and saves {wait_s - second_s:.0f} s and ${saved_usd:.3f} of waiting",
+        reason=(
+            f"its GPU worker needs about {duration(wait_s)} more, and an idle one would need {duration(second_s)}: "
+            f"a second attempt costs ${cost_usd:.3f}, and saves {duration(wait_s - second_s)} and ${saved_usd:.3f} "
+            "of waiting"
+        ),
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from gpu_jobs.dispatch.context import DecisionContext
 from gpu_jobs.dispatch.optimizer import Allocation
 from gpu_jobs.dispatch.state import Decision, Stall, StartJob
+from gpu_jobs.durations import duration
 from gpu_jobs.jobs.costs import REAPER_S, worst_case_usd
 from gpu_jobs.jobs.offers import Offer
 
@@ -76,10 +77,10 @@ def _reason(context: DecisionContext, allocation: Allocation | None) -> str:
         return reason
     if not allocation.covers:
         return f"{reason}; all that is available is ordered, since the deadline can hardly be met"
-    ends = f"{reason}; the {policy.objective} allocation finishes in about {_minutes(allocation.finish_s)}"
+    ends = f"{reason}; the {policy.objective} allocation finishes in about {duration(allocation.finish_s)}"
     if context.until_deadline_s is None:
         return ends
-    return f"{ends}, {_minutes(context.until_deadline_s - allocation.finish_s)} before the deadline"
+    return f"{ends}, {duration(context.until_deadline_s - allocation.finish_s)} before the deadline"
 
 
 def wait(context: DecisionContext, reason: str, stall: Stall | None = None) -> Decision:
@@ -101,10 +102,6 @@ def wait_for_workers(context: DecisionContext, allocation: Allocation | None = N
     if allocation is not None:
         return wait(
             context,
-            f"{at_work} and will be done in about {_minutes(allocation.finish_s)}; more would not be worth their cost",
+            f"{at_work} and will be done in about {duration(allocation.finish_s)}; more would not be worth their cost",
         )
     return wait(context, f"{at_work}; no other could start in time", Stall.WAITING_FOR_CAPACITY)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"  # noqa: PLR2004 - a minute and a half

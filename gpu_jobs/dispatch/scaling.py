@@ -13,6 +13,7 @@ from gpu_jobs.dispatch.estimates import PRIOR_WORK_S
 from gpu_jobs.dispatch.optimizer import Allocation, Candidate, Task, best_allocation
 from gpu_jobs.dispatch.orders import order, wait, wait_for_workers
 from gpu_jobs.dispatch.state import CampaignView, Decision, OrderEnd, StopJob
+from gpu_jobs.durations import duration
 from gpu_jobs.jobs.offers import Offer, OfferKey
 from gpu_jobs.jobs.orders import Policy
 
@@ -32,7 +33,7 @@ def scale(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: date
     """Order the missing GPU workers within all limits, and stop those that are too expensive."""
     context = DecisionContext.of(view, offers, policy, now)
     if pause_s := retry_pause_s(view, now):
-        return wait(context, f"too many GPU jobs have failed: the next is ordered in {pause_s:.0f} s")
+        return wait(context, f"too many GPU jobs have failed: the next is ordered in {duration(pause_s)}")
     if not context.estimates:
         return scale_unmeasured(context)
     return _scale_measured(context)

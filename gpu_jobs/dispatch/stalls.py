@@ -1,6 +1,7 @@
 """Why a GPU job appears stuck. Pure."""
 
 from gpu_jobs.dispatch.state import JobView, Stall, StopJob
+from gpu_jobs.durations import duration
 from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.jobs.orders import Policy
 
@@ -31,7 +32,7 @@ def stop_for(job: JobView, stall: Stall | None) -> StopJob | None:
     """
     if stall is not Stall.NEVER_STARTED:
         return None
-    reason = f"never started: ordered {job.age_s / 60:.0f} min ago, and no GPU worker has sent a heartbeat"
+    reason = f"never started: ordered {duration(job.age_s)} ago, and no GPU worker has sent a heartbeat"
     return StopJob(order=job.order, reason=reason, failure=Failure.TIMEOUT)
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from gpu_jobs.durations import duration
 from gpu_jobs.forecast.simulator import OfferBehaviour, SimulatedWork, simulate
 from gpu_jobs.jobs.offers import LOCAL, Offer
 from gpu_jobs.jobs.orders import Policy
@@ -193,12 +194,12 @@ def table(figures: Sequence[Figures]) -> list[dict[str, str]]:
     """Return one row per figure, with one column per platform."""
     rows: dict[str, Callable[[Figures], str]] = {
         "GPU worker": lambda each: each.machine,
-        "cold start": lambda each: "none seen" if each.cold_start_s is None else _seconds(each.cold_start_s),
+        "cold start": lambda each: "none seen" if each.cold_start_s is None else duration(each.cold_start_s),
         "warm start": _warm_start,
         "items/s, one GPU worker": lambda each: f"{each.items_per_s:.4g}",
         "items/s, all together": lambda each: f"{each.all_items_per_s:.4g}",
-        "p95 latency": lambda each: _UNKNOWN if each.p95_s is None else _seconds(each.p95_s),
-        "ramp-up": lambda each: f"{_seconds(each.ramp_up_s)} to {_workers(each.ramp_up_workers)}",
+        "p95 latency": lambda each: _UNKNOWN if each.p95_s is None else duration(each.p95_s),
+        "ramp-up": lambda each: f"{duration(each.ramp_up_s)} to {_workers(each.ramp_up_workers)}",
         "regions": lambda each: ", ".join(each.regions) or _UNKNOWN,
         "limit of GPU workers": lambda each: "none" if each.max_workers is None else _workers(each.max_workers),
         "availability": _availability,
@@ -226,7 +227,7 @@ NOTES = (
 
 def _warm_start(each: Figures) -> str:
     if each.warm_start_s is not None:
-        return _seconds(each.warm_start_s)
+        return duration(each.warm_start_s)
     return "none seen" if each.keeps_warm else "none: each GPU job starts cold"
 
 
@@ -234,10 +235,6 @@ def _availability(each: Figures) -> str:
     if each.availability is None:
         return _UNKNOWN
     return f"{each.availability:.0%} of {each.num_orders} GPU {'job' if each.num_orders == 1 else 'jobs'}"
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.0f} s" if value >= 10 else f"{value:.2g} s"  # noqa: PLR2004 - two digits
 
 
 def _workers(number: int) -> str:

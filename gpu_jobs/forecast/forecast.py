@@ -13,6 +13,7 @@ from typing import Annotated
 
 from pydantic import AliasChoices, Field
 
+from gpu_jobs.durations import duration
 from gpu_jobs.forecast.simulator import (
     START,
     Draw,
@@ -250,7 +251,7 @@ def score(expected: Forecast, usd: float, finish_s: float, *, name: str = "") ->
     return "; ".join(
         (
             _scored("dollars", option.usd, usd, f"${usd:.2f}", _usd(option.usd)),
-            _scored("time", option.finish_s, finish_s, _minutes(finish_s), _time(option.finish_s)),
+            _scored("time", option.finish_s, finish_s, duration(finish_s), _time(option.finish_s)),
         )
     )
 
@@ -272,8 +273,8 @@ def _row(option: ForecastOption, *, is_best: bool) -> tuple[str, ...]:
         option.name,
         f"${option.usd.p50:.2f}",
         f"${option.usd.p90:.2f}",
-        _minutes(option.finish_s.p50),
-        _minutes(option.finish_s.p90),
+        duration(option.finish_s.p50),
+        duration(option.finish_s.p90),
         f"{option.complete_share:.0%}",
         "recommended" if is_best else "",
     )
@@ -289,9 +290,4 @@ def _usd(expected: Quantiles) -> str:
 
 
 def _time(expected: Quantiles) -> str:
-    return f"{_minutes(expected.p50)}, at 90 % {_minutes(expected.p90)}"
-
-
-def _minutes(seconds: float) -> str:
-    minutes = seconds / 60
-    return f"{minutes / 60:.1f} h" if minutes >= 90 else f"{minutes:.1f} min"  # noqa: PLR2004 - an hour and a half
+    return f"{duration(expected.p50)}, at 90 % {duration(expected.p90)}"

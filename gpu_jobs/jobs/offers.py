@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
+from gpu_jobs.durations import duration
 from gpu_jobs.errors import RefusedError
 from gpu_jobs.settings import Settings
 
@@ -185,7 +186,7 @@ def offers_table(offers: Sequence[Offer], today: date) -> str:
             offer.mode,
             f"{offer.usd_per_hour:.2f}",
             f"{offer.usd_per_hour / offer.worker_speed:.2f}",
-            f"{offer.cold_start_p50_s:.0f}-{offer.cold_start_p90_s:.0f} s",
+            f"{duration(offer.cold_start_p50_s)} to {duration(offer.cold_start_p90_s)}",
             f"{offer.priced_on}{'*' if stale_prices([offer], today) else ''}",
             offer.price_source,
         )

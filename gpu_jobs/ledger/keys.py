@@ -34,11 +34,6 @@ def bound(order: str, slot: int) -> str:
     return f"bound/{order}.{slot}.json"
 
 
-def attempts_of(chunk_id: str) -> str:
-    """Prefix of all attempts at one chunk."""
-    return f"{ATTEMPTS}{chunk_id}."
-
-
 def attempt(chunk_id: str, number: int) -> str:
     return f"{ATTEMPTS}{chunk_id}.{number:04d}.json"
 

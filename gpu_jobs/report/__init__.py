@@ -1,7 +1,7 @@
-"""The report: one HTML page that shows what a campaign gave, what it cost and what went wrong.
+"""The report: one HTML page that shows what a campaign produced, what it cost and what went wrong.
 
-It is a view, derived from the store and overwritten whenever it is made again; nothing reads it back. It needs
-nothing but itself: no script, no address to fetch from, pictures inside.
+The page is derived from the store and overwritten whenever it is made again; no code reads it. It is complete in
+itself: it has no scripts, loads nothing, and contains its pictures.
 """
 
 from dataclasses import dataclass, replace
@@ -20,16 +20,16 @@ __all__ = ["Report", "sample_text", "write_report"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What was written, for those who point to it."""
+    """Where the report is, for those who link to it."""
 
     uri: str
-    """Of the page, in the campaign's store."""
+    """Address of the page in the campaign's store."""
     timeline: str
-    """The page's timeline as a picture of its own, a `data:` address; "" if no GPU worker ever began."""
+    """The page's timeline as a separate picture, a `data:` address; "" if no GPU worker ever started."""
 
 
 def write_report(campaign: Campaign, manifest: Manifest, snapshot: Snapshot | None = None) -> Report:
-    """Make the report of what `manifest` published, and put it into the campaign's store.
+    """Make the report of what `manifest` published, and write it to the campaign's store.
 
     Args:
         campaign: of which.

@@ -1,4 +1,4 @@
-"""The comparison of platforms as a page and as a picture. Pure: figures in, HTML out."""
+"""The comparison of platforms as a page and as a picture. Pure: it takes figures and returns HTML."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from gpu_jobs.report.markup import Column, Table, fill, svg_address
 _WIDTH, _BAR, _LABEL, _VALUE = 760, 26, 120, 240
 _WORK, _BESIDE = "#3b76af", "#e0a33e"
 _TOP = 36
-"""Below the legend."""
+"""Pixels from the top of the chart to the first bar, with room for the legend."""
 
 
 def page(figures: Sequence[Figures], volume: Volume, source: str) -> Markup:
-    """The whole page. `source`: where the figures are from, in a sentence."""
+    """The whole page. `source` is a sentence that says where the figures are from."""
     rows = table(figures)
     columns = [Column(title="") if name == "figure" else Column(title=name, style="platform") for name in rows[0]]
     return fill(
@@ -29,7 +29,7 @@ def page(figures: Sequence[Figures], volume: Volume, source: str) -> Markup:
 
 
 def chart(figures: Sequence[Figures]) -> Markup:
-    """Bars: a month's work, and what is billed beside it."""
+    """A chart of bars: the cost of a month's work, and what is billed in addition."""
     most = max(each.usd_per_month_with_starts for each in figures) or 1.0
     scale = (_WIDTH - _LABEL - _VALUE) / most
     bars = [_bar(number, each, scale) for number, each in enumerate(figures)]
@@ -40,13 +40,14 @@ def chart(figures: Sequence[Figures]) -> Markup:
     ).format(
         width=_WIDTH,
         height=_TOP + (_BAR + 12) * len(figures),
-        legend=_legend(0, _WORK, "work") + _legend(90, _BESIDE, "cold starts, idle windows and minimums, all billed"),
+        legend=_legend(0, _WORK, "work")
+        + _legend(90, _BESIDE, "cold starts, idle time and minimum charges, all billed"),
         bars=Markup("\n").join(bars),
     )
 
 
 def chart_uri(figures: Sequence[Figures]) -> str:
-    """The chart as a `data:` address, on a light ground."""
+    """The chart as a `data:` address, on a light background."""
     style = Markup("><style>{}</style>").format(fill("light.css"))
     return svg_address(chart(figures).replace(">", style, 1))
 

@@ -1,54 +1,34 @@
-"""Numbers and times in words, for people."""
+"""Numbers and times as texts for people."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 _MAX_LISTED = 3
 _UNITS = (("B", 1), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12))
 
 
 def count(number: int, noun: str = "") -> str:
-    """`1,204 items`; the noun without its s for one."""
+    """A number and its noun, such as `1,204 items` or `1 item`."""
     text = f"{number:,}"
     return f"{text} {noun if number == 1 else noun + 's'}" if noun else text
 
 
 def several(values: Sequence[str]) -> str:
-    """The first few, and how many there are beside."""
+    """The first few values, and the number of the others."""
     rest = len(values) - _MAX_LISTED
     return "; ".join(values[:_MAX_LISTED]) + (f"; and {rest:,} more" if rest > 0 else "")
 
 
 def rate(per_s: float) -> str:
-    """Three digits that matter: 0.158, 12.3, 1,234."""
+    """A rate with three significant digits, such as 0.158, 12.3 or 1,234."""
     if per_s == 0:
         return "0"
     digits = next((digits for limit, digits in ((0.01, 4), (1, 3), (10, 2), (100, 1)) if per_s < limit), 0)
     return f"{per_s:,.{digits}f}"
 
 
-def seconds(duration_s: float) -> str:
-    """For columns: one decimal, so that they align."""
-    return f"{duration_s:,.1f}"
-
-
-def duration(duration_s: float) -> str:
-    """`12.3 s`, `4 min 05 s`, `2 h 03 min`, `3 d 4 h`."""
-    if duration_s < _MINUTE_S - 0.05:
-        return f"{duration_s:.1f} s"
-    whole = round(duration_s)
-    if whole < _HOUR_S:
-        return f"{whole // _MINUTE_S} min {whole % _MINUTE_S:02d} s"
-    minutes = round(duration_s / _MINUTE_S)
-    if minutes * _MINUTE_S < _DAY_S:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    hours = round(duration_s / _HOUR_S)
-    return f"{hours // 24} d {hours % 24} h"
-
-
 def position(at_s: float) -> str:
-    """A place in a video, `mm:ss.f`, or `h:mm:ss.f` from an hour on."""
+    """A position in a video as `mm:ss.f`, or `h:mm:ss.f` from one hour on."""
     tenths = round(at_s * 10)
     minutes, rest = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)
@@ -61,7 +41,7 @@ def usd(dollars: float) -> str:
 
 
 def share(fraction: float) -> str:
-    """A percentage that never rounds to all or nothing what is neither."""
+    """A fraction as a percentage; only exactly 0 and 1 are shown as 0% and 100%."""
     percent = round(fraction * 100)
     if percent == 0 and fraction > 0:
         return "<1%"
@@ -74,7 +54,7 @@ def size(num_bytes: int) -> str:
 
 
 def moment(at: datetime | float) -> str:
-    """An instant, in UTC; a number is seconds since the epoch."""
+    """An instant in UTC; a number counts as seconds since the epoch."""
     when = datetime.fromtimestamp(at, UTC) if isinstance(at, int | float) else at.astimezone(UTC)
     return f"{when:%Y-%m-%d %H:%M:%S} UTC"
 
@@ -85,7 +65,7 @@ def short_name(uri: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Without what could steer a terminal: control characters and the like become spaces."""
+    """The text without control characters, which could change a terminal: each becomes a space."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 

@@ -1,4 +1,4 @@
-"""The templates of the pages, filled with autoescape, and the values that templates show in the same way everywhere."""
+"""Fills the templates of the pages, with autoescape on, and defines the values that several templates show."""
 
 import base64
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from gpu_jobs.durations import duration
 from gpu_jobs.report import formats
 
 _JPEG = b"\xff\xd8\xff"
@@ -21,9 +22,8 @@ _TEMPLATES = Environment(
 _TEMPLATES.filters |= {
     each.__name__: each
     for each in (
-        formats.clipped,
+        duration,
         formats.count,
-        formats.duration,
         formats.moment,
         formats.position,
         formats.rate,
@@ -37,17 +37,17 @@ _TEMPLATES.filters |= {
 
 
 def fill(template: str, **values: object) -> Markup:
-    """Fill a file of `templates/`; all but `Markup` is escaped."""
+    """Fill a file of `templates/`; every value that is not `Markup` is escaped."""
     return Markup(_TEMPLATES.get_template(template).render(values))  # noqa: S704 - autoescape is on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """How a column of a table looks."""
+    """The title and the look of a table's column."""
 
     title: str
     style: str = ""
-    """Class of its cells: "num" (right-aligned), "mono", "wide" (may break anywhere) or none."""
+    """The CSS class of its cells: "num" (right-aligned), "mono", "wide" (may break anywhere) or none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +59,13 @@ class Table:
 
 
 class Pictures:
-    """Puts JPEGs into the page itself, until they are too many for one page."""
+    """Puts JPEGs into the page itself, until their total size reaches a limit."""
 
     def __init__(self, budget_bytes: int) -> None:
         self._left_bytes = budget_bytes
 
     def address(self, jpeg: bytes | None) -> str:
-        """A `data:` address of the picture; "" if it is no JPEG, or one too many."""
+        """The picture as a `data:` address; "" if it is not a JPEG or if the limit is reached."""
         if not jpeg or not jpeg.startswith(_JPEG) or len(jpeg) > self._left_bytes:
             return ""
         self._left_bytes -= len(jpeg)
@@ -73,7 +73,7 @@ class Pictures:
 
 
 def svg_address(drawing: str) -> str:
-    """A `data:` address of a drawing."""
+    """An SVG drawing as a `data:` address."""
     return f"data:image/svg+xml;base64,{base64.b64encode(drawing.encode()).decode('ascii')}"
 
 

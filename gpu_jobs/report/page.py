@@ -1,4 +1,4 @@
-"""The report's page: what its template shows. Pure: facts and a sample in, HTML out."""
+"""The values that the report's template shows. Pure: it takes facts and a sample, and returns HTML."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -45,9 +45,9 @@ def _verdict(facts: Facts) -> str:
         set_aside = formats.count(manifest.num_quarantined, "item")
         rest = f"; {set_aside} could not be used and {'is' if manifest.num_quarantined == 1 else 'are'} listed below"
         return f"Every item is settled{rest if manifest.num_quarantined else ''}."
-    why = f"The campaign is closed: {closed.reason}. Run it again to go on from here." if closed else ""
+    why = f"The campaign is closed: {closed.reason}. Run it again to continue from here." if closed else ""
     is_open = f"{manifest.num_open:,} of {formats.count(manifest.num_items, 'item')} are still open."
-    return f"{is_open} {why or 'The campaign was still going on.'}"
+    return f"{is_open} {why or 'The campaign was still running when this report was made.'}"
 
 
 def _rows(frame: pl.DataFrame) -> Table:
@@ -64,8 +64,8 @@ def _video_notes(sample: Sample) -> Iterator[str]:
         yield f"The first {len(sample.videos)} of {sample.num_videos:,} videos."
     if any(video.kind == "shot" for video in sample.videos):
         yield (
-            "Each picture is the first frame of a shot. Under it: when the shot begins and ends, and what the image "
-            "model takes its frames to show, with the model's own probability."
+            "Each picture is the first frame of a shot. Below it are the start and the end of the shot, and the labels "
+            "that the image model gives its frames, with the model's probability."
         )
     if sample.note:
         yield sample.note
@@ -80,9 +80,11 @@ class _Timeline(NamedTuple):
 def _timeline(facts: Facts) -> _Timeline | None:
     if not facts.workers:
         return None
-    note = "One lane per GPU worker; time since the first one began."
+    note = "One lane per GPU worker. The axis is the time since the first GPU worker started."
     if facts.attempts is None:
-        note += " There are too many chunks to draw one by one: the lengths are sums, their order says nothing."
+        note += (
+            " There are too many chunks to draw each one: lengths are sums of seconds, and their order has no meaning."
+        )
     if len(facts.workers) > timeline.MAX_LANES:
         note += f" The first {timeline.MAX_LANES} of {len(facts.workers):,} GPU workers."
     drawing = timeline.draw(facts.workers, facts.attempts)

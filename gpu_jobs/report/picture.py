@@ -1,4 +1,4 @@
-"""The timeline as a picture that stands alone, for pages that show no SVG of others, as in Prefect's UI. Pure."""
+"""The timeline as a separate picture, for pages that allow no inline SVG, such as Prefect's UI. Pure."""
 
 from markupsafe import Markup
 
@@ -7,18 +7,18 @@ from gpu_jobs.report.facts import Facts
 from gpu_jobs.report.markup import fill, svg_address
 
 MAX_BARS = 500
-"""With more attempts each lane is a bar of sums: the picture travels as text inside of a page."""
+"""With more attempts than this each lane shows sums of seconds, since the picture is text inside a page."""
 _WIDTH_PX, _MARGIN_PX, _LEGEND_PX = 1100, 24, 40
 _LEGEND_STEP_PX = 215
 
 
 def timeline_uri(facts: Facts) -> str:
-    """A `data:` address of the picture; "" if there is nothing to draw."""
+    """The picture as a `data:` address; "" if there is nothing to draw."""
     return svg_address(draw(facts)) if facts.workers else ""
 
 
 def draw(facts: Facts) -> Markup:
-    """The lanes and what their colours mean, on a light ground of their own."""
+    """Draw the lanes and the meaning of their colours, on a light background."""
     attempts = facts.attempts if facts.attempts and len(facts.attempts) <= MAX_BARS else None
     lanes = timeline.draw(facts.workers, attempts)
     height = timeline.height(len(facts.workers)) + 2 * _MARGIN_PX + _LEGEND_PX

@@ -1,4 +1,4 @@
-"""A few of a campaign's results, small enough to look at: by video where the rows are those of video analysis."""
+"""A small sample of a campaign's results for people to look at; the rows of video analysis are grouped by video."""
 
 import tempfile
 from collections.abc import Sequence
@@ -22,18 +22,18 @@ _NUM_LABELS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much a sample holds at most."""
+    """The largest size of a sample."""
 
     videos: int = 5
     moments: int = 40
-    """Shots of one video, or frames where shots were not asked for."""
+    """The most shots of one video, or frames if the campaign did not look for shots."""
     pairs: int = 9
     rows: int = 20
     trainings: int = 200
 
 
 class Moment(NamedTuple):
-    """A shot, or a frame."""
+    """A shot or a frame of a video."""
 
     start_s: float
     end_s: float | None
@@ -47,12 +47,12 @@ class VideoSample:
     kind: str
     """ "shot" or "frame"."""
     num_moments: int
-    """Of the video; `moments` may be fewer."""
+    """The number of shots or frames of the video; `moments` may hold fewer."""
     moments: Sequence[Moment]
 
 
 class Place(NamedTuple):
-    """A frame, and how the shot that it is in begins."""
+    """A frame of a video, with the first picture of its shot."""
 
     video: str
     at_s: float
@@ -70,23 +70,23 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What to show of the first output file."""
+    """The sample, taken from the first output file."""
 
     videos: Sequence[VideoSample] = ()
     num_videos: int = 0
     pairs: Sequence[Pair] = ()
     num_pairs: int = 0
     trainings: pl.DataFrame | None = None
-    """Of a sweep of fine-tunings, the best first."""
+    """The fine-tunings of a sweep, the best one first."""
     table: pl.DataFrame | None = None
     preview: pl.DataFrame | None = None
-    """What a draft model said of the first items."""
+    """A draft model's answers to the first items."""
     note: str = ""
-    """Why there is nothing, or not everything."""
+    """Why the sample is empty or incomplete."""
 
 
 def read_sample(store: Store, manifest: Manifest, limits: Limits) -> Sample:
-    """Read the beginning of what was published."""
+    """Read a sample of what was published."""
     file = manifest.outputs[0]
     if file.num_rows == 0:
         return Sample(note="There are no rows: no item has been committed with a result yet.")
@@ -106,7 +106,7 @@ def read_sample(store: Store, manifest: Manifest, limits: Limits) -> Sample:
 
 
 def sample_text(store: Store, manifest: Manifest, max_rows: int = 40) -> str:
-    """A sample for a terminal: each video's shots with times and labels, or else the first rows."""
+    """A sample for a terminal: the shots of each video with times and labels, or else the first rows."""
     sample = read_sample(store, manifest, Limits(moments=max_rows, rows=max_rows, pairs=0))
     lines = [sample.note] if sample.note else []
     each = max(1, max_rows // max(1, len(sample.videos)))

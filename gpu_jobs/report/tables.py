@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from gpu_jobs.durations import duration
 from gpu_jobs.jobs.orders import JobOutcome
 from gpu_jobs.ledger.journal import Ended, Ordered
 from gpu_jobs.report import formats
@@ -15,19 +16,19 @@ from gpu_jobs.telemetry.workers import GpuWorker
 
 _MAX_ROWS = 200
 _MAX_WHOLE = 30
-"""Characters."""
+"""Number of characters up to which a text stays on one line."""
 _ROWS_AT_FIRST = 20
-"""Of the quarantine; the rest unfolds."""
+"""Rows of the quarantine that are shown without a click."""
 _MAX_LOGS = 10
 _CAUSES = {
-    "error": "The workload says that the item cannot be used, or failed on it alone twice.",
+    "error": "The workload rejected the item, or failed twice on this item alone.",
     "crashed": "The item killed the process that worked on it, more than once.",
-    "stalled": "Work on the item gave no sign of life until it was ended, more than once.",
+    "stalled": "Work on the item made no progress for too long and was stopped, more than once.",
 }
 
 
 class Log(NamedTuple):
-    """The end of a GPU job's log."""
+    """The end of the log of a GPU job that did not succeed."""
 
     job: Markup
     reason: str
@@ -40,24 +41,24 @@ class Listing:
 
     note: str
     table: Table | None = None
-    """None: nothing to list."""
+    """None if there is nothing to list."""
     rest: Table | None = None
-    """Rows that unfold on a click."""
+    """More rows, which are shown after a click."""
     logs: Sequence[Log] = ()
 
 
 def width(values: Iterable[str]) -> str:
-    """Style of a column of texts: long ones get room to break, short ones stay whole."""
+    """The style of a column of texts: long texts may be broken into lines, short ones may not."""
     return "wide" if max(map(len, values), default=0) > _MAX_WHOLE else "whole"
 
 
 def quarantine(facts: Facts) -> Listing:
     found = facts.quarantine
     if not found.rows:
-        return Listing(note="Empty: no item was set aside.")
+        return Listing(note="No item was quarantined.")
     total = facts.manifest.num_quarantined
     causes = ", ".join(f"{cause} {number:,}" for cause, number in found.causes)
-    note = f"Items set aside so that the others could go on. By cause: {causes}."
+    note = f"Items that were excluded so that the others could continue. By cause: {causes}."
     if total > MAX_QUARANTINE_ROWS:
         note += f" The first {MAX_QUARANTINE_ROWS} of {total:,}; all are in {facts.manifest.quarantine.key}."
     columns = [
@@ -86,20 +87,20 @@ def _quarantine_row(row: dict[str, Any]) -> tuple[object, ...]:
 
 def workers(facts: Facts) -> Listing:
     if not facts.workers:
-        return Listing(note="None ever began.")
+        return Listing(note="No GPU worker started.")
     is_unknown = all(worker.heartbeat.gpu_use is None for worker in facts.workers)
     why = "; ".join(sorted({worker.heartbeat.gpu_note for worker in facts.workers if worker.heartbeat.gpu_note}))
-    titles = ("Items", "Unusable", "Items a second", "Starting", "Loading model", "Working", "Waiting")
+    titles = ("Items", "Failed", "Items a second", "Starting", "Loading model", "Working", "Waiting")
     columns = [
         Column(title="GPU worker", style="mono"),
         Column(title="GPU job", style="mono"),
         Column(title="Platform", style="whole"),
         *(Column(title=title, style="num") for title in titles),
         Column(title="In the model", style="num"),
-        *([] if is_unknown else [Column(title="GPU, last seen", style="whole")]),
+        *([] if is_unknown else [Column(title="Last GPU use", style="whole")]),
         Column(title="Ended because", style="wide"),
     ]
-    notes = ["Times are seconds."]
+    notes = []
     if all(order.order.offer.num_gpus == 0 for order in facts.journal.orders.values()):
         notes.append("They ran without a GPU.")
     elif is_unknown:
@@ -117,9 +118,9 @@ def _worker_row(facts: Facts, worker: GpuWorker, *, is_unknown: bool) -> tuple[o
     if beat.status == "over":
         why = beat.reason
     elif order is None or beat.order in facts.journal.ended:
-        why = f"fell silent; last sign of life {formats.moment(worker.seen_at)}"
+        why = f"stopped reporting; last heartbeat {formats.moment(worker.seen_at)}"
     else:
-        why = f"at work when last seen, {formats.moment(worker.seen_at)}"
+        why = f"still working at its last heartbeat, {formats.moment(worker.seen_at)}"
     return (
         beat.boot,
         _short(beat.order),
@@ -127,7 +128,7 @@ def _worker_row(facts: Facts, worker: GpuWorker, *, is_unknown: bool) -> tuple[o
         f"{beat.items_done:,}",
         f"{beat.items_failed:,}",
         formats.rate(worker.heartbeat.mean_items_per_s),
-        *map(formats.seconds, (seconds.starting, seconds.model_load, seconds.working, seconds.idle)),
+        *map(duration, (seconds.starting, seconds.model_load, seconds.working, seconds.idle)),
         formats.share(seconds.infer / seconds.working) if seconds.working else "",
         *(() if is_unknown else (beat.gpu_use.words if beat.gpu_use else beat.gpu_note,)),
         why,
@@ -137,13 +138,13 @@ def _worker_row(facts: Facts, worker: GpuWorker, *, is_unknown: bool) -> tuple[o
 def jobs(facts: Facts) -> Listing:
     orders = list(facts.journal.orders.values())
     if not orders:
-        return Listing(note="None was ordered.")
+        return Listing(note="No GPU job was ordered.")
     columns = [
         Column(title="GPU job", style="mono"),
         Column(title="Machine", style="wide"),
         Column(title="GPU workers", style="num"),
         Column(title="Ordered, UTC", style="num"),
-        Column(title="Lasted", style="num"),
+        Column(title="Duration", style="num"),
         Column(title="Items", style="num"),
         Column(title="Spent", style="num"),
         Column(title="Ordered because", style="wide"),
@@ -163,11 +164,11 @@ def _job_row(ordered: Ordered, end: Ended | None) -> tuple[object, ...]:
         f"{order.offer.platform}, {order.offer.machine}",
         f"{order.num_workers:,}",
         formats.moment(ordered.at).removesuffix(" UTC"),
-        formats.duration((end.at - ordered.at).total_seconds()) if end else "",
+        duration((end.at - ordered.at).total_seconds()) if end else "",
         f"{end.items_done:,}" if end else "",
         formats.usd(end.spent_usd) if end else f"up to {formats.usd(order.reserved_usd)}",
         ordered.reason,
-        end.reason if end else "not yet",
+        end.reason if end else "still running",
     )
 
 
@@ -178,26 +179,41 @@ def _log(end: Ended) -> Log:
 def meanings(facts: Facts) -> list[tuple[str, str]]:
     chunks = formats.count(len(facts.plan.cuts) - 1, "chunk")
     return [
-        ("Item", "One unit of input, with a stable id. It ends committed or quarantined, or is still open."),
-        ("Committed", "The item's results are published, or it is known to give none."),
-        ("Quarantined", "The item has no results; the quarantine says why. Unusable: with the cause error."),
+        ("Item", "One unit of input, with a stable id. It is committed, quarantined, or still open."),
+        ("Committed", "The item's results are published, or it is known to have none."),
+        (
+            "Quarantined",
+            "The item has no results; the table Quarantine says why. Failed counts those with the cause error.",
+        ),
         *((f"Cause: {cause}", _CAUSES[cause]) for cause, _ in facts.quarantine.causes if cause in _CAUSES),
-        ("Open", "Nothing is decided yet. Running the campaign again goes on with what is open."),
-        ("Chunk", f"Neighbouring items that a GPU worker takes on together. The first cut made {chunks}."),
-        ("Attempt", "One try of one GPU worker at one chunk."),
-        ("GPU job", "One order to a platform: start so many GPU workers. Numbered as in the campaign's journal."),
-        ("GPU worker", "One process or container that takes chunks until none are left. A new start has a new name."),
-        ("Wall time", "From the opening of the campaign to its close; the sum, if it was opened more than once."),
-        ("Items a second", "Above: settled items by wall time. Of a GPU worker: by the seconds that it worked."),
-        ("Spent", "Hourly price, times GPU workers, times the hours from order to end. An estimate, not a bill."),
-        ("Starting", "Seconds until a GPU worker's code runs; then it loads the model, works, or waits for work."),
-        ("In the model", "Share of the working seconds in which results were computed; the rest is waiting for input."),
-        ("Timeline", "A bar ends when its chunk is settled. It begins when the chunk was taken, or at the bar before."),
+        ("Open", "The item is not processed yet. Running the campaign again continues with the open items."),
+        ("Chunk", f"Consecutive items that a GPU worker processes together. The campaign began with {chunks}."),
+        ("Attempt", "One GPU worker's try to process one chunk."),
+        (
+            "GPU job",
+            "One order to a platform to start a number of GPU workers. Its number is that in the campaign's journal.",
+        ),
+        (
+            "GPU worker",
+            "One process or container that processes chunks until none are left. After a restart it has a new name.",
+        ),
+        ("Wall time", "Time from the opening of the campaign to its close; the sum, if it was opened more than once."),
+        (
+            "Items a second",
+            "At the top: settled items divided by wall time. For a GPU worker: divided by the seconds it worked.",
+        ),
+        ("Spent", "Hourly price, multiplied by GPU workers and by hours from order to end. An estimate, not a bill."),
+        ("Starting", "Time until a GPU worker's code runs. After that it loads the model, works, or waits for work."),
+        ("In the model", "Share of the working time in which results were computed. In the rest it waited for input."),
+        (
+            "Timeline",
+            "A bar ends when its chunk is settled. It begins when the chunk is leased, or when the bar before it ends.",
+        ),
     ]
 
 
 def _short(order: str) -> Markup:
-    """A GPU job's number, with its whole name at hand."""
+    """The number of a GPU job; its full name is shown under the mouse pointer."""
     if not order:
         return Markup()
     return Markup('<span title="{}">{}</span>').format(order, order.rpartition("-")[2])

@@ -1,9 +1,10 @@
-"""When each GPU worker did what: one lane of bars each, as SVG that grows with the page. Pure."""
+"""A timeline of all GPU workers, one lane of bars for each, as SVG that is as wide as the page. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
 from markupsafe import Markup
 
+from gpu_jobs.durations import duration
 from gpu_jobs.jobs.costs import LIFE_PHASES
 from gpu_jobs.report import formats
 from gpu_jobs.report.facts import Attempted
@@ -12,12 +13,12 @@ from gpu_jobs.telemetry.workers import GpuWorker
 MAX_LANES = 40
 _LANE_PX, _BAR_PX, _LABEL_PX, _AXIS_PX = 40, 14, 16, 24
 _MIN_BAR = 0.15
-"""Percent of the width: what can still be seen."""
+"""The least width of a bar that can still be seen, in percent of the timeline."""
 _PAUSE = 3.0
-"""Percent of the width that a pause takes, however long it was."""
+"""The width of a pause of any length, in percent of the timeline."""
 _MIN_PAUSE_S = 60.0
 _PAUSE_SHARE = 0.25
-"""Of the busy time: a shorter gap is drawn to scale."""
+"""A gap that is shorter than this share of the busy time is drawn to scale."""
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 28_800, 86_400)
 _MAX_TICKS = 6
 
@@ -25,19 +26,19 @@ _GOOD_ENDS = ("settled", "")
 
 Interval = tuple[float, float]
 Bar = tuple[str, float, float, str]
-"""Kind, begin, end, and what it is."""
+"""A bar's kind, begin, end, and the text under the mouse pointer."""
 
 KINDS = {
     "committed": "chunk, settled",
     "ended": "attempt that ended without settling its chunk",
     "starting": "starting",
     "model_load": "loading the model",
-    "idle": "alive, no chunk at work",
+    "idle": "idle: no chunk in progress",
 }
 
 
 class Axis:
-    """Maps times to percent of the width; long pauses, when no GPU worker lived, are cut out."""
+    """Maps times to percent of the width; long pauses without any GPU worker are cut out."""
 
     def __init__(self, intervals: Iterable[Interval]) -> None:
         found = sorted(intervals)
@@ -56,7 +57,7 @@ class Axis:
         return 100.0
 
     def ticks(self) -> Iterator[tuple[float, str]]:
-        """(percent, seconds since the beginning in words)."""
+        """The marks of the axis: their position in percent, and the time since the beginning as text."""
         origin = self._stretches[0][0]
         longest = _STEPS_S[-1] * (1 + self._busy_s // (_MAX_TICKS * _STEPS_S[-1]))
         step = next((step for step in _STEPS_S if self._busy_s / step <= _MAX_TICKS), longest)
@@ -66,13 +67,13 @@ class Axis:
                 yield self.place(origin + number * step), _elapsed(number * step)
 
     def pauses(self) -> Iterator[tuple[float, float]]:
-        """(percent where it begins, its seconds)."""
+        """The pauses: where each begins, in percent, and how many seconds it lasts."""
         for (_, end), (begin, _) in zip(self._stretches, self._stretches[1:], strict=False):
             yield self.place(end), begin - end
 
 
 def draw(workers: Sequence[GpuWorker], attempts: Sequence[Attempted] | None) -> Markup:
-    """Lanes in the order in which the GPU workers began; without `attempts` each is a bar of sums."""
+    """Draw the lanes in the order in which the GPU workers started; without `attempts` each lane shows sums."""
     shown = workers[:MAX_LANES]
     axis = Axis((worker.began_at, max(worker.seen_at, worker.began_at + 0.1)) for worker in shown)
     by_boot: dict[str, list[Attempted]] = {}
@@ -94,12 +95,12 @@ def draw(workers: Sequence[GpuWorker], attempts: Sequence[Attempted] | None) -> 
 
 
 def height(num_workers: int) -> int:
-    """Pixels that `draw` takes."""
+    """The height of the drawing in pixels."""
     return _AXIS_PX + min(num_workers, MAX_LANES) * _LANE_PX
 
 
 def names(workers: Sequence[GpuWorker], attempts: Sequence[Attempted] | None) -> dict[str, str]:
-    """Kinds of bars that occur, and what they are."""
+    """The kinds of bars that occur, with their meaning."""
     found = dict(KINDS) if attempts is not None else {**KINDS, "committed": "working"}
     for name in ("starting", "model_load"):
         if not any(getattr(worker.heartbeat.seconds, name) for worker in workers):
@@ -110,20 +111,20 @@ def names(workers: Sequence[GpuWorker], attempts: Sequence[Attempted] | None) ->
 
 
 def _bars(worker: GpuWorker, attempts: Sequence[Attempted]) -> Iterator[Bar]:
-    """Chunks are leased ahead: a bar begins where the one before it ends."""
+    """The bars of one GPU worker. Chunks are leased ahead, so a bar begins where the bar before it ends."""
     yield "idle", worker.began_at, worker.seen_at, "alive"
     at = worker.began_at
     for name in ("starting", "model_load"):
         end = at + getattr(worker.heartbeat.seconds, name)
-        yield name, at, end, f"{KINDS[name]}, {formats.duration(end - at)}"
+        yield name, at, end, f"{KINDS[name]}, {duration(end - at)}"
         at = end
     ends = ((one.ended_at or worker.seen_at, one) for one in attempts)
     for end, one in sorted(ends, key=lambda pair: (pair[0], pair[1].chunk)):
         begin = max(at, one.began_at)
         kind = "committed" if one.end in _GOOD_ENDS else "ended"
-        how = one.end or "at work"
+        how = one.end or "in progress"
         items = f"items {one.chunk.start:,} to {one.chunk.stop - 1:,}"
-        yield kind, begin, end, f"{items}, attempt {one.number}: {how}, {formats.duration(max(0.0, end - begin))}"
+        yield kind, begin, end, f"{items}, attempt {one.number}: {how}, {duration(max(0.0, end - begin))}"
         at = max(at, end)
 
 
@@ -132,7 +133,7 @@ def _sums(worker: GpuWorker) -> Iterator[Bar]:
     for name in LIFE_PHASES:
         end = at + getattr(worker.heartbeat.seconds, name)
         kind = "committed" if name == "working" else name
-        yield kind, at, end, f"{name.replace('_', ' ')}, {formats.duration(end - at)}"
+        yield kind, at, end, f"{name.replace('_', ' ')}, {duration(end - at)}"
         at = end
 
 
@@ -182,7 +183,7 @@ def _axis(axis: Axis, height: int) -> Markup:
         ).format(
             x=f"{x + _PAUSE / 2:.3f}",
             height=height,
-            words=formats.duration(pause_s),
+            words=duration(pause_s),
         )
         for x, pause_s in axis.pauses()
     ]
@@ -190,7 +191,7 @@ def _axis(axis: Axis, height: int) -> Markup:
 
 
 def _merge(intervals: Sequence[Interval], gap_s: float) -> list[Interval]:
-    """Sorted intervals, joined where less than `gap_s` lies between them."""
+    """Join sorted intervals where less than `gap_s` seconds lie between them."""
     merged: list[Interval] = []
     for begin, end in intervals:
         if merged and begin - merged[-1][1] < gap_s:

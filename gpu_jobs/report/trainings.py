@@ -1,4 +1,4 @@
-"""A sweep of fine-tunings in the report: ranked, with their losses drawn, and a sample before and after."""
+"""The report's section on a sweep of fine-tunings: their ranking, their losses, and a sample before and after."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,11 +6,12 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
+from gpu_jobs.durations import duration
 from gpu_jobs.report import formats
 from gpu_jobs.report.markup import Column, Table, fill
 
 COLUMNS = frozenset({"rank", "eval_loss", "eval_loss_before", "curve"})
-"""By which the rows of a sweep are known."""
+"""Output rows with these columns are those of a sweep."""
 _MAX_DRAWN = 8
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _RIGHT = 860, 300, 46, 22, 10
 _NUM_TICKS = 4
@@ -19,9 +20,9 @@ _Points = list[tuple[int, float]]
 
 
 def trainings(rows: pl.DataFrame) -> Markup:
-    """`rows`: as the workload `fine_tune` publishes them, the best first."""
+    """The section as HTML. `rows` are those that the workload `fine_tune` publishes, the best one first."""
     found = rows.to_dicts()
-    note = "The lowest validation loss first. Lines: training loss by step; dots: validation loss."
+    note = "Sorted by validation loss, lowest first. Lines show the training loss by step, dots the validation loss."
     if len(found) > _MAX_DRAWN:
         note += f" The best {_MAX_DRAWN} of {len(found):,} are drawn."
     return fill(
@@ -38,7 +39,7 @@ def _ranking(found: Sequence[dict[str, Any]]) -> Table:
         Column(title="change", style="num"),
         Column(title="steps", style="num"),
         Column(title="tokens", style="num"),
-        Column(title="seconds", style="num"),
+        Column(title="time", style="num"),
         Column(title="model", style="mono"),
     ]
     return Table(columns=columns, rows=[_ranked(row, place) for place, row in enumerate(found)])
@@ -56,7 +57,7 @@ def _ranked(row: dict[str, Any], place: int) -> list[object]:
         f"{after / before - 1:+.1%}",
         f"{row['steps']:,}{early}",
         f"{row['tokens']:,}",
-        f"{row['seconds']:,.0f}",
+        duration(row["seconds"]),
         row["model"],
     ]
 
@@ -91,7 +92,7 @@ def _points(row: dict[str, Any], name: str) -> _Points:
 
 
 class _Frame:
-    """Where a step and a loss are in the drawing."""
+    """Maps steps and losses to positions in the drawing."""
 
     def __init__(self, points: _Points) -> None:
         self._steps = max(1, *(step for step, _ in points))
@@ -111,7 +112,7 @@ class _Frame:
         )
 
     def ticks(self) -> Markup:
-        """Lines at some losses, and the number of steps."""
+        """Horizontal lines at some losses, and the number of steps at the end of the axis."""
         shares = [number / _NUM_TICKS for number in range(_NUM_TICKS + 1)]
         losses = [self._low + share * (self._high - self._low) for share in shares]
         lines = [

@@ -32,6 +32,7 @@ from google.cloud.storage.exceptions import DataCorruption
 from google.cloud.storage.retry import DEFAULT_RETRY
 from requests.adapters import HTTPAdapter
 
+from gpu_jobs.durations import duration
 from gpu_jobs.errors import RefusedError, StoreError, StoreUnavailableError
 from gpu_jobs.store.base import NO_SUMMARY, Entry, Summary, encode_summary
 
@@ -254,7 +255,7 @@ class GcsStore:
             raise StoreError(f"{place} was damaged on its way: its checksum differs; try again") from error
         except RetryError as error:
             raise StoreUnavailableError(
-                f"{place}: no success within {self._deadline_s:g} s ({_brief(error.cause)}); call again later"
+                f"{place}: no success within {duration(self._deadline_s)} ({_brief(error.cause)}); call again later"
             ) from error
         except (Unauthorized, GoogleAuthError) as error:
             if getattr(error, "retryable", False):

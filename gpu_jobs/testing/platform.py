@@ -29,7 +29,6 @@ class FakeJob:
     reason: str = ""
     detail: str = ""
     failure: Failure | None = None
-    is_forgotten: bool = False
     num_stops: int = 0
     """How often a stop was asked for."""
 
@@ -94,14 +93,14 @@ class FakePlatform:
 
     async def observe(self, handles: Collection[Handle]) -> Mapping[Handle, Observation]:
         self._answer()
-        known = {job.handle: job for job in self.jobs if not job.is_forgotten}
+        known = {job.handle: job for job in self.jobs}
         return {handle: _observation(known.get(handle)) for handle in handles}
 
     async def stop(self, handle: Handle) -> None:
         """It stops at once."""
         self._answer()
         for job in self.jobs:
-            if job.handle == handle and not job.is_forgotten:
+            if job.handle == handle:
                 job.num_stops += 1
                 self._end(job, Phase.STOPPED, "stopped")
 
@@ -131,11 +130,6 @@ class FakePlatform:
         if not job.workers_alive:
             self._end(job, Phase.FAILED, "killed")
 
-    def forget(self, name: str) -> None:
-        """From now on the platform has never heard of it."""
-        self._end(self.job(name), Phase.GONE, "")
-        self.job(name).is_forgotten = True
-
     @property
     def billed_usd(self) -> float:
         """What everything has cost up to now."""
@@ -154,7 +148,7 @@ class FakePlatform:
 
     def _listed(self) -> list[FakeJob]:
         seen_until_s = self._clock() - self.find_lag_s
-        return [job for job in self.jobs if job.started_s <= seen_until_s and not job.is_forgotten]
+        return [job for job in self.jobs if job.started_s <= seen_until_s]
 
     def _end(self, job: FakeJob, phase: Phase, reason: str, detail: str = "", failure: Failure | None = None) -> None:
         if not job.phase.is_over:

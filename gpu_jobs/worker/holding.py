@@ -119,7 +119,6 @@ class Settler:
         self._hands = hands
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._threads = [threading.Thread(target=self._drain, name=f"settle-{n}") for n in range(num_threads)]
-        self.parts_written = 0
         self.lost_races = 0
         self.error: Exception | None = None
         """Why nothing more can be written; the GPU worker must end."""
@@ -188,7 +187,6 @@ class Settler:
                 work.parts.append(self._ledger.write_part(work.leased.attempt, covered, body, num_failed))
                 work.advanced = True
                 work.unsaved_s = 0.0
-                self.parts_written += 1
 
     def _settle(self, work: Work) -> None:
         self._flush(work)

@@ -7,6 +7,7 @@ the compute process; one leases ahead; a few settle; one beats.
 import time
 from multiprocessing.connection import Connection, wait
 
+from gpu_jobs.durations import duration
 from gpu_jobs.jobs.costs import LostSeconds, lost_by
 from gpu_jobs.jobs.failures import MAX_FRUITLESS_FAILURES, UNFIT, Cause, Failure
 from gpu_jobs.jobs.offers import GRACE_S
@@ -170,7 +171,7 @@ class Supervisor:
         if is_dead:
             self._bury(Cause.CRASHED, compute.obituary())
         elif silent_s > self._policy.stall_s and (self._assigned or not self._is_ready):
-            self._bury(Cause.STALLED, f"no sign of life for {silent_s:.0f} s")
+            self._bury(Cause.STALLED, f"no sign of life for {duration(silent_s)}")
 
     def _hear_messages(self, compute: ComputeProcess) -> bool:
         """Take in everything said; True if the process said that it gives up."""

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from gpu_jobs.durations import duration
 from gpu_jobs.errors import (
     BalanceError,
     NoCapacityError,
@@ -92,7 +93,7 @@ class Account:
 
     async def _send(self, method: str, url: str, body: Mapping[str, Any] | None) -> Any:
         if (left_s := self._closed_until - time.monotonic()) > 0:
-            raise QuotaError(f"RunPod's rate limit: no more calls for {left_s:.0f} s")
+            raise QuotaError(f"RunPod's rate limit: no more calls for {duration(left_s)}")
         try:
             async with httpx.AsyncClient(timeout=self._deadline_s, headers=self._headers, verify=_tls()) as client:
                 reply = await client.request(method, url, json=body)

@@ -131,7 +131,7 @@ CAPPED = an_offer(platform="capped", cold_start_p50_s=120.0, cold_start_p90_s=30
         (None, 80, "8 for each of 10 GPU workers, so that they end together"),
         (1.0, 160, "16 for each of 10 GPU workers, so that they end together"),
         (50.0, 16, "20 s of work, so that each is worth the shortest cold start"),
-        (0.02, 970, "14 min of work, a quarter of a GPU worker's longest life"),
+        (0.02, 970, "13 min 45 s of work, a quarter of a GPU worker's longest life"),
     ],
 )
 def test_chunks_are_worth_a_cold_start_and_end_before_their_gpu_worker_has_to(tmp_path, pace, num_chunks, why):

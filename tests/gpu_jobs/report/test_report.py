@@ -132,7 +132,7 @@ def test_dollars_and_money_set_aside_are_told(made, video_rows):
     made.ended(T + 100)
     made.ordered(T + 101, name="ff-1234-5678-0004")
     page = made.page(made.manifest(video_rows()))
-    assert "spent $1.25 set aside $12.00" in page.words
+    assert "spent $1.25 reserved $12.00" in page.words
     assert "up to $12.00" in page.words
 
 
@@ -159,9 +159,9 @@ def test_the_forecast_is_told_with_what_came_of_it(tmp_path, read_page):
 
     for page in (before, after):
         assert "Forecast and outcome" in page.words
-        assert "modal $1.50 $2.50 1.5 min 5.0 min 95%" in page.words
-    assert "what happened" not in before.words
-    assert "what happened $0.00" in after.words
+        assert "modal $1.50 $2.50 1 min 30 s 5 min 95%" in page.words
+    assert "actual $" not in before.words
+    assert "actual $0.00" in after.words
     assert "within its range" in after.words
 
 
@@ -174,8 +174,8 @@ def test_a_gpu_worker_that_fell_silent_is_told_from_one_at_work(made, video_rows
     made.beat("silent", T + 90, status="working", reason="")
     made.beat("busy", T + 190, status="working", reason="", order="ff-1234-5678-0004")
     page = made.page(made.manifest(video_rows()))
-    assert page.words.count("fell silent") == 1
-    assert page.words.count("at work when last seen") == 1
+    assert page.words.count("stopped reporting") == 1
+    assert page.words.count("still working at its last heartbeat") == 1
     assert page.words.count("75%") == 2
 
 

@@ -17,7 +17,7 @@ def test_shots_are_shown_with_times_labels_and_pictures(made, video_rows):
 def test_shots_that_look_alike_are_paired(made, video_rows):
     """Shots 0 and 2 have the same embedding: one pair, earlier first."""
     page = made.page(made.manifest(video_rows()))
-    assert "Look alike 1 pair" in page.words
+    assert "Similar shots 1 pair" in page.words
     assert "00:02.0 0.mp4 00:10.0 0.mp4 similarity 1.000, 1 frame" in page.words
 
 

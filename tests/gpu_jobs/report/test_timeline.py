@@ -8,7 +8,6 @@ from gpu_jobs.jobs.costs import WorkerSeconds
 from gpu_jobs.jobs.failures import Cause
 from gpu_jobs.ledger.ledger import Heartbeat
 from gpu_jobs.ledger.ranges import Chunk
-from gpu_jobs.report import formats
 from gpu_jobs.report.facts import Attempted, gather
 from gpu_jobs.report.timeline import Axis, draw
 from gpu_jobs.telemetry.workers import GpuWorker
@@ -82,12 +81,3 @@ def test_a_gap_that_is_no_pause_is_drawn_to_scale():
     axis = Axis([(T, T + 100), (T + 130, T + 200)])
     assert axis.place(T + 115) == pytest.approx(57.5)
     assert not list(axis.pauses())
-
-
-@pytest.mark.parametrize(
-    ("duration_s", "words"),
-    [(0, "0.0 s"), (59.97, "1 min 00 s"), (3599.6, "1 h 00 min"), (86_399, "1 d 0 h"), (100_000, "1 d 4 h")],
-)
-def test_durations_carry_their_rounding(duration_s, words):
-    """No sixty seconds, no sixty minutes, no twenty-four hours."""
-    assert formats.duration(duration_s) == words
