@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gpu_jobs.emulators.rehearse import EMULATORS, installed, rehearse
+from gpu_jobs.emulators.rehearse import emulators, installed, rehearse
 from gpu_jobs.errors import FanfoldError
 from gpu_jobs.forecast.history import forecast_text
-from gpu_jobs.jobs.offers import load_offers, offers_table
+from gpu_jobs.jobs.offers import offers_table
 from gpu_jobs.jobs.orders import Policy
-from gpu_jobs.platforms import ADAPTERS, DOCTORS, checks
+from gpu_jobs.platforms import checks, deploy, known_offers, known_platforms
 
 _FAILED, _REFUSED, _INTERRUPTED = 1, 2, 130
 
@@ -51,7 +51,7 @@ def _add_rehearse(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--platforms",
         type=_names,
-        help=f"which to start, joined by commas, of {', '.join(EMULATORS)}; all that are installed if not given",
+        help=f"which to start, joined by commas, of {', '.join(emulators())}; all that are installed if not given",
     )
     parser.add_argument(
         "--upload", type=Path, action="append", default=[], metavar="FOLDER",
@@ -72,14 +72,14 @@ def _add_rehearse(parser: argparse.ArgumentParser) -> None:
 def _names(text: str) -> list[str]:
     names = text.split(",")
     for name in names:
-        if name not in EMULATORS:
-            raise argparse.ArgumentTypeError(f"'{name}' is none of {', '.join(EMULATORS)}")
+        if name not in emulators():
+            raise argparse.ArgumentTypeError(f"'{name}' is none of {', '.join(emulators())}")
     return names
 
 
 def _add_doctor(parser: argparse.ArgumentParser) -> None:
     parser.description = "Say in a line each what is well, and what is not and how to put it right. Exit code 1 if any."
-    parser.add_argument("platform", choices=sorted(DOCTORS))
+    parser.add_argument("platform", choices=[row.name for row in known_platforms().values() if row.doctor])
     parser.add_argument("--store", required=True, help="gs://bucket/prefix that will hold the campaigns")
     parser.set_defaults(run=lambda asked: _doctor(asked.platform, asked.store))
 
@@ -95,24 +95,23 @@ def _doctor(platform: str, store: str) -> int:
 
 
 def _add_deploy(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("platform", choices=["modal"], help="Modal's app; the other platforms run an image")
-    parser.set_defaults(run=lambda _: _deploy())
+    deployable = [row.name for row in known_platforms().values() if row.deploy]
+    parser.add_argument("platform", choices=deployable, help="the other platforms run a container image")
+    parser.set_defaults(run=lambda asked: _deploy(asked.platform))
 
 
-def _deploy() -> int:
-    from gpu_jobs.platforms.modal.deploy import deploy
-
-    sys.stdout.write(f"{deploy()}\n")
+def _deploy(platform: str) -> int:
+    sys.stdout.write(f"{deploy(platform)}\n")
     return 0
 
 
 def _add_offers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--platform", choices=sorted(ADAPTERS), help="of this one only")
+    parser.add_argument("--platform", choices=[*known_platforms()], help="only the offers of this platform")
     parser.set_defaults(run=lambda asked: _offers(asked.platform))
 
 
 def _offers(platform: str | None) -> int:
-    found = [offer for offer in load_offers() if platform in (None, offer.platform)]
+    found = known_offers([platform] if platform else [])
     sys.stdout.write(f"{offers_table(found, datetime.now(UTC).date())}\n")
     return 0
 
@@ -120,7 +119,9 @@ def _offers(platform: str | None) -> int:
 def _add_forecast(parser: argparse.ArgumentParser) -> None:
     parser.description = "Simulate the rest of a campaign many times, by what it and earlier ones have measured."
     parser.add_argument("campaign", help="where it is: a folder or gs://bucket/prefix")
-    parser.add_argument("--platforms", type=lambda text: text.split(","), default=["local"], help="joined by commas")
+    parser.add_argument(
+        "--platforms", type=lambda text: text.split(","), default=Policy().platforms, help="joined by commas"
+    )
     parser.add_argument("--max-workers", type=int, default=Policy().max_workers, help="GPU workers at once")
     parser.add_argument("--budget-usd", type=float, help="dollars that may be spent")
     parser.set_defaults(run=_forecast)
@@ -128,8 +129,7 @@ def _add_forecast(parser: argparse.ArgumentParser) -> None:
 
 def _forecast(asked: argparse.Namespace) -> int:
     policy = Policy(platforms=tuple(asked.platforms), max_workers=asked.max_workers, budget_usd=asked.budget_usd)
-    offers = [offer for offer in load_offers() if offer.platform in policy.platforms]
-    sys.stdout.write(f"{forecast_text(asked.campaign, policy, offers)}\n")
+    sys.stdout.write(f"{forecast_text(asked.campaign, policy, known_offers(policy.platforms))}\n")
     return 0
 
 

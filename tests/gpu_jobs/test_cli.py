@@ -60,7 +60,7 @@ def test_a_command_is_led_to_the_bucket_and_its_exit_code_is_the_rehearsals(tmp_
     assert "gcs: 1 writes and listings, 0 reads: $0.0000" in ended.stdout
 
 
-@pytest.mark.parametrize("platform", rehearse.EMULATORS)
+@pytest.mark.parametrize("platform", rehearse.emulators())
 def test_every_emulator_starts_bills_nothing_and_stops(tmp_path, platform):
     command = [*FANFOLD, "rehearse", "--platforms", platform, "--", "true"]
 

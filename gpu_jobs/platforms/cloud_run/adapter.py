@@ -19,7 +19,7 @@ from gpu_jobs.jobs.offers import Offer
 from gpu_jobs.jobs.orders import Handle, Observation, Order, Phase
 from gpu_jobs.platforms.cloud_run.api import Clients, InactiveError, open_clients, translate
 from gpu_jobs.platforms.cloud_run.jobs import job_resource, observation, offers_in
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.cloud_run.settings import CloudRunSettings
 
 DEADLINE_S = 30.0
 """Of one call."""
@@ -38,13 +38,13 @@ class CloudRunPlatform:
 
     name = "cloud_run"
 
-    def __init__(self, settings: Settings | None = None, *, deadline_s: float = DEADLINE_S) -> None:
-        self._settings = settings or Settings()
+    def __init__(self, settings: CloudRunSettings | None = None, *, deadline_s: float = DEADLINE_S) -> None:
+        self._settings = settings or CloudRunSettings()
         for field in ("project", "region", "image"):
-            if not getattr(self._settings, f"cloud_run_{field}"):
+            if not getattr(self._settings, field):
                 raise RefusedError(f"FANFOLD_CLOUD_RUN_{field.upper()}", "is not set; the platform cloud_run needs it")
-        self._offers = offers_in(self._settings.cloud_run_region, self._settings.cloud_run_gpu)
-        self._parent = f"projects/{self._settings.cloud_run_project}/locations/{self._settings.cloud_run_region}"
+        self._offers = offers_in(self._settings.region, self._settings.gpu)
+        self._parent = f"projects/{self._settings.project}/locations/{self._settings.region}"
         self._deadline_s = deadline_s
         self.find_lag_s = 3 * deadline_s  # create, wait for it, and a request that is still on its way
         self._opened: tuple[asyncio.AbstractEventLoop, Clients] | None = None
@@ -194,7 +194,7 @@ class CloudRunPlatform:
         """Of this event loop: channels belong to one."""
         loop = asyncio.get_running_loop()
         if self._opened is None or self._opened[0] is not loop:
-            self._opened = (loop, open_clients(self._settings.cloud_run_emulator))
+            self._opened = (loop, open_clients(self._settings.emulator))
         return self._opened[1]
 
     def _handle(self, job_name: str) -> Handle:

@@ -12,7 +12,7 @@ from gpu_jobs.errors import RefusedError
 from gpu_jobs.jobs.failures import Failure, failure_of_exit, gravest
 from gpu_jobs.jobs.offers import Offer, offers_of
 from gpu_jobs.jobs.orders import Observation, Order, Phase
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.cloud_run.settings import CloudRunSettings
 
 CAP_S = 3600.0
 """A task with a GPU ends by force after this long."""
@@ -36,12 +36,12 @@ def offers_in(region: str, gpu: str) -> list[Offer]:
     return here
 
 
-def job_resource(order: Order, settings: Settings, now: datetime) -> run_v2.Job:
+def job_resource(order: Order, settings: CloudRunSettings, now: datetime) -> run_v2.Job:
     """Its task timeout is a second line: GPU workers end at the order's expiry, before it."""
     cpu, memory = _SHAPES[order.offer.gpu]
     left_s = (order.expires_at - now).total_seconds() + _MARGIN_S
     container = run_v2.Container(
-        image=settings.cloud_run_image,
+        image=settings.image,
         command=["python"],
         args=["-m", "gpu_jobs.platforms.cloud_run.worker", order.campaign_uri, "--order", order.name],
         env=[*_plain(settings), *_secrets(settings)],
@@ -51,11 +51,11 @@ def job_resource(order: Order, settings: Settings, now: datetime) -> run_v2.Job:
         containers=[container],
         max_retries=0,
         timeout=timedelta(seconds=round(max(60.0, min(CAP_S, left_s)))),
-        service_account=settings.cloud_run_service_account,
+        service_account=settings.service_account,
         node_selector=run_v2.NodeSelector(accelerator=order.offer.gpu),
         gpu_zonal_redundancy_disabled=True,
     )
-    if bucket := settings.cloud_run_weights_bucket:
+    if bucket := settings.weights_bucket:
         template.volumes = [run_v2.Volume(name="weights", gcs=run_v2.GCSVolumeSource(bucket=bucket, read_only=True))]
         container.volume_mounts = [run_v2.VolumeMount(name="weights", mount_path=_MOUNT)]
         template.containers = [container]
@@ -70,13 +70,13 @@ def _labels(order: Order) -> dict[str, str]:
     return {**hashes, "fanfold-expires": str(int(order.expires_at.timestamp()))}
 
 
-def _plain(settings: Settings) -> list[run_v2.EnvVar]:
-    return [run_v2.EnvVar(name=name, value=value) for name, value in sorted(settings.cloud_run_env.items())]
+def _plain(settings: CloudRunSettings) -> list[run_v2.EnvVar]:
+    return [run_v2.EnvVar(name=name, value=value) for name, value in sorted(settings.env.items())]
 
 
-def _secrets(settings: Settings) -> list[run_v2.EnvVar]:
+def _secrets(settings: CloudRunSettings) -> list[run_v2.EnvVar]:
     found = []
-    for name, reference in sorted(settings.cloud_run_secrets.items()):
+    for name, reference in sorted(settings.secrets.items()):
         secret, _, version = reference.partition(":")
         selector = run_v2.SecretKeySelector(secret=secret, version=version or "latest")
         found.append(run_v2.EnvVar(name=name, value_source=run_v2.EnvVarSource(secret_key_ref=selector)))

@@ -23,8 +23,8 @@ from gpu_jobs.platforms.modal.app import function_name
 from gpu_jobs.platforms.modal.calls import ENDS, CallEnd, end_of_error, end_of_value, observation
 from gpu_jobs.platforms.modal.deploy import deploy_once
 from gpu_jobs.platforms.modal.offers import offers_in, options
+from gpu_jobs.platforms.modal.settings import ModalSettings
 from gpu_jobs.platforms.modal.worker import REGISTER, Entry
-from gpu_jobs.settings import Settings
 
 STOP_GRACE_S = GRACE_S
 """Between asking GPU workers to end, which settles what they have, and killing their containers."""
@@ -50,9 +50,9 @@ class ModalPlatform:
     name = "modal"
 
     def __init__(
-        self, settings: Settings | None = None, *, deadline_s: float = _DEADLINE_S, find_lag_s: float = _FIND_LAG_S
+        self, settings: ModalSettings | None = None, *, deadline_s: float = _DEADLINE_S, find_lag_s: float = _FIND_LAG_S
     ) -> None:
-        self._settings = settings or Settings()
+        self._settings = settings or ModalSettings()
         self._offers = offers_in(self._settings)
         self._deadline_s = deadline_s
         self.find_lag_s = find_lag_s
@@ -161,11 +161,9 @@ class ModalPlatform:
     async def _function(self, order: Order) -> Any:
         client = await self._opened()
         await deploy_once(self._settings, client)
-        function: Any = modal.Function.from_name(
-            self._settings.modal_app, function_name(order.offer.gpu), client=client
-        )
+        function: Any = modal.Function.from_name(self._settings.app, function_name(order.offer.gpu), client=client)
         variant: Any = function.with_options(**options(order, self._settings, datetime.now(UTC)))
-        await self._call(f"looking for the function of '{self._settings.modal_app}'", variant.hydrate.aio())
+        await self._call(f"looking for the function of '{self._settings.app}'", variant.hydrate.aio())
         return variant
 
     async def _register(self) -> Any:

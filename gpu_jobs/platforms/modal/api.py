@@ -10,7 +10,7 @@ from modal import exception
 from modal.config import config
 
 from gpu_jobs.errors import BalanceError, OutcomeUnknownError, PlatformError, QuotaError, RefusedError, RejectedError
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.modal.settings import ModalSettings
 
 _LOGIN = "run `modal token new`, or set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET"
 
@@ -19,14 +19,14 @@ class AbsentError(RejectedError):
     """What was named does not exist."""
 
 
-async def open_client(settings: Settings) -> modal.Client:
+async def open_client(settings: ModalSettings) -> modal.Client:
     """A client of the service, or of the emulator if the settings name one.
 
     Raises:
         RefusedError: the emulator is meant, but Modal's own variable leads elsewhere: nothing may reach the real cloud.
         RejectedError: there is no token.
     """
-    emulator = settings.modal_emulator
+    emulator = settings.emulator
     if emulator:
         _require_loopback(emulator)
         if config["server_url"] != emulator:

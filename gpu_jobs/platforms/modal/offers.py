@@ -9,7 +9,7 @@ from gpu_jobs.errors import RefusedError
 from gpu_jobs.jobs.offers import Offer, offers_of
 from gpu_jobs.jobs.orders import Order
 from gpu_jobs.platforms.modal.app import CORES, MEMORY_GIB
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.modal.settings import ModalSettings
 
 _FIELD = "FANFOLD_MODAL_GPUS"
 _MAX_GPUS = 8
@@ -28,20 +28,20 @@ class Options(TypedDict, total=False):
     max_containers: int
 
 
-def offers_in(settings: Settings) -> list[Offer]:
-    """One for each entry of `modal_gpus`; of a list of fallbacks at the price of its dearest.
+def offers_in(settings: ModalSettings) -> list[Offer]:
+    """One for each entry of `gpus`; of a list of fallbacks at the price of its dearest.
 
     Raises:
         RefusedError: an entry is not a GPU that Modal has.
     """
-    return [_offer(entry.replace(" ", ""), settings) for entry in settings.modal_gpus]
+    return [_offer(entry.replace(" ", ""), settings) for entry in settings.gpus]
 
 
-def options(order: Order, settings: Settings, now: datetime) -> Options:
+def options(order: Order, settings: ModalSettings, now: datetime) -> Options:
     """The timeout is a second line, in whole hours: GPU workers end at the order's expiry by themselves."""
     offer = order.offer
     left_hours = math.ceil((order.expires_at - now).total_seconds() / 3600 + _MARGIN_HOURS / 2)
-    wanted = Options(timeout=3600 * min(_CAP_HOURS, max(1, left_hours)), max_containers=settings.modal_max_containers)
+    wanted = Options(timeout=3600 * min(_CAP_HOURS, max(1, left_hours)), max_containers=settings.max_containers)
     if "," in offer.gpu:
         return wanted  # deployed with its machine
     wanted["gpu"] = offer.gpu if offer.num_gpus == 1 else f"{offer.gpu}:{offer.num_gpus}"
@@ -50,7 +50,7 @@ def options(order: Order, settings: Settings, now: datetime) -> Options:
     return wanted
 
 
-def _offer(entry: str, settings: Settings) -> Offer:
+def _offer(entry: str, settings: ModalSettings) -> Offer:
     parts = [_listed(each) for each in entry.split(",")]
     if len({part.num_gpus for part in parts}) > 1:
         raise RefusedError(_FIELD, f"'{entry}': all of a list must have the same number of GPUs")
@@ -58,13 +58,13 @@ def _offer(entry: str, settings: Settings) -> Offer:
     return replace(
         dearest,
         gpu=entry if len(parts) > 1 else dearest.gpu,
-        region=settings.modal_region or dearest.region,
+        region=settings.region or dearest.region,
         speed=min(part.speed for part in parts),
         gpu_memory_gib=min(part.gpu_memory_gib for part in parts),
-        max_workers=settings.modal_max_containers,
-        max_alive=settings.modal_max_containers,
+        max_workers=settings.max_containers,
+        max_alive=settings.max_containers,
         max_hours=_CAP_HOURS - _MARGIN_HOURS,
-        idle_s=float(settings.modal_scaledown_s),
+        idle_s=float(settings.scaledown_s),
     )
 
 

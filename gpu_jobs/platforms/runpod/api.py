@@ -24,7 +24,7 @@ from gpu_jobs.errors import (
     RejectedError,
 )
 from gpu_jobs.platforms.base import is_about_quota
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.runpod.settings import RunPodSettings
 
 DEADLINE_S = 30.0
 """Of one call."""
@@ -119,19 +119,19 @@ def _shared(api_url: str, queue_url: str, key: str, deadline_s: float) -> Accoun
     return Account(api_url, queue_url, key, deadline_s=deadline_s)
 
 
-def open_account(settings: Settings, *, deadline_s: float = DEADLINE_S) -> Account:
+def open_account(settings: RunPodSettings, *, deadline_s: float = DEADLINE_S) -> Account:
     """The account of the settings, the same one for all who ask in this process.
 
     Raises:
         RefusedError: there is no key, or the emulator is not on this machine.
     """
-    key = settings.runpod_api_key.get_secret_value()
+    key = settings.api_key.get_secret_value()
     if not key:
         raise RefusedError("RUNPOD_API_KEY", f"is not set; make a key at {_KEYS}")
-    if not settings.runpod_emulator:
+    if not settings.emulator:
         return _shared(_API, _QUEUE, key, deadline_s)
-    _require_loopback(settings.runpod_emulator)
-    return _shared(settings.runpod_emulator, f"{settings.runpod_emulator}/ai", key, deadline_s)
+    _require_loopback(settings.emulator)
+    return _shared(settings.emulator, f"{settings.emulator}/ai", key, deadline_s)
 
 
 def _require_loopback(url: str) -> None:

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.runpod.settings import RunPodSettings
 
 VOLUME_PATH = "/runpod-volume"
 """Where serverless workers find a network volume; pods get it at the same place."""
@@ -34,7 +34,7 @@ class Name:
         return f"{self.order}-w{self.first_slot}-{self.last_slot}-t{self.deadline}"
 
 
-def environment(settings: Settings) -> dict[str, str]:
+def environment(settings: RunPodSettings) -> dict[str, str]:
     """What GPU workers find in their environment; secrets by RunPod's reference only."""
-    secrets = {name: f"{{{{ RUNPOD_SECRET_{secret} }}}}" for name, secret in settings.runpod_secrets.items()}
-    return {**settings.runpod_env, **secrets}
+    secrets = {name: f"{{{{ RUNPOD_SECRET_{secret} }}}}" for name, secret in settings.secrets.items()}
+    return {**settings.env, **secrets}

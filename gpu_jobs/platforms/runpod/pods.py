@@ -18,7 +18,7 @@ from gpu_jobs.jobs.failures import Failure, gravest
 from gpu_jobs.jobs.orders import Handle, Observation, Order, Phase
 from gpu_jobs.platforms.runpod.api import AbsentError, Account, Listing
 from gpu_jobs.platforms.runpod.names import VOLUME_PATH, Name, environment
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.runpod.settings import RunPodSettings
 
 _MAX_RESTARTS = 3
 _CLOCKS_S = 3.0
@@ -72,7 +72,7 @@ class _Watched:
 class Pods:
     """The verbs of `Platform`, for pods."""
 
-    def __init__(self, account: Account, settings: Settings, *, poll_s: float, find_lag_s: float) -> None:
+    def __init__(self, account: Account, settings: RunPodSettings, *, poll_s: float, find_lag_s: float) -> None:
         self._account = account
         self._settings = settings
         self._poll_s = poll_s
@@ -82,7 +82,7 @@ class Pods:
     async def start(self, order: Order) -> Handle:
         watched = self._watched[order.name]
         try:
-            for name in _names(order, self._settings.runpod_gpus_per_pod):
+            for name in _names(order, self._settings.gpus_per_pod):
                 watched.created_at = time.monotonic()
                 pod = await self._account.call("POST", "/v2/pods", self._request(order, name))
                 watched.ids.append(pod["id"])
@@ -162,7 +162,7 @@ class Pods:
             return _ENDS[pod["status"]]
         age_s = (datetime.now(UTC) - datetime.fromisoformat(pod["createdAt"])).total_seconds()
         if pod["runtime"] is None:
-            minutes = self._settings.runpod_boot_minutes
+            minutes = self._settings.boot_minutes
             late = f"not up within {minutes:g} minutes: its image cannot be pulled, or its host is bad"
             return PodEnd(late, Failure.IMAGE) if age_s > minutes * 60 else None
         boots = watched.boots[pod["id"]]
@@ -177,19 +177,19 @@ class Pods:
         settings = self._settings
         body: dict[str, Any] = {
             "name": str(name),
-            "image": settings.runpod_image,
+            "image": settings.image,
             "cloud": "COMMUNITY" if order.offer.mode == "community" else "SECURE",
             "gpu": {"id": order.offer.gpu, "count": name.num_workers * max(1, order.offer.num_gpus)},
-            "disk": settings.runpod_disk_gb,
+            "disk": settings.disk_gb,
             "env": environment(settings),
             "cmd": _command(order, name, self._account.api_url),
         }
         if order.offer.region != "any":
             body["dataCenterIds"] = order.offer.region.split(",")
-        if settings.runpod_volume:
-            body["mounts"] = {"network": [{"volumeId": settings.runpod_volume, "path": VOLUME_PATH}]}
-        if settings.runpod_registry:
-            body["registry"] = settings.runpod_registry
+        if settings.volume:
+            body["mounts"] = {"network": [{"volumeId": settings.volume, "path": VOLUME_PATH}]}
+        if settings.registry:
+            body["registry"] = settings.registry
         return body
 
     async def _end(self, pod_id: str) -> None:

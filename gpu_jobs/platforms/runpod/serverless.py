@@ -19,7 +19,7 @@ from gpu_jobs.jobs.failures import Failure, failure_of_exit, gravest
 from gpu_jobs.jobs.orders import Handle, Observation, Order, Phase
 from gpu_jobs.platforms.runpod.api import AbsentError, Account, Listing
 from gpu_jobs.platforms.runpod.names import Name, environment
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.runpod.settings import RunPodSettings
 
 _GRACE_S = 120.0
 """GPU workers end at the deadline by themselves; RunPod so long after it."""
@@ -43,7 +43,7 @@ class _Watched:
 class Endpoints:
     """The verbs of `Platform`, for serverless endpoints. A handle's id is `serverless/<id of the endpoint>`."""
 
-    def __init__(self, account: Account, settings: Settings, *, poll_s: float, find_lag_s: float) -> None:
+    def __init__(self, account: Account, settings: RunPodSettings, *, poll_s: float, find_lag_s: float) -> None:
         self._account = account
         self._settings = settings
         self._poll_s = poll_s
@@ -114,7 +114,7 @@ class Endpoints:
             return Observation(phase=Phase.FAILED, reason=f"its containers crashed {jobs['retried']} times")
         if jobs["inQueue"] or jobs["inProgress"]:
             may_be_late = not watched.has_run and not jobs["inProgress"]
-            is_late = may_be_late and waited_s > self._settings.runpod_boot_minutes * 60
+            is_late = may_be_late and waited_s > self._settings.boot_minutes * 60
             return await self._end_of_late(handle) if is_late else None
         if jobs["failed"]:
             return await self._end_of_failed(handle, watched)
@@ -126,7 +126,7 @@ class Endpoints:
 
     async def _end_of_late(self, handle: Handle) -> Observation:
         found = await self._account.call("GET", f"/v2/serverless/{_id(handle)}/workers")
-        minutes = f"nothing ran within {self._settings.runpod_boot_minutes:g} minutes"
+        minutes = f"nothing ran within {self._settings.boot_minutes:g} minutes"
         if found["summary"]["unhealthy"]:
             why, failure = "its workers are unhealthy, so the image is bad or cannot be pulled", Failure.IMAGE
         else:
@@ -158,21 +158,21 @@ class Endpoints:
         body: dict[str, Any] = {
             "name": str(name),
             "type": "QUEUE",
-            "image": settings.runpod_image,
+            "image": settings.image,
             "gpu": {"pools": [order.offer.gpu], "count": max(1, order.offer.num_gpus)},
             "workers": {"min": 0, "max": order.num_workers},
             "scaling": {"type": "REQUEST_COUNT", "requestCount": 1},
             "timeout": _left_ms(order),
-            "disk": settings.runpod_disk_gb,
+            "disk": settings.disk_gb,
             "env": environment(settings),
             "args": "python -m gpu_jobs.platforms.runpod.serverless_worker",
         }
         if order.offer.region != "any":
             body["dataCenterIds"] = order.offer.region.split(",")
-        if settings.runpod_volume:
-            body["networkVolumes"] = [settings.runpod_volume]
-        if settings.runpod_registry:
-            body["registry"] = settings.runpod_registry
+        if settings.volume:
+            body["networkVolumes"] = [settings.volume]
+        if settings.registry:
+            body["registry"] = settings.registry
         return body
 
 
