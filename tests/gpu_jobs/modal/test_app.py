@@ -13,7 +13,7 @@ from modal_bench import calls_of, running, settings_for
 from gpu_jobs.errors import RefusedError, RejectedError
 from gpu_jobs.jobs.offers import offers_of
 from gpu_jobs.platforms.modal.adapter import ModalPlatform
-from gpu_jobs.platforms.modal.app import content_hash, requirements
+from gpu_jobs.platforms.modal.app import _sources, content_hash, requirements
 from gpu_jobs.platforms.modal.offers import offers_in
 from gpu_jobs.platforms.modal.settings import ModalSettings
 
@@ -128,3 +128,11 @@ def test_the_image_has_what_a_gpu_worker_needs_and_no_prefect():
 
     assert {"polars", "torch", "google-cloud-storage", "bitsandbytes", "gguf"} <= names
     assert not {"prefect", "pytest", "google-cloud-run"} & names
+
+
+def test_containers_get_neither_emulators_nor_test_fakes():
+    """By the patterns that Modal is given, which decide what the hash is of too; users' own packages travel whole."""
+    names = {name for name, _ in _sources(["gpu_jobs"])}
+
+    assert {"gpu_jobs/worker/__main__.py", "gpu_jobs/jobs/offers.toml"} <= names
+    assert not [name for name in names if name.startswith(("gpu_jobs/emulators", "gpu_jobs/testing"))]
