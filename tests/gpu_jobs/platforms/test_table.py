@@ -1,6 +1,7 @@
 """What the rows of Fanfold's own platforms say is true."""
 
 import importlib
+import re
 import tomllib
 from pathlib import Path
 
@@ -8,9 +9,12 @@ import pytest
 from packaging.requirements import Requirement
 
 from gpu_jobs.platforms import known_offers, open_place
-from gpu_jobs.platforms.table import BUILT_IN
+from gpu_jobs.platforms.table import BUILT_IN, ENTRY_POINTS, PlatformRow
 
-EXTRAS = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+ROOT = Path(__file__).parents[3]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS = PYPROJECT["project"]["optional-dependencies"]
+PAGE = (ROOT / "docs" / "adding-a-platform.md").read_text()
 BY_NAME = pytest.mark.parametrize("row", BUILT_IN, ids=lambda row: row.name)
 
 
@@ -41,3 +45,22 @@ def test_what_is_to_be_installed_brings_the_vendors_package(row):
     if row.install:
         (extra,) = Requirement(row.install).extras
         assert row.package in {Requirement(each).name for each in EXTRAS[extra]}
+
+
+def test_adapters_of_all_rows_are_kept_apart():
+    """By an import contract, which lists them."""
+    contracts = {each["name"]: each for each in PYPROJECT["tool"]["importlinter"]["contracts"]}
+    apart = contracts["adapters never import one another"]["modules"]
+
+    assert {each.rpartition(".")[2] for each in apart} == {row.name for row in BUILT_IN}
+
+
+def test_the_page_about_adding_a_platform_fits_the_code():
+    """Its example is a row, and the files that it names are there."""
+    example = re.search(r"^PlatformRow\(\n.*?^\)$", PAGE, re.DOTALL | re.MULTILINE)[0]
+    row = eval(example, {"PlatformRow": PlatformRow})
+    files = {name for name in re.findall(r"(?:gpu_jobs|tests)/[\w./]+\.(?:py|toml)", PAGE) if "lambda" not in name}
+
+    assert f'[project.entry-points."{ENTRY_POINTS}"]\n{row.name} = ' in PAGE
+    assert files
+    assert [name for name in files if not (ROOT / name).is_file()] == []
