@@ -1,7 +1,7 @@
 """What GPU jobs on Cloud Run need, checked before any is ordered: `fanfold doctor cloud_run`.
 
-It starts nothing. It writes one small object into the store and deletes it. What it cannot see: whether the service
-account of GPU workers may use the bucket, and whether a GPU is free just now.
+It starts nothing; it writes one small object into the store and deletes it. It cannot see whether the service account
+of GPU workers may use the bucket, nor whether a GPU is free just now.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ PERMISSIONS = (
     "run.operations.get",
     "run.tasks.list",
 )
-"""What whoever orders GPU jobs needs in the project."""
+"""Permissions that the orchestrator needs in the project."""
 _QUOTAS = {
     "nvidia-l4": "NvidiaL4GpuAllocNoZonalRedundancyPerProjectRegion",
     "nvidia-rtx-pro-6000": "NvidiaRtxPro6000GpuAllocNoZonalRedundancyPerProjectRegion",
@@ -56,9 +56,9 @@ def checks(
 
     Args:
         store_root: where campaigns are to be kept.
-        settings: of the orchestrator; None: from the environment.
-        session: to ask Google's REST services with; None: one with this machine's credentials. Against an emulator
-            there is none, and what only those services know is not checked.
+        settings: the orchestrator's; None: read from the environment.
+        session: asks Google's REST services; None: made with this machine's credentials. With an emulator there is
+            none, and what only those services know is not checked.
     """
     settings = settings or CloudRunSettings()
     configured = check("settings", lambda: _settings(settings))
@@ -71,7 +71,7 @@ def checks(
             return
     if configured.is_ok:
         if session is not None:
-            yield from _told_by_google(settings, session)
+            yield from _asked_of_google(settings, session)
         yield check("a GPU job on trial", lambda: _trial(settings))
     yield check("store", lambda: try_store(store_root))
 
@@ -98,8 +98,8 @@ def _log_in(session: AuthorizedSession) -> str:
     return getattr(session.credentials, "service_account_email", "") or "of a user"
 
 
-def _told_by_google(settings: CloudRunSettings, session: requests.Session) -> Iterator[Check]:
-    """What only Google's REST services know, for which we have no client."""
+def _asked_of_google(settings: CloudRunSettings, session: requests.Session) -> Iterator[Check]:
+    """Checks for which Google's REST services must be asked."""
     yield check("permissions", lambda: _permissions(settings, session))
     yield check("services", lambda: _services(settings, session))
     for offer in offers_in(settings.region, settings.gpu):
@@ -111,13 +111,13 @@ def _told_by_google(settings: CloudRunSettings, session: requests.Session) -> It
 
 def _permissions(settings: CloudRunSettings, session: requests.Session) -> str:
     project = settings.project
-    told = _ask(
+    answer = _ask(
         session,
         f"https://cloudresourcemanager.googleapis.com/v1/projects/{project}:testIamPermissions",
         {"permissions": PERMISSIONS},
         fix="Correct FANFOLD_CLOUD_RUN_PROJECT, or run `gcloud services enable cloudresourcemanager.googleapis.com`",
     )
-    held = told.get("permissions", [])
+    held = answer.get("permissions", [])
     if missing := [each for each in PERMISSIONS if each not in held]:
         raise MissingError(f"in {project}: {', '.join(missing)}", "Grant roles/run.developer to the orchestrator")
     return f"to create, run, watch and cancel jobs in {project}"
@@ -127,12 +127,12 @@ def _services(settings: CloudRunSettings, session: requests.Session) -> str:
     project = f"projects/{settings.project}"
     wanted = ["run", "storage", "artifactregistry", *(["secretmanager"] if settings.secrets else [])]
     names = "&".join(f"names={project}/services/{each}.googleapis.com" for each in wanted)
-    told = _ask(
+    answer = _ask(
         session,
         f"https://serviceusage.googleapis.com/v1/{project}/services:batchGet?{names}",
         fix="To see them, whoever asks needs roles/serviceusage.serviceUsageViewer",
     )
-    enabled = {each["name"].rpartition("/")[2] for each in told.get("services", []) if each.get("state") == "ENABLED"}
+    enabled = {each["name"].rpartition("/")[2] for each in answer.get("services", []) if each.get("state") == "ENABLED"}
     if missing := [f"{each}.googleapis.com" for each in wanted if f"{each}.googleapis.com" not in enabled]:
         fix = f"Run `gcloud services enable {' '.join(missing)} --project {settings.project}`"
         raise MissingError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} off", fix)
@@ -142,7 +142,7 @@ def _services(settings: CloudRunSettings, session: requests.Session) -> str:
 def _quota(settings: CloudRunSettings, session: requests.Session, gpu: str) -> str:
     project, region, quota = settings.project, settings.region, _QUOTAS[gpu]
     page = _quota_page(settings)
-    told = _ask(
+    answer = _ask(
         session,
         f"https://cloudquotas.googleapis.com/v1/projects/{project}/locations/global/services/run.googleapis.com"
         f"/quotaInfos/{quota}",
@@ -150,7 +150,7 @@ def _quota(settings: CloudRunSettings, session: requests.Session, gpu: str) -> s
     )
     limits = [
         int(each.get("details", {}).get("value", 0))
-        for each in told.get("dimensionsInfos", [])
+        for each in answer.get("dimensionsInfos", [])
         if each.get("dimensions", {}).get("region") == region or region in each.get("applicableLocations", [])
     ]
     if not limits or not limits[0]:
@@ -175,20 +175,20 @@ def _service_account(settings: CloudRunSettings, session: requests.Session) -> s
     account = settings.service_account
     if not account:
         return "FANFOLD_CLOUD_RUN_SERVICE_ACCOUNT is not set: GPU workers get the project's default one and its rights"
-    told = _ask(
+    answer = _ask(
         session,
         f"https://iam.googleapis.com/v1/projects/-/serviceAccounts/{account}:testIamPermissions",
         {"permissions": ["iam.serviceAccounts.actAs"]},
         fix="Create it, or correct FANFOLD_CLOUD_RUN_SERVICE_ACCOUNT",
     )
-    if not told.get("permissions"):
+    if not answer.get("permissions"):
         fix = "Grant roles/iam.serviceAccountUser on it to the orchestrator"
         raise MissingError(f"we may not start containers as {account}", fix)
     return f"{account}; whether it may use the bucket cannot be seen from here"
 
 
 def _trial(settings: CloudRunSettings) -> str:
-    """Let the service validate a GPU job without creating it; how much it looks at is its own affair."""
+    """Let the service validate a GPU job without creating it; what it looks at is not documented."""
     offer, now = offers_in(settings.region, settings.gpu)[0], datetime.now(UTC)
     order = Order(
         name="fanfold-doctor",
@@ -219,7 +219,11 @@ def _trial(settings: CloudRunSettings) -> str:
 def _ask(
     session: requests.Session, url: str, body: Mapping[str, Any] | None = None, *, accept: str = "*/*", fix: str
 ) -> Any:
-    """The answer's JSON. Raises `MissingError` with the service's own words if it says no."""
+    """The JSON of the answer.
+
+    Raises:
+        MissingError: with the service's message, if it refuses or does not answer.
+    """
     verb = "GET" if body is None else "POST"
     try:
         reply = session.request(verb, url, json=body, headers={"accept": accept}, timeout=_TIMEOUT_S)
@@ -228,8 +232,8 @@ def _ask(
     if reply.ok:
         return reply.json()
     try:
-        told = reply.json()
-        message = told["error"]["message"] if "error" in told else told["errors"][0]["message"]
+        body = reply.json()
+        message = body["error"]["message"] if "error" in body else body["errors"][0]["message"]
     except (ValueError, LookupError, TypeError):
         message = reply.reason
     raise MissingError(f"{reply.status_code} {_first_line(message)}", fix)

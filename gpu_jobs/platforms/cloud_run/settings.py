@@ -1,28 +1,28 @@
-"""What the environment decides about Cloud Run."""
+"""Settings of the platform Cloud Run, read by the orchestrator."""
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class CloudRunSettings(BaseSettings):
-    """Environment variables, each `FANFOLD_CLOUD_RUN_` + the field's name in capitals."""
+    """Each field is read from the variable `FANFOLD_CLOUD_RUN_` + its name in capitals; dictionaries are JSON."""
 
     model_config = SettingsConfigDict(env_prefix="FANFOLD_CLOUD_RUN_", frozen=True)
 
     project: str = ""
-    """Google Cloud project in which GPU jobs run on Cloud Run; these settings are read by the orchestrator."""
+    """Id of the Google Cloud project in which GPU jobs run."""
     region: str = "europe-west4"
-    """Where GPU jobs run; best the region of the bucket."""
+    """Region in which GPU jobs run; best the region of the bucket."""
     gpu: str = ""
-    """`nvidia-l4` or `nvidia-rtx-pro-6000`; empty: whichever is cheaper in the region."""
+    """GPU type, `nvidia-l4` or `nvidia-rtx-pro-6000`; empty: all that the region has."""
     image: str = ""
-    """Image with Fanfold, the workload and its packages, as `REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME`."""
+    """Container image with Fanfold and the workload, as `REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME`."""
     service_account: str = ""
-    """E-mail address whose permissions GPU workers have; empty: the project's default one, which may do too much."""
+    """E-mail address of the account that GPU workers run as; empty: the project's default, which may do too much."""
     secrets: dict[str, str] = {}
-    """Environment variable of GPU workers -> name of a Secret Manager secret, `NAME` or `NAME:VERSION`. JSON."""
+    """Environment variables of GPU workers, each with the Secret Manager secret it gets: `NAME` or `NAME:VERSION`."""
     env: dict[str, str] = {}
-    """Other environment variables of GPU workers; never secrets. JSON."""
+    """Other environment variables of GPU workers; never put secrets here."""
     weights_bucket: str = ""
-    """Bucket with model weights, mounted read-only at `/weights`; empty: none."""
+    """Bucket with model weights, mounted read-only at `/weights`; empty: nothing is mounted."""
     emulator: str = ""
-    """`127.0.0.1:PORT` of the emulator, over gRPC, in place of the service. Loopback only: no credentials, no TLS."""
+    """Address of an emulator to use instead of the service, `127.0.0.1:PORT`: gRPC without credentials or TLS."""

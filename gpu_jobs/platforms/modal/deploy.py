@@ -1,4 +1,4 @@
-"""Deploying the Modal app, by the hash of its content."""
+"""Deploys the Modal app, if its content hash has changed or if asked to."""
 
 import asyncio
 
@@ -13,11 +13,11 @@ _COMMAND = "run `fanfold deploy modal`"
 
 
 def deploy(settings: ModalSettings | None = None) -> str:
-    """Deploy the app, whatever is deployed; return a sentence for a person. GPU jobs at work finish on the old one.
+    """Deploy the app and return a message for a person. GPU jobs that are running finish on the old version.
 
     Raises:
         RefusedError: a setting is wrong.
-        PlatformError: Modal said no.
+        PlatformError: Modal refuses, or does not answer.
     """
     settings = settings or ModalSettings()
 
@@ -29,10 +29,10 @@ def deploy(settings: ModalSettings | None = None) -> str:
 
 
 async def deploy_once(settings: ModalSettings, client: modal.Client) -> None:
-    """Deploy the app if it is not, or was from other code.
+    """Deploy the app if it is not deployed, or was deployed from other code.
 
     Raises:
-        RejectedError: it would have to, and the setting `deploys` forbids it; or Modal refuses.
+        RejectedError: it must be deployed but the setting `deploys` is false; or Modal refuses.
     """
     deployed, wanted = await deployed_code(settings, client), content_hash(settings)
     if deployed == wanted:
@@ -44,7 +44,7 @@ async def deploy_once(settings: ModalSettings, client: modal.Client) -> None:
 
 
 async def deployed_code(settings: ModalSettings, client: modal.Client) -> str | None:
-    """The content hash of the deployed app, "" if it tells none; None if there is no such app."""
+    """The content hash of the deployed app, "" if it has no such tag; None if there is no such app."""
     try:
         with translate(f"looking for the app '{settings.app}'"):
             app = await modal.App.lookup.aio(settings.app, client=client)
@@ -55,6 +55,6 @@ async def deployed_code(settings: ModalSettings, client: modal.Client) -> str | 
 
 
 async def _deploy(settings: ModalSettings, client: modal.Client) -> None:
-    """May take minutes: the image is built when its packages have changed."""
+    """Deploy. This may take minutes: Modal builds the image if its packages have changed."""
     with translate(f"deploying the app '{settings.app}'"):
         await build_app(settings).deploy.aio(client=client)

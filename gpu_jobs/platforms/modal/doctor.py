@@ -1,4 +1,4 @@
-"""What Modal must have before GPU jobs can run on it."""
+"""Checks what GPU jobs on Modal need, before any is ordered: `fanfold doctor modal`."""
 
 import asyncio
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ from gpu_jobs.platforms.modal.settings import ModalSettings
 from gpu_jobs.store import is_local
 
 _TRY_S = 600.0
-"""For a container to start with an image that was never pulled, and to use the bucket."""
+"""Seconds given to a container to start, with an image that was never pulled, and to use the bucket."""
 _DEPLOY = "run `fanfold deploy modal`"
 
 
 def checks(store_root: str) -> Iterator[Check]:
-    """One after the other, as far as one can go without what is missing. Starts one container, without a GPU."""
+    """Check one thing after the other, and leave out what depends on a failed one. Starts a container without GPU."""
     settings = ModalSettings()
     with asyncio.Runner() as runner:
         settings_check = _settings(settings)
@@ -72,7 +72,7 @@ def _app(settings: ModalSettings, deployed: str | None) -> Check:
 
 
 async def _store(settings: ModalSettings, client: modal.Client, store_root: str) -> Check:
-    """With the credential that GPU workers have, from where they run."""
+    """Try the store from a container, with the credential that GPU workers have."""
     name, fix = f"store {store_root}", "give the secret's account roles/storage.objectUser on the bucket or the prefix"
     if is_local(store_root):
         return Check(name=name, is_ok=False, found="a folder of this machine", fix="use gs://bucket/prefix")

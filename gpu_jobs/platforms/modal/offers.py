@@ -1,4 +1,4 @@
-"""What GPUs cost on Modal, and how a GPU job asks for them. Pure."""
+"""Modal's offers, and the options with which a GPU job asks for its machine. Pure."""
 
 import math
 from dataclasses import replace
@@ -14,12 +14,12 @@ from gpu_jobs.platforms.modal.settings import ModalSettings
 _FIELD = "FANFOLD_MODAL_GPUS"
 _MAX_GPUS = 8
 _CAP_HOURS = 24
-"""A function call ends by force after this long."""
+"""Hours after which Modal kills a function call."""
 _MARGIN_HOURS = 0.5
 
 
 class Options(TypedDict, total=False):
-    """For `Function.with_options`. Equal options share containers, so they name no moment and no order."""
+    """Options of `Function.with_options`. Equal options share containers, so they contain nothing of an order."""
 
     gpu: str
     cpu: float
@@ -29,7 +29,7 @@ class Options(TypedDict, total=False):
 
 
 def offers_in(settings: ModalSettings) -> list[Offer]:
-    """One for each entry of `gpus`; of a list of fallbacks at the price of its dearest.
+    """One offer for each entry of the setting `gpus`; a list of fallbacks has the price of its most expensive GPU.
 
     Raises:
         RefusedError: an entry is not a GPU that Modal has.
@@ -38,12 +38,12 @@ def offers_in(settings: ModalSettings) -> list[Offer]:
 
 
 def options(order: Order, settings: ModalSettings, now: datetime) -> Options:
-    """The timeout is a second line, in whole hours: GPU workers end at the order's expiry by themselves."""
+    """Options for an order. The timeout, in whole hours, is only a safety net: GPU workers end at the expiry."""
     offer = order.offer
     left_hours = math.ceil((order.expires_at - now).total_seconds() / 3600 + _MARGIN_HOURS / 2)
     wanted = Options(timeout=3600 * min(_CAP_HOURS, max(1, left_hours)), max_containers=settings.max_containers)
     if "," in offer.gpu:
-        return wanted  # deployed with its machine
+        return wanted  # its GPUs were fixed when it was deployed
     wanted["gpu"] = offer.gpu if offer.num_gpus == 1 else f"{offer.gpu}:{offer.num_gpus}"
     wanted["cpu"] = CORES * offer.num_gpus
     wanted["memory"] = 1024 * MEMORY_GIB * offer.num_gpus
@@ -54,11 +54,11 @@ def _offer(entry: str, settings: ModalSettings) -> Offer:
     parts = [_listed(each) for each in entry.split(",")]
     if len({part.num_gpus for part in parts}) > 1:
         raise RefusedError(_FIELD, f"'{entry}': all of a list must have the same number of GPUs")
-    dearest = max(parts, key=lambda part: part.usd_per_hour)
+    most_expensive = max(parts, key=lambda part: part.usd_per_hour)
     return replace(
-        dearest,
-        gpu=entry if len(parts) > 1 else dearest.gpu,
-        region=settings.region or dearest.region,
+        most_expensive,
+        gpu=entry if len(parts) > 1 else most_expensive.gpu,
+        region=settings.region or most_expensive.region,
         speed=min(part.speed for part in parts),
         gpu_memory_gib=min(part.gpu_memory_gib for part in parts),
         max_workers=settings.max_containers,
@@ -69,7 +69,7 @@ def _offer(entry: str, settings: ModalSettings) -> Offer:
 
 
 def _listed(entry: str) -> Offer:
-    """The offer of one GPU type and number, as in "A100-80GB:4"; prices are of one GPU, and grow with their number."""
+    """The offer for an entry such as "A100-80GB:4"; the listed price is for one GPU and is multiplied."""
     name, _, digits = entry.partition(":")
     known = {offer.gpu: offer for offer in offers_of("modal") if offer.num_gpus == 1}
     num_gpus = int(digits or "1") if (digits or "1").isdecimal() else 0

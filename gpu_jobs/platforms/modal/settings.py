@@ -1,34 +1,34 @@
-"""What the environment decides about Modal."""
+"""Settings of the platform Modal, read by the orchestrator and by `fanfold deploy modal`."""
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class ModalSettings(BaseSettings):
-    """Environment variables, each `FANFOLD_MODAL_` + the field's name in capitals."""
+    """Each field is read from the variable `FANFOLD_MODAL_` + its name in capitals; lists and dictionaries are JSON."""
 
     model_config = SettingsConfigDict(env_prefix="FANFOLD_MODAL_", frozen=True)
 
     app: str = "fanfold"
-    """Name of the Modal app that GPU jobs run in; these settings are read by the orchestrator and by `deploy`."""
+    """Name of the Modal app that GPU jobs run in."""
     gpus: tuple[str, ...] = ("L4",)
-    """GPUs to offer, as a JSON list: "L4", "A100-80GB:4", or fallbacks in order, "H100,A100-80GB"."""
+    """GPU types to offer: "L4", four in one container "A100-80GB:4", or fallbacks in order "H100,A100-80GB"."""
     packages: tuple[str, ...] = ()
-    """What pip installs into the image besides Fanfold's own packages. JSON."""
+    """Packages that pip installs into the image besides those of Fanfold."""
     sources: tuple[str, ...] = ()
-    """Python packages of yours, importable here, that containers get as source: your workload. JSON."""
+    """Names of your own Python packages, importable here, whose source code containers get: your workload."""
     env: dict[str, str] = {}
-    """Environment variables of the image; never secrets. JSON."""
+    """Environment variables of the image; never put secrets here."""
     secrets: tuple[str, ...] = ()
-    """Names of Modal secrets whose keys become environment variables; `SERVICE_ACCOUNT_JSON` opens the bucket. JSON."""
+    """Names of Modal secrets, whose keys become environment variables; `SERVICE_ACCOUNT_JSON` opens the bucket."""
     weights_volume: str = ""
-    """Modal volume with model weights, mounted at `/weights`; empty: none."""
+    """Name of a Modal volume with model weights, mounted at `/weights`; empty: nothing is mounted."""
     region: str = ""
-    """Empty: anywhere; a region costs more per hour."""
+    """Region in which containers run; empty: any, which costs less per hour."""
     max_containers: int = 20
-    """Of each GPU choice at once: the limit of what can be spent per hour."""
+    """How many containers of each entry of `gpus` may run at once; it limits the dollars per hour."""
     scaledown_s: int = 60
-    """How long a container waits, paid for, for the next GPU job."""
+    """Seconds that an idle container waits for the next GPU job; they are billed."""
     deploys: bool = True
-    """Deploy at first use what is not deployed, or was from other code; off: say so and start nothing."""
+    """Deploy the app at first use if it is missing or was made from other code; if false, refuse to start instead."""
     emulator: str = ""
-    """`http://127.0.0.1:PORT` of the emulator, which MODAL_SERVER_URL must name too. Loopback only."""
+    """Address of an emulator to use instead of Modal, `http://127.0.0.1:PORT`; MODAL_SERVER_URL must be the same."""

@@ -1,6 +1,7 @@
 """GPU workers on RunPod: in pods with several GPUs, or as jobs of a serverless endpoint.
 
-Both are found by name alone: it holds the order, which begins with the store root's hash, and the deadline.
+Both are found by their name alone: it contains the order's name, which begins with the store root's hash, and the
+deadline.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,15 +16,15 @@ from gpu_jobs.platforms.runpod.serverless import Endpoints
 from gpu_jobs.platforms.runpod.settings import RunPodSettings
 
 SERVERLESS = "serverless"
-"""Mode of an offer; any other is a pod's."""
+"""The mode of offers for serverless endpoints; all other modes are for pods."""
 _LIST_LAG_S = 15.0
-"""What was made may be missing from RunPod's lists for so long; a guess, RunPod promises nothing."""
+"""Seconds for which something new may be missing from RunPod's lists; a guess, since RunPod documents nothing."""
 POLL_S = 10.0
-"""Age at which a shared listing is made anew."""
+"""Age in seconds at which a shared listing is read again."""
 
 
 class RunPodPlatform:
-    """Implements `Platform`. A handle's id tells what it is: `pods/…` or `serverless/…`.
+    """Implements `Platform`. A handle's id begins with `pods/` or `serverless/`.
 
     Raises:
         RefusedError: a setting is missing or wrong.
@@ -70,10 +71,10 @@ def _is_serverless(handle: Handle) -> bool:
 
 
 def offers_in(settings: RunPodSettings) -> list[Offer]:
-    """What the settings allow. GPU types are RunPod's, for serverless endpoints its pools of them.
+    """The offers that the settings allow. Pods name a GPU type of RunPod, serverless endpoints a pool of types.
 
     Raises:
-        RefusedError: that is nothing.
+        RefusedError: the settings allow no offer.
     """
     places = ",".join(settings.data_centers)
     known = [offer for offer in offers_of("runpod") if offer.mode in settings.modes]

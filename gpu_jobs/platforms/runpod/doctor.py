@@ -1,7 +1,7 @@
 """What GPU jobs on RunPod need, checked before any is ordered: `fanfold doctor runpod`.
 
-It starts nothing. It writes one small object into the store and deletes it. What it cannot see: whether a secret of
-that name exists and is any good, whether the image can be pulled, and whether a pod's own key may end its pod.
+It starts nothing; it writes one small object into the store and deletes it. It cannot see whether a secret of that name
+exists and is correct, whether the image can be pulled, and whether a pod's own key may end its pod.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from gpu_jobs.store import is_local
 
 _SECRETS = "https://console.runpod.io/user/secrets"
 _OFF_BY = 0.05
-"""Share by which a price may differ from RunPod's before it is told."""
+"""The share by which our price may differ from RunPod's before the doctor mentions it."""
 
 
 def checks(store_root: str, settings: RunPodSettings | None = None) -> Iterator[Check]:
@@ -30,7 +30,7 @@ def checks(store_root: str, settings: RunPodSettings | None = None) -> Iterator[
 
     Args:
         store_root: where campaigns are to be kept.
-        settings: of the orchestrator; None: from the environment.
+        settings: the orchestrator's; None: read from the environment.
     """
     settings = settings or RunPodSettings()
     configured = check("settings", lambda: _settings(settings))
@@ -61,7 +61,7 @@ def _key(account: Account) -> str:
 
 
 def _late_pods(account: Account) -> str:
-    """Whatever store they belong to: somebody pays for them."""
+    """Look for pods past their deadline, of any store, since somebody pays for them."""
     now = time.time()
     late = [str(name) for name, _ in ours(asyncio.run(account.listing("pods", max_age_s=60.0))) if name.deadline < now]
     if late:
@@ -70,7 +70,7 @@ def _late_pods(account: Account) -> str:
 
 
 def _stock(account: Account, settings: RunPodSettings) -> Iterator[Check]:
-    """Of each GPU type that the settings allow; another may stand in for one that is out of stock."""
+    """Check the stock of each GPU type that the settings allow; one that is free is enough to start."""
     catalog: list[dict[str, Any]] = []
     products = {"SERVERLESS" if offer.mode == SERVERLESS else "POD" for offer in offers_in(settings)}
     read = check("catalogue", lambda: _read(account, products, catalog))
@@ -96,10 +96,10 @@ def _offer(offer: Offer, catalog: Sequence[dict[str, Any]]) -> str:
     if levels == {"NONE"}:
         raise MissingError("none is free just now", "Wait, or allow other GPU types or data centres")
     usd = max(float(gpu["price"].get(price, 0.0)) for gpu in found) * offer.num_gpus
-    told = f"{' or '.join(sorted(levels)).lower()}, ${usd:.2f} an hour"
+    text = f"{' or '.join(sorted(levels)).lower()}, ${usd:.2f} an hour"
     if usd and abs(usd - offer.usd_per_hour) > _OFF_BY * usd:
-        told += f" (budgets are reckoned with ${offer.usd_per_hour:.2f})"
-    return told
+        text += f" (budgets are computed with ${offer.usd_per_hour:.2f})"
+    return text
 
 
 def _volume(account: Account, settings: RunPodSettings) -> str:
