@@ -19,6 +19,7 @@ from flows.command_line import main
 from flows.stopping import campaign_flow
 from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.errors import RefusedError, WorkloadImportError
+from gpu_jobs.platforms import needs_bucket
 from gpu_jobs.workloads.text.demo import DOCSTRINGS, QUESTIONS, REQUESTS, make_demo_texts
 from gpu_jobs.workloads.text.encode import ClassifyParams, EmbedParams
 from gpu_jobs.workloads.text.generate import GenerateParams
@@ -62,7 +63,7 @@ class BatchInference(CampaignParameters):
     def spec(self, scheduled_for: datetime) -> CampaignSpec:
         """As for any campaign; the task names the workload, and the demo's texts are written if they are asked for."""
         spec = replace(super().spec(scheduled_for), workload=self.params.task)
-        if self.where.platforms == ["local"]:
+        if not needs_bucket(self.where.platforms):
             self._refuse_unknown_models()
         if self.dataset != DEMO:
             return spec

@@ -20,6 +20,7 @@ from gpu_jobs.forecast.history import EarlierCampaigns
 from gpu_jobs.forecast.history import scored as score_of
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.ledger import keys
+from gpu_jobs.platforms import known_offers
 from tasks.artifacts import show_summary
 from tasks.collect import collect
 from tasks.curves import CurvesArtifact, measures
@@ -80,7 +81,7 @@ def run_campaign(parameters: CampaignParameters, *, tidy: Callable[[Campaign], N
         if campaign is None:
             return end_in(Completed(message="nothing new", data=CampaignSummary(campaign="")))
         label_flow_run(campaign)
-        is_free = set(parameters.policy.platforms) == {"local"}
+        is_free = not any(offer.usd_per_hour for offer in known_offers(parameters.policy.platforms))
         is_foretold = is_free or forecast(campaign, parameters.policy, earlier) is not None
         first, last = _dispatch(campaign, parameters.policy, earlier, is_foretold=is_foretold)
     except RefusedError as error:

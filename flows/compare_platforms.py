@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from prefect import flow
 from prefect.logging import get_run_logger
@@ -16,15 +16,16 @@ from prefect.states import Failed
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import CliApp
 
+from flows.parameters import PlatformName
 from gpu_jobs.campaign.campaign import Campaign, new_opener, open_campaign
 from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.errors import FanfoldError, RefusedError
 from gpu_jobs.forecast.benchmark import from_campaign, measured_warm_starts
 from gpu_jobs.forecast.comparison import NOTES, PUBLISHED, Figures, Volume, choose_when, from_published, table
 from gpu_jobs.jobs.costs import left_usd
-from gpu_jobs.jobs.offers import Offer, offers_of
+from gpu_jobs.jobs.offers import Offer
 from gpu_jobs.jobs.orders import Policy
-from gpu_jobs.platforms import open_platform
+from gpu_jobs.platforms import known_offers, open_platform
 from gpu_jobs.report.comparison import chart_uri, page
 from gpu_jobs.store import open_store
 from tasks.artifacts import show_summary, show_table
@@ -43,8 +44,8 @@ class ComparePlatforms(BaseModel):
     dataset: str = Field(default="", title="Dataset", description="Empty: simulate the published figures, rent nothing")
     workload: str = Field(default="noop", title="Workload", description="A built-in name or package.module:Class")
     params: dict[str, str | int | float | bool] = Field(default={}, title="What to do")
-    platforms: list[Literal["local", "cloud_run", "modal", "runpod"]] = Field(
-        default=["cloud_run", "modal", "runpod"], title="Platforms", min_length=1
+    platforms: list[PlatformName] = Field(
+        default=[each.platform for each in PUBLISHED], title="Platforms", min_length=1
     )
     store_root: str = Field(default="./fanfold-store", title="Store")
     name: str = Field(default="comparison", title="Name", description="Campaigns are named after it and the platform")
@@ -85,7 +86,7 @@ def compare_platforms(compare: ComparePlatforms) -> str:
 
 def _published(compare: ComparePlatforms) -> list[Figures]:
     return [
-        from_published(each, compare.volume, offers_of(each.platform))
+        from_published(each, compare.volume, known_offers([each.platform]))
         for each in PUBLISHED
         if each.platform in compare.platforms
     ]

@@ -6,7 +6,7 @@ it again, since the form lets people switch that off.
 
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.config import JsonDict
@@ -14,14 +14,14 @@ from pydantic_settings import SettingsConfigDict
 
 from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.jobs.orders import Objective, Policy
-from gpu_jobs.platforms import ADAPTERS
+from gpu_jobs.platforms import known_platforms
 from gpu_jobs.workloads.base import Params
 
-__all__ = ["Advanced", "CampaignParameters", "Limits", "Where"]
+__all__ = ["Advanced", "CampaignParameters", "Limits", "PlatformName", "Where"]
 
 _POLICY = Policy()
 _POLICY_FIELDS = {field.name for field in fields(Policy)}
-_CLOUDS: list[Any] = ["cloud_run", "modal", "runpod"]
+_CLOUDS: list[Any] = [row.name for row in known_platforms().values() if row.needs_bucket]
 _ON_CLOUDS: JsonDict = {"properties": {"platforms": {"contains": {"enum": _CLOUDS}}}, "required": ["platforms"]}
 _REMOTE = "^((gs|https)://|hub:)"
 _NEEDS_BUCKET: JsonDict = {
@@ -36,6 +36,13 @@ _ONLY_NEW_NEEDS_DATE: JsonDict = {
     "if": {"properties": {"only_new": {"const": True}}, "required": ["only_new"]},
     "then": {"properties": {"name": {"pattern": r"\{date\}"}}, "required": ["name"]},
 }
+
+
+if TYPE_CHECKING:
+    PlatformName = str
+else:
+    PlatformName = Literal[*known_platforms()]
+    """A choice in the form; whatever is not in the table of platforms is refused."""
 
 
 def _may_be_empty(schema: JsonDict) -> None:
@@ -68,12 +75,12 @@ class Where(Section):
 
     model_config = ConfigDict(json_schema_extra={"allOf": [_NEEDS_BUCKET]})
 
-    platforms: list[Literal["local", "cloud_run", "modal", "runpod"]] = Field(
-        default=["local"],
+    platforms: list[PlatformName] = Field(
+        default=[*_POLICY.platforms],
         title="Platforms",
         description="Where GPU workers may run; the best mix of their offers is taken. local: processes of the machine "
         "that runs the flow",
-        json_schema_extra={"items": {"type": "string", "enum": [*ADAPTERS]}, "minItems": 1},
+        json_schema_extra={"minItems": 1},
     )
     store_root: str = Field(
         default="./fanfold-store",

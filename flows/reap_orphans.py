@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -17,9 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import CliApp
 
 from flows.lost_runs import Patience, put_states_right
+from flows.parameters import PlatformName
 from gpu_jobs.campaign.reaper import Orphan, reap
 from gpu_jobs.errors import FanfoldError, StoreError
-from gpu_jobs.platforms import ADAPTERS, open_platform
+from gpu_jobs.jobs.orders import Policy
+from gpu_jobs.platforms import open_platform
 from tasks.orphans import emit_orphans, show_orphans
 from tasks.outcome import end_in
 
@@ -32,12 +33,11 @@ class ReapOrphans(BaseModel):
     store_root: str = Field(
         default="./fanfold-store", title="Store", description="Folder or gs://bucket/prefix that holds campaigns"
     )
-    platforms: list[Literal["local", "cloud_run", "modal", "runpod"]] = Field(
-        default=["local"],
+    platforms: list[PlatformName] = Field(
+        default=[*Policy().platforms],
         title="Platforms",
         description="All on which GPU jobs of this store may run. local: this machine",
         min_length=1,
-        json_schema_extra={"items": {"type": "string", "enum": [*ADAPTERS]}},
     )
     dry_run: bool = Field(default=False, title="Dry run", description="Only tell what would be ended")
     cancelling_minutes: float = Field(

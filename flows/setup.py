@@ -19,12 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import CliApp
 
 from gpu_jobs.durations import duration
+from gpu_jobs.platforms import known_platforms
 from tasks.flow_runs import limit_name
 
 TAG = "fanfold"
 """On all deployments; the zombie automation looks after flow runs that carry it, and no others."""
 ZOMBIES = "fanfold-zombies"
-_LIMITS = {"local": 2, "cloud_run": 8, "modal": 8, "runpod": 8}
 _HEARTBEAT = "prefect.flow-run.heartbeat"
 _ENDS = ("Completed", "Failed", "Cancelled", "Crashed", "TimedOut", "Suspended", "Paused")
 """States after which no heartbeat is due. Cancelling is none of ours here: `reap_orphans` sees to it."""
@@ -55,7 +55,10 @@ def main(setup: Setup) -> list[str]:
         return [
             _work_pool(client, setup.work_pool),
             *_secrets(client, setup.work_pool, setup.secrets),
-            *(_limit(client, limit_name(name), setup.limits.get(name), usual) for name, usual in _LIMITS.items()),
+            *(
+                _limit(client, limit_name(row.name), setup.limits.get(row.name), row.max_flow_runs)
+                for row in known_platforms().values()
+            ),
             _zombies(client, setup.zombie_after_s),
             _retention(client),
         ]

@@ -6,9 +6,9 @@ import pytest
 from pydantic_settings import CliApp
 
 from flows.video_analysis import VideoAnalysis
-from gpu_jobs.emulators.rehearse import EMULATORS
+from gpu_jobs.emulators.rehearse import emulators
 from gpu_jobs.platforms.modal.offers import offers_in
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.modal.settings import ModalSettings
 from tests.project import ROOT
 
 PAGE = (ROOT / "docs" / "run-it-on-modal.md").read_text()
@@ -18,9 +18,9 @@ LINES = [line for block in BLOCKS for line in block.splitlines()]
 
 def test_every_setting_of_the_page_is_one():
     """In full, or with its beginning left out in a list of several."""
-    named = {name.lower() for name in re.findall(r"FANFOLD_(MODAL_\w+)", PAGE)} | {"modal_env", "modal_app"}
+    named = {name.lower() for name in re.findall(r"FANFOLD_MODAL_(\w+)", PAGE)} | {"env", "app"}
 
-    assert named <= set(Settings.model_fields)
+    assert named <= set(ModalSettings.model_fields)
 
 
 def test_what_the_page_exports_is_understood(monkeypatch):
@@ -28,15 +28,15 @@ def test_what_the_page_exports_is_understood(monkeypatch):
     for name, value in re.findall(r"^export (FANFOLD_\w+)='?(.*?)'?$", "\n".join(LINES), re.MULTILINE):
         monkeypatch.setenv(name, value)
 
-    settings = Settings()
+    settings = ModalSettings()
 
-    assert settings.modal_secrets == ("fanfold-bucket",)
+    assert settings.secrets == ("fanfold-bucket",)
     assert [(offer.gpu, offer.num_gpus) for offer in offers_in(settings)] == [
         ("L4", 1),
         ("A100-80GB", 4),
         ("H100,A100-80GB", 1),
     ]
-    assert settings.modal_max_containers == 8
+    assert settings.max_containers == 8
 
 
 @pytest.mark.parametrize("start", ["fanfold rehearse", "python -m flows.video_analysis"])
@@ -50,4 +50,4 @@ def test_the_commands_of_the_page_are_understood(start):
 
     assert asked.where.platforms == ["modal"]
     if "rehearse" in words:
-        assert set(words[words.index("--platforms") + 1].split(",")) <= set(EMULATORS)
+        assert set(words[words.index("--platforms") + 1].split(",")) <= set(emulators())

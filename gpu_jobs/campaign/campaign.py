@@ -16,12 +16,12 @@ from gpu_jobs.campaign.progress import Progress, cost_frame, progress_of
 from gpu_jobs.dispatch import allowed
 from gpu_jobs.errors import CampaignError, RefusedError, SupersededError
 from gpu_jobs.jobs.costs import by_class
-from gpu_jobs.jobs.offers import OfferKey, load_offers
+from gpu_jobs.jobs.offers import OfferKey
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.ledger import keys
 from gpu_jobs.ledger.journal import CloseCause, Journal
 from gpu_jobs.ledger.ledger import Ledger, Plan
-from gpu_jobs.platforms import ADAPTERS, open_platform
+from gpu_jobs.platforms import known_offers, needs_bucket, open_platform
 from gpu_jobs.platforms.base import Platform
 from gpu_jobs.platforms.event_loop import Background
 from gpu_jobs.store import Store, is_local, open_store
@@ -46,7 +46,7 @@ def open_campaign(
         RefusedError: what is wrong with which field.
     """
     check(spec, policy, datetime.now(UTC))
-    offers = allowed([offer for offer in load_offers() if offer.platform in policy.platforms], policy)
+    offers = allowed(known_offers(policy.platforms), policy)
     store, plan = split(spec, Fleet(max_workers=policy.max_workers, offers=offers, pace=pace))
     return Campaign(store, plan)
 
@@ -63,17 +63,12 @@ def check(spec: CampaignSpec, policy: Policy, now: datetime) -> None:
         raise RefusedError("chunk_weight", f"it is {spec.chunk_weight}; it must be positive")
     if not policy.platforms:
         raise RefusedError("platforms", "name at least one")
-    remote = [name for name in policy.platforms if name != "local"]
+    remote = needs_bucket(policy.platforms)
     inputs = [spec.dataset] if isinstance(spec.dataset, str) else list(spec.dataset)
     if remote and is_local(spec.store_root):
-        raise RefusedError(
-            "store_root", f"'{spec.store_root}' is a folder of this machine; {remote[0]} cannot reach it"
-        )
+        raise RefusedError("store_root", f"'{spec.store_root}' is a folder of this machine; {remote} cannot reach it")
     if remote and (here := [each for each in inputs if is_local(each)]):
-        raise RefusedError("dataset", f"'{here[0]}' is a path of this machine; {remote[0]} cannot reach it")
-    for name in policy.platforms:
-        if name not in ADAPTERS:
-            raise RefusedError("platforms", f"'{name}' has no adapter here; use one of {sorted(ADAPTERS)}")
+        raise RefusedError("dataset", f"'{here[0]}' is a path of this machine; {remote} cannot reach it")
 
 
 class Campaign:

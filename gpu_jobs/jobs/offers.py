@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import date
 from importlib import resources
 from itertools import product
@@ -92,10 +92,8 @@ class Offer:
 
     @property
     def machine(self) -> str:
-        """GPU, region and mode in words, for people; the platform is shown beside it."""
-        if self.platform == "local":
-            return self._gpus
-        return f"{self._gpus}, {self.region}, {self.mode}"
+        """GPU, region and mode, for people; the platform is named beside it."""
+        return f"{self._gpus}, {self.region}, {self.mode}" if self.num_gpus else self._gpus
 
     @property
     def _gpus(self) -> str:
@@ -146,8 +144,8 @@ def offers_of(platform: str, *, region: str = "", gpu: str = "") -> list[Offer]:
     return [offer for offer in found if region in ("", offer.region) and gpu in ("", offer.gpu)]
 
 
-def load_offers(own: Path | None = None) -> list[Offer]:
-    """Return all known offers; entries of the user's own file (by default the one in the settings) replace ours.
+def load_offers(brought: Iterable[Offer] = ()) -> list[Offer]:
+    """Return the offers of `offers.toml` and those brought; the user's own file replaces entries of both.
 
     Raises:
         RefusedError: The user's file cannot be used.
@@ -155,9 +153,9 @@ def load_offers(own: Path | None = None) -> list[Offer]:
     text = resources.files("gpu_jobs.jobs").joinpath("offers.toml").read_text()
     table = _platforms(tomllib.loads(text))
     rows = [row for name, platform in table.items() for row in _expanded(name, platform)]
-    own = own or (Path(Settings().offers).expanduser() if Settings().offers else None)
-    if own is not None:
-        rows = _replaced(rows, table, own)
+    rows += map(asdict, brought)
+    if own := Settings().offers:
+        rows = _replaced(rows, table, Path(own).expanduser())
     return list({offer.key: offer for offer in (LOCAL, *map(_parsed, rows))}.values())
 
 

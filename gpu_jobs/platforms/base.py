@@ -15,63 +15,64 @@ class Platform(Protocol):
 
     @property
     def name(self) -> str:
-        """As in `Offer.platform`."""
+        """The platform's name in the table of platforms, in offers and in policies."""
 
     @property
     def find_lag_s(self) -> float:
-        """For how long after `start` a GPU job may be missing from `find` and `list_owned`."""
+        """Seconds after `start` during which a GPU job may still be missing from `find` and `list_owned`."""
 
     def offers(self) -> Sequence[Offer]:
-        """What can be rented here."""
+        """The machines that can be rented here, with their prices."""
 
     async def start(self, order: Order) -> Handle:
         """Start `order.num_workers` GPU workers named after `order.name`; return once accepted.
 
         Raises:
-            NoCapacityError: nothing started; another offer may do. `QuotaError`: by our own limit.
-            RejectedError: our request is wrong; asking again fails alike. `BalanceError`: not paid for.
-            OutcomeUnknownError: the reply was lost; a container may or may not be running.
+            NoCapacityError: nothing was started; another offer may work. `QuotaError`: a limit of our account.
+            RejectedError: the request is wrong; asking again fails in the same way. `BalanceError`: no money is left.
+            OutcomeUnknownError: the reply was lost; containers may be running or not.
         """
 
     async def find(self, name: str) -> Handle | None:
-        """Look a GPU job up by its order's name. None is not proof: listings may lag by seconds."""
+        """Look up a GPU job by its order's name. None proves nothing within `find_lag_s`: listings lag behind."""
 
     async def observe(self, handles: Collection[Handle]) -> Mapping[Handle, Observation]:
-        """Report every handle in one sweep; one the platform has forgotten is `Phase.GONE`."""
+        """Report the state of every handle; one that the platform does not know any more is `Phase.GONE`."""
 
     async def stop(self, handle: Handle) -> None:
-        """Ask for a stop; silent if already over. `observe` tells when it has stopped."""
+        """Ask for a stop; no error if the GPU job is already over. `observe` reports when it has stopped."""
 
     async def list_owned(self, prefix: str) -> Sequence[Handle]:
-        """All GPU jobs, also of dead orchestrators, whose order's name starts with `prefix`."""
+        """All living GPU jobs whose order's name starts with `prefix`, whichever orchestrator started them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that a platform must have before GPU jobs can run on it, as a doctor has found it."""
+    """One thing that a platform needs before GPU jobs can run on it, and what the doctor found."""
 
     name: str
     is_ok: bool
     found: str
     fix: str = ""
-    """What to do about it, with the command or the page, unless it is well."""
+    """What to do, with the command or the web page; "" if the check is passed."""
 
 
 _QUOTA = re.compile(r"(^|\s)quota([\s.,:;]|$)", re.IGNORECASE)
 
 
-def is_about_quota(told: str) -> bool:
+def is_about_quota(message: str) -> bool:
     """Whether a refusal is about a quota: for requests that a platform refuses with one code, whatever the cause.
 
     RunPod answers 400 for quotas, capacity and bad requests alike, with a `detail` only (docs.runpod.io/api-reference);
     Cloud Run answers INVALID_ARGUMENT or FAILED_PRECONDITION with "Quota violated" and the name of one of
-    cloud.google.com/run/quotas. The word alone counts: names of images and projects may hold it.
+    cloud.google.com/run/quotas. Only "quota" as a word of its own counts, since names of images and projects may
+    contain it.
     """
-    return _QUOTA.search(told) is not None
+    return _QUOTA.search(message) is not None
 
 
 async def start_once(platform: Platform, order: Order) -> Handle:
-    """Start so that a lost reply never starts the same GPU job twice."""
+    """Start a GPU job; after a lost reply, look for it by name instead of starting it a second time."""
     try:
         return await platform.start(order)
     except OutcomeUnknownError:

@@ -1,4 +1,4 @@
-"""What the platforms' doctors share."""
+"""What the doctors of all platforms share: how a check is made, and the check of the store."""
 
 import uuid
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from gpu_jobs.store import is_local, open_store
 
 
 class MissingError(Exception):
-    """What is wrong, and what to do about it."""
+    """A check has failed: what is wrong, and what to do about it."""
 
     def __init__(self, found: str, fix: str = "") -> None:
         super().__init__(found)
@@ -17,7 +17,7 @@ class MissingError(Exception):
 
 
 def check(name: str, look: Callable[[], str]) -> Check:
-    """What `look` returns is well; what it raises is not: `MissingError`, or an error of ours that says the cause."""
+    """Run one check. It is passed if `look` returns, and failed if it raises `MissingError` or a Fanfold error."""
     try:
         return Check(name=name, is_ok=True, found=look())
     except MissingError as missing:
@@ -27,7 +27,7 @@ def check(name: str, look: Callable[[], str]) -> Check:
 
 
 def try_store(store_root: str) -> str:
-    """What the ledger stands on: of two writers of one object the second is told so."""
+    """Check what the ledger relies on: when two writers create one object, the second is refused."""
     if is_local(store_root):
         raise MissingError(f"'{store_root}' is a folder of this machine", "Give gs://bucket/prefix")
     key = f"fanfold-doctor/{uuid.uuid4().hex}"

@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 
 
 class Background:
-    """Runs coroutines to their end, one call at a time."""
+    """A context manager whose `run` runs a coroutine to its end and returns the result."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()

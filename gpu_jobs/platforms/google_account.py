@@ -1,15 +1,15 @@
-"""The key of a Google service account, as a secret's value, put where Google's clients look for it: in a file."""
+"""Puts the key of a Google service account, which comes as a secret, into the file that Google's clients read."""
 
 import os
 import tempfile
 from collections.abc import Mapping
 
 ACCOUNT = "SERVICE_ACCOUNT_JSON"
-"""Environment variable that holds the key, on every platform whose machines have no Google account of their own."""
+"""Environment variable that holds the key on platforms whose machines have no Google account of their own."""
 
 
 def with_google_account(environ: Mapping[str, str]) -> dict[str, str]:
-    """The same environment, with a file of this container's in place of the key."""
+    """A copy of the environment in which the key is replaced by the path of a file that holds it."""
     changed = dict(environ)
     if key := changed.pop(ACCOUNT, ""):
         path = f"{tempfile.gettempdir()}/fanfold-google-account.json"

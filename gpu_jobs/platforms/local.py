@@ -1,4 +1,4 @@
-"""GPU workers as processes of this machine: the model for every other platform.
+"""GPU workers as processes of this machine: the simplest adapter, and the example for others.
 
 A GPU worker is found by the `--order NAME` in its command line, so a new orchestrator finds what a dead one started.
 Each has a session of its own, so that Ctrl-C in a terminal reaches only the orchestrator, and a log file.
@@ -22,14 +22,14 @@ from gpu_jobs.jobs.orders import Handle, Observation, Order, Phase
 from gpu_jobs.settings import Settings
 
 STOP_GRACE_S = GRACE_S
-"""Between SIGTERM and SIGKILL; a GPU worker settles within half of it."""
+"""Seconds between SIGTERM and SIGKILL; a GPU worker settles its chunks within half of them."""
 _LOG_TAIL_BYTES = 2000
 _ALIVE, _UNKNOWN = 1000, 1001
-"""In place of exit codes."""
+"""Stand in place of exit codes, which are smaller."""
 _MODULE = "gpu_jobs.worker"
 
 _children: dict[str, subprocess.Popen[bytes]] = {}
-"""GPU workers that this process started, by identity: whoever takes a campaign over in here can tell how they end."""
+"""GPU workers that this process started, by identity, so that every adapter here can read their exit codes."""
 
 
 class LocalPlatform:
@@ -65,7 +65,7 @@ class LocalPlatform:
         return {handle: self._observe(handle) for handle in handles}
 
     async def stop(self, handle: Handle) -> None:
-        """SIGTERM; asked again after the grace, SIGKILL with all children."""
+        """Send SIGTERM; if asked again after the grace period, kill the processes and all their children."""
         processes = [process for identity in handle.id.split(",") if (process := _alive(identity))]
         if handle not in self._stops:
             self._stops[handle] = time.monotonic()
@@ -118,7 +118,7 @@ class LocalPlatform:
         return Observation(phase=Phase.FAILED, reason=", ".join(ends), detail=logs, failure=failure)
 
     def _exit_code(self, identity: str) -> int:
-        """Of a child of ours as the system tells it; of another's child only whether it is alive."""
+        """The exit code of a process that we started; of any other process only whether it is alive."""
         child = _children.get(identity)
         if child is None:
             return _ALIVE if _alive(identity) else _UNKNOWN
@@ -137,18 +137,18 @@ class LocalPlatform:
 
 
 def default_log_dir() -> Path:
-    """The setting `log_dir`, or a folder of this user under the temporary one."""
+    """The setting `log_dir`, or else a folder of this user in the temporary folder."""
     return Path(Settings().log_dir or Path(tempfile.gettempdir()) / f"fanfold-{os.getuid()}" / "logs")
 
 
 def _environment(num_workers: int) -> dict[str, str]:
-    """Threads shared out among the GPU workers; spinning OpenMP threads on busy cores cost several times the work."""
+    """Divide the CPU threads among GPU workers: OpenMP threads that spin on busy cores slow all of them down."""
     threads = str(max(1, (os.cpu_count() or 1) // num_workers))
     return {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE", **os.environ}
 
 
 def _owned() -> Iterator[tuple[psutil.Process, str]]:
-    """All GPU workers of this machine, with the names of their orders."""
+    """All GPU workers that run on this machine, with the names of their orders."""
     for process in psutil.process_iter(["cmdline", "status"]):
         command = process.info["cmdline"] or []
         if _MODULE in command and "--order" in command and process.info["status"] != psutil.STATUS_ZOMBIE:

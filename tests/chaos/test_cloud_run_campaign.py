@@ -196,10 +196,10 @@ def test_an_interrupted_campaign_leaves_nothing_and_can_be_resumed(cloud):
 @pytest.mark.parametrize(
     ("denied", "changes", "words"),
     [
-        (set(), {"cloud_run_project": "others"}, "correct FANFOLD_CLOUD_RUN_PROJECT"),
+        (set(), {"project": "others"}, "correct FANFOLD_CLOUD_RUN_PROJECT"),
         ({"run.jobs.create"}, {}, "permission run.jobs.create is missing"),
         ({"run.jobs.run"}, {}, "permission run.jobs.run is missing"),
-        (set(), {"cloud_run_image": "no-such"}, "Image 'no-such' not found"),
+        (set(), {"image": "no-such"}, "Image 'no-such' not found"),
     ],
 )
 def test_a_request_that_is_refused_closes_the_campaign_with_one_clear_message(cloud, denied, changes, words):
@@ -221,7 +221,7 @@ def test_a_region_without_the_gpu_type_is_refused_before_the_campaign_is_opened(
     campaign = cloud.open()
 
     with pytest.raises(RefusedError, match="FANFOLD_CLOUD_RUN_REGION: us-central1 has no nvidia-l4; use nvidia-l4 in"):
-        cloud.run(campaign, cloud_run_region="us-central1")
+        cloud.run(campaign, region="us-central1")
 
     assert cloud.emulator.calls == []
     assert campaign.journal.read().opened is None
@@ -257,7 +257,9 @@ def test_what_a_killed_orchestrator_leaves_is_adopted_or_ended(cloud, fault, is_
     cloud.deadline_s, cloud.world.start_latency_s = 4.0, 2.0
     cloud.world.script.faults += [fault] if fault else []
     campaign = cloud.open()
-    environ = {f"FANFOLD_{name.upper()}": value for name, value in cloud.settings.model_dump().items() if value}
+    environ = {
+        f"FANFOLD_CLOUD_RUN_{name.upper()}": value for name, value in cloud.settings.model_dump().items() if value
+    }
     environ = {name: value for name, value in environ.items() if isinstance(value, str)}
     flow = subprocess.Popen([sys.executable, "-c", _FLOW, campaign.store.uri], env={**os.environ, **environ})
     try:

@@ -22,9 +22,9 @@ from gpu_jobs.ledger import keys
 from gpu_jobs.platforms.cloud_run.adapter import CloudRunPlatform
 from gpu_jobs.platforms.local import LocalPlatform
 from gpu_jobs.platforms.modal.adapter import ModalPlatform
+from gpu_jobs.platforms.modal.settings import ModalSettings
 from gpu_jobs.platforms.runpod.adapter import RunPodPlatform
 from gpu_jobs.report import write_report
-from gpu_jobs.settings import Settings
 from gpu_jobs.store import open_store
 from tests.chaos.havoc import finish, gpu_workers, rows_of, wait_for
 from tests.contracts.cloud_run_bench import cloud_run_settings, image
@@ -109,8 +109,8 @@ def test_work_moves_from_platforms_that_fail_and_every_row_is_that_of_local(buck
         platforms = [
             SmallMachine(),
             CloudRunPlatform(cloud_run_settings(google.grpc_address), deadline_s=30.0),
-            ModalPlatform(Settings(modal_emulator=modal_cloud.url), deadline_s=30.0),
-            RunPodPlatform(runpod_settings(runpod, runpod_gpu=GPU, runpod_gpus_per_pod=1), deadline_s=10.0, poll_s=0.2),
+            ModalPlatform(ModalSettings(emulator=modal_cloud.url), deadline_s=30.0),
+            RunPodPlatform(runpod_settings(runpod, gpu=GPU, gpus_per_pod=1), deadline_s=10.0, poll_s=0.2),
         ]
         for progress in campaign.run(POLICY, platforms, tick_s=0.2):
             if not lost and {job.platform for job in progress.jobs if job.items_done} == set(NAMES):

@@ -82,7 +82,7 @@ def test_video_analysis_in_one_pod_with_four_gpus_gives_the_rows_of_local(runpod
     """Four GPU worker processes in one pod, each with a GPU of its own."""
     campaign = video_campaign("gs://fanfold/runs")
 
-    found = run(campaign, RunPodPlatform(runpod_settings(runpod, runpod_gpu="NVIDIA L4"), poll_s=1.0))
+    found = run(campaign, RunPodPlatform(runpod_settings(runpod, gpu="NVIDIA L4"), poll_s=1.0))
 
     first = next(iter(runpod.world.pods.values()))  # later ones are dispatch's affair
     assert first.body.gpu.count == 4
@@ -95,7 +95,7 @@ def test_video_analysis_in_one_pod_with_four_gpus_gives_the_rows_of_local(runpod
 def test_video_analysis_on_a_serverless_endpoint_gives_the_rows_of_local(runpod, tmp_path):
     """Two jobs in workers of RunPod's own SDK; the endpoint is gone at the end."""
     campaign = video_campaign("gs://fanfold/runs")
-    platform = RunPodPlatform(runpod_settings(runpod, runpod_modes=("serverless",), runpod_gpu="AMPERE_24"), poll_s=1.0)
+    platform = RunPodPlatform(runpod_settings(runpod, modes=("serverless",), gpu="AMPERE_24"), poll_s=1.0)
 
     found = run(campaign, platform, replace(POLICY, max_workers=2))
 
@@ -134,7 +134,7 @@ def kill_launches(emulator, tmp_path, **environ):
     settings = runpod_settings(emulator)
     environ |= {
         "RUNPOD_API_KEY": "emulated",
-        "FANFOLD_RUNPOD_IMAGE": settings.runpod_image,
+        "FANFOLD_RUNPOD_IMAGE": settings.image,
         "FANFOLD_RUNPOD_EMULATOR": emulator.url,
     }
     command = [sys.executable, "-m", "tests.chaos.killed_launches", str(tmp_path / "store"), "40", "0.01"]
@@ -215,7 +215,7 @@ def small(tmp_path, monkeypatch):
 def run_until_closed(campaign, emulator, **policy):
     """The last progress of a campaign that needs not succeed."""
     asked = replace(POLICY, max_workers=2, heartbeat_s=0.3, lease_timeout_s=5.0, **policy)
-    settings = runpod_settings(emulator, runpod_gpu="NVIDIA L4")
+    settings = runpod_settings(emulator, gpu="NVIDIA L4")
     *_, last = campaign.run(asked, [RunPodPlatform(settings, deadline_s=10.0, poll_s=0.2)], tick_s=0.1)
     return last
 
@@ -225,7 +225,7 @@ def test_without_capacity_anywhere_a_campaign_waits_and_pays_nothing(small, tmp_
     campaign = small("ok-1", "ok-2")
     stock = {("NVIDIA L4", "EU-RO-1"): 0}
     with RunPodEmulator(fanfold_image(), log_dir=tmp_path, quota_per_minute=None, stock=stock) as emulator:
-        platform = RunPodPlatform(runpod_settings(emulator, runpod_gpu="NVIDIA L4"), poll_s=0.2)
+        platform = RunPodPlatform(runpod_settings(emulator, gpu="NVIDIA L4"), poll_s=0.2)
         with closing(campaign.run(POLICY, [platform], tick_s=0.1)) as looks:
             for _ in looks:
                 if ends := list(campaign.journal.read().ended.values()):
@@ -257,7 +257,7 @@ def test_a_pod_that_is_killed_loses_no_item_and_its_place_is_taken(small, tmp_pa
     campaign = small(*(f"ok-{number}" for number in range(12)), item_s=0.3)
     with RunPodEmulator(fanfold_image(), log_dir=tmp_path, quota_per_minute=None, grace_s=1.0) as emulator:
         policy = replace(POLICY, max_workers=2, heartbeat_s=0.3, lease_timeout_s=2.0)
-        settings = runpod_settings(emulator, runpod_gpu="NVIDIA L4")
+        settings = runpod_settings(emulator, gpu="NVIDIA L4")
         for progress in campaign.run(policy, [RunPodPlatform(settings, poll_s=0.2)], tick_s=0.1):
             pods = list(emulator.world.pods.values())
             if len(pods) == 1 and pods[0].status == "RUNNING" and progress.items_done:
@@ -274,7 +274,7 @@ def test_a_new_orchestrator_adopts_the_pod_of_a_dead_one(small, tmp_path):
     """Its launch was the last thing that the dead one did."""
     campaign = small(*(f"ok-{number}" for number in range(8)), item_s=0.2)
     with RunPodEmulator(fanfold_image(), log_dir=tmp_path, quota_per_minute=None) as emulator:
-        settings = runpod_settings(emulator, runpod_gpu="NVIDIA L4")
+        settings = runpod_settings(emulator, gpu="NVIDIA L4")
         abandoned = campaign.run(
             replace(POLICY, max_workers=2, heartbeat_s=0.3), [RunPodPlatform(settings, poll_s=0.2)]
         )
@@ -305,7 +305,7 @@ def test_a_container_that_the_platform_starts_again_simply_leases_more(small, tm
     campaign = small(*(f"ok-{number}" for number in range(12)), item_s=0.5)
     with RunPodEmulator(fanfold_image(), log_dir=tmp_path, quota_per_minute=None) as emulator:
         policy = replace(POLICY, max_workers=2, heartbeat_s=0.3, lease_timeout_s=2.0)
-        settings = runpod_settings(emulator, runpod_gpu="NVIDIA L4")
+        settings = runpod_settings(emulator, gpu="NVIDIA L4")
         for progress in campaign.run(policy, [RunPodPlatform(settings, poll_s=0.2)], tick_s=0.1):
             pods = list(emulator.world.pods.values())
             if progress.items_done and pods[0].num_boots == 1:

@@ -2,17 +2,17 @@
 
 from gpu_jobs.emulators.cloud_run import CloudRunEmulator, Image, TaskFault
 from gpu_jobs.platforms.cloud_run.adapter import CloudRunPlatform
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.cloud_run.settings import CloudRunSettings
 from tests.contracts.bench import CampaignBench, image_environ
 
 
 def cloud_run_settings(address):
-    return Settings(
-        cloud_run_project="emulated",
-        cloud_run_region="europe-west4",
-        cloud_run_image="fanfold",
-        cloud_run_gpu="nvidia-l4",
-        cloud_run_emulator=address,
+    return CloudRunSettings(
+        project="emulated",
+        region="europe-west4",
+        image="fanfold",
+        gpu="nvidia-l4",
+        emulator=address,
     )
 
 
@@ -38,3 +38,6 @@ class CloudRunBench(CampaignBench):
     def close(self):
         self.emulator.__exit__()
         assert self.emulator.world.bill.num_running == 0
+
+
+BENCHES = {"cloud_run": CloudRunBench}

@@ -6,7 +6,7 @@ import psutil
 
 from gpu_jobs.jobs.orders import Phase
 from gpu_jobs.platforms.modal.adapter import ModalPlatform
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.modal.settings import ModalSettings
 from tests.chaos.havoc import wait_for
 from tests.contracts.bench import CampaignBench
 
@@ -19,7 +19,7 @@ class ModalBench(CampaignBench):
     def __init__(self, ask):
         self.cloud = ask("modal_cloud")
         folder = ask("tmp_path")
-        self.platform = ModalPlatform(Settings(modal_emulator=self.cloud.url), deadline_s=20.0, find_lag_s=60.0)
+        self.platform = ModalPlatform(ModalSettings(emulator=self.cloud.url), deadline_s=20.0, find_lag_s=60.0)
         super().__init__(folder)
 
     def kill_worker(self, handle):
@@ -31,6 +31,9 @@ class ModalBench(CampaignBench):
         """Nothing of this test is left at work in any container."""
         self.cloud.cancel_all()
         self.cloud.wait(lambda: not self.cloud.unfinished() and not workers())
+
+
+BENCHES = {"modal": ModalBench}
 
 
 def workers(order=""):
@@ -62,4 +65,4 @@ async def calls_of(bench, handle):
 
 
 def settings_for(cloud, **changes):
-    return Settings(modal_emulator=cloud.url, **changes)
+    return ModalSettings(emulator=cloud.url, **changes)

@@ -6,18 +6,18 @@ from typing import ClassVar
 
 from gpu_jobs.emulators.runpod import Image, RunPodEmulator
 from gpu_jobs.platforms.runpod.adapter import RunPodPlatform
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.runpod.settings import RunPodSettings
 from tests.chaos.havoc import wait_for
 from tests.contracts.bench import CampaignBench, image_environ
 
 
-def runpod_settings(emulator, **changes):
+def runpod_settings(emulator, /, **changes):
     settings = {
-        "runpod_api_key": "emulated",
-        "runpod_image": "fanfold",
-        "runpod_emulator": emulator.url,
+        "api_key": "emulated",
+        "image": "fanfold",
+        "emulator": emulator.url,
     }
-    return Settings(**(settings | changes))
+    return RunPodSettings(**(settings | changes))
 
 
 def fanfold_image(**env):
@@ -29,7 +29,7 @@ class RunPodBench(CampaignBench):
     """One GPU worker to a pod, so that one can be killed alone."""
 
     unknown_id = "pods/never-seen"
-    settings: ClassVar = {"runpod_gpus_per_pod": 1, "runpod_gpu": "NVIDIA L4"}
+    settings: ClassVar = {"gpus_per_pod": 1, "gpu": "NVIDIA L4"}
 
     def __init__(self, ask):
         folder = ask("tmp_path")
@@ -55,11 +55,14 @@ class RunPodServerlessBench(RunPodBench):
     """One endpoint for each GPU job, with workers of RunPod's own SDK."""
 
     unknown_id = "serverless/never-seen"
-    settings: ClassVar = {"runpod_modes": ("serverless",), "runpod_gpu": "AMPERE_24"}
+    settings: ClassVar = {"modes": ("serverless",), "gpu": "AMPERE_24"}
     is_slow = True  # the SDK takes seconds to import
 
     def kill_worker(self, handle):
         wait_for(lambda: self.emulator.do(lambda world: world.endpoint(handle.id.partition("/")[2]).kill_worker()))
+
+
+BENCHES = {"runpod": RunPodBench, "runpod-serverless": RunPodServerlessBench}
 
 
 def script(runpod, *faults):

@@ -1,12 +1,12 @@
-"""What every platform keeps, whatever is behind it. A new one is one line in `BENCHES`."""
+"""What every platform keeps, whatever is behind it. A new one brings a bench: docs/adding-a-platform.md."""
 
 import asyncio
 import contextlib
+import importlib
 import os
 import signal
 import time
 
-import psutil
 import pytest
 
 from gpu_jobs.errors import NoCapacityError, OutcomeUnknownError
@@ -14,11 +14,9 @@ from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.jobs.orders import Handle, Phase
 from gpu_jobs.platforms import local
 from gpu_jobs.platforms.base import start_once
+from gpu_jobs.platforms.table import BUILT_IN
 from gpu_jobs.testing import FakePlatform, an_order
-from tests.contracts.bench import CampaignBench
-from tests.contracts.cloud_run_bench import CloudRunBench
-from tests.contracts.modal_bench import ModalBench
-from tests.contracts.runpod_bench import RunPodBench, RunPodServerlessBench
+from tests.contracts.local_bench import LocalBench
 
 _PATIENCE_S = 60.0
 
@@ -51,52 +49,18 @@ class FakeBench:
         pass
 
 
-class LocalBench(CampaignBench):
-    """Real processes on a campaign that keeps them busy for longer than any test."""
-
-    unknown_id = "999999@0.00"
-
-    def __init__(self, ask):
-        self.before = set(local._children)
-        folder = ask("tmp_path")
-        super().__init__(folder)
-        self.platform = local.LocalPlatform(folder / "logs")
-
-    def kill_worker(self, handle):
-        """The first that is alive."""
-        next(filter(None, map(local._alive, handle.id.split(",")))).kill()
-
-    def close(self):
-        """End, by their ids, the processes that this test has started, and theirs."""
-        started = [child for identity, child in local._children.items() if identity not in self.before]
-        processes = []
-        for child in started:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process = psutil.Process(child.pid)
-                processes += [process, *process.children(recursive=True)]
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        for child in started:
-            child.wait(timeout=20)
-        _, left = psutil.wait_procs(processes, timeout=20)
-        assert left == []
-
-
-BENCHES = {
-    "fake": FakeBench,
-    "local": LocalBench,
-    "cloud_run": CloudRunBench,
-    "modal": ModalBench,
-    "runpod": RunPodBench,
-    "runpod-serverless": RunPodServerlessBench,
-}
+def all_benches():
+    """The fake's, and those of every platform that Fanfold comes with: `NAME_bench.py` lists them in `BENCHES`."""
+    benches = {"fake": FakeBench}
+    for row in BUILT_IN:
+        benches |= importlib.import_module(f"{row.name}_bench").BENCHES
+    return benches
 
 
 @pytest.fixture(
     params=[
         pytest.param(bench, id=name, marks=[pytest.mark.slow] if getattr(bench, "is_slow", False) else [])
-        for name, bench in BENCHES.items()
+        for name, bench in all_benches().items()
     ]
 )
 def bench(request):

@@ -1,1 +1,1 @@
-"""Google Cloud Run Jobs."""
+"""The platform `cloud_run`: GPU workers as tasks of Google Cloud Run Jobs."""

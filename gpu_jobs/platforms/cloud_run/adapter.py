@@ -1,9 +1,9 @@
 """GPU workers as tasks of Google Cloud Run Jobs: one Job resource, run once, for each GPU job.
 
-RunJob is not idempotent. So only `start` calls it, once, right after its own CreateJob has succeeded; the name can be
-created once. A Job resource whose run was lost is found by name, and waits as `Phase.STARTING`; if no execution appears
-for longer than the call's deadline, the Job resource is deleted, which makes a late RunJob fail, and the GPU job is
-`Phase.GONE`: its order ends and the next has another name.
+RunJob is not idempotent: called twice, it runs the job twice. So only `start` calls it, once, after its own CreateJob
+has succeeded, which can succeed only once per name. If the RunJob request was lost, the Job resource is found by name
+and is `Phase.STARTING`. If no execution appears within the call's deadline, the Job resource is deleted, so that a late
+RunJob fails, and the GPU job is `Phase.GONE`: its order ends, and the next order has another name.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ from gpu_jobs.jobs.offers import Offer
 from gpu_jobs.jobs.orders import Handle, Observation, Order, Phase
 from gpu_jobs.platforms.cloud_run.api import Clients, InactiveError, open_clients, translate
 from gpu_jobs.platforms.cloud_run.jobs import job_resource, observation, offers_in
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.cloud_run.settings import CloudRunSettings
 
 DEADLINE_S = 30.0
-"""Of one call."""
+"""Seconds that one call to the service may take."""
 _KEEP_S = 3600.0
-"""A finished Job resource that nobody looks at is deleted by the reaper's listing after this long."""
+"""Seconds after which `list_owned` deletes a finished Job resource that nobody has observed."""
 _MAX_CALLS = 8
 _PAGE = 100
 
@@ -38,20 +38,20 @@ class CloudRunPlatform:
 
     name = "cloud_run"
 
-    def __init__(self, settings: Settings | None = None, *, deadline_s: float = DEADLINE_S) -> None:
-        self._settings = settings or Settings()
+    def __init__(self, settings: CloudRunSettings | None = None, *, deadline_s: float = DEADLINE_S) -> None:
+        self._settings = settings or CloudRunSettings()
         for field in ("project", "region", "image"):
-            if not getattr(self._settings, f"cloud_run_{field}"):
+            if not getattr(self._settings, field):
                 raise RefusedError(f"FANFOLD_CLOUD_RUN_{field.upper()}", "is not set; the platform cloud_run needs it")
-        self._offers = offers_in(self._settings.cloud_run_region, self._settings.cloud_run_gpu)
-        self._parent = f"projects/{self._settings.cloud_run_project}/locations/{self._settings.cloud_run_region}"
+        self._offers = offers_in(self._settings.region, self._settings.gpu)
+        self._parent = f"projects/{self._settings.project}/locations/{self._settings.region}"
         self._deadline_s = deadline_s
-        self.find_lag_s = 3 * deadline_s  # create, wait for it, and a request that is still on its way
+        self.find_lag_s = 3 * deadline_s  # create, wait for it, run
         self._opened: tuple[asyncio.AbstractEventLoop, Clients] | None = None
         self._executions: dict[str, str] = {}
         self._not_run_since: dict[str, float] = {}
         self._over: dict[Handle, Observation] = {}
-        """Last words: the service forgets them with the Job resource."""
+        """How GPU jobs ended: the Job resource is deleted after it, and the service forgets."""
 
     def offers(self) -> Sequence[Offer]:
         return self._offers
@@ -94,7 +94,7 @@ class CloudRunPlatform:
         await self._look("run.executions.cancel", self._clients.executions.cancel_execution, request)
 
     async def list_owned(self, prefix: str) -> Sequence[Handle]:
-        """Those that live or never ran; Job resources finished for an hour are deleted on the way."""
+        """GPU jobs that are alive or never ran; Job resources that ended an hour ago are deleted on the way."""
         request = run_v2.ListJobsRequest(parent=self._parent, page_size=_PAGE)
         owned: list[Handle] = []
         for job in await self._all("run.jobs.list", self._clients.jobs.list_jobs, request):
@@ -124,14 +124,16 @@ class CloudRunPlatform:
         return seen
 
     async def _observe_not_run(self, handle: Handle) -> Observation:
-        """A Job resource without execution: soon run, or its run was lost; then it is deleted, and can't run late."""
+        """A Job resource without an execution: its run is still to come, or was lost; then it is deleted."""
         if await self._job(handle.id) is None:
             return self._end(handle, Observation(phase=Phase.GONE, reason="not to be found on its platform"))
         since = self._not_run_since.setdefault(handle.id, time.monotonic())
         if time.monotonic() - since <= self._deadline_s:
             return Observation(phase=Phase.STARTING)
         delete = run_v2.DeleteJobRequest(name=handle.id)
-        await self._look("run.jobs.delete", self._clients.jobs.delete_job, delete)  # not known to be gone: no news
+        await self._look(
+            "run.jobs.delete", self._clients.jobs.delete_job, delete
+        )  # if this fails, the GPU job is not over
         return self._end(handle, Observation(phase=Phase.GONE, reason="created, but never run: the request was lost"))
 
     def _end(self, handle: Handle, seen: Observation) -> Observation:
@@ -167,14 +169,14 @@ class CloudRunPlatform:
             return ()
 
     async def _delete(self, name: str) -> None:
-        """Silent if it is gone; if it fails, the reaper's listing deletes it later."""
+        """Delete a Job resource. Failures are ignored: `list_owned` deletes it later."""
         try:
             await self._look("run.jobs.delete", self._clients.jobs.delete_job, run_v2.DeleteJobRequest(name=name))
         except (OutcomeUnknownError, NoCapacityError, RejectedError):
             return
 
     async def _all(self, permission: str, method: Callable[..., Awaitable[Any]], request: Any) -> list[Any]:
-        """As `_call`, with all pages; the deadline holds for each."""
+        """As `_call`, for all pages of a listing; each page has the whole deadline."""
         with translate(permission, self._parent):
             return [each async for each in await method(request, timeout=self._deadline_s, retry=None)]
 
@@ -183,7 +185,7 @@ class CloudRunPlatform:
             return await method(request, timeout=self._deadline_s, retry=None)
 
     async def _look(self, permission: str, method: Callable[..., Awaitable[Any]], request: Any) -> Any:
-        """As `_call`, but None for what does not exist or is over."""
+        """As `_call`, but None if the resource does not exist or is over."""
         try:
             return await self._call(permission, method, request)
         except InactiveError:
@@ -191,10 +193,10 @@ class CloudRunPlatform:
 
     @property
     def _clients(self) -> Clients:
-        """Of this event loop: channels belong to one."""
+        """Clients of the running event loop: a gRPC channel belongs to one loop."""
         loop = asyncio.get_running_loop()
         if self._opened is None or self._opened[0] is not loop:
-            self._opened = (loop, open_clients(self._settings.cloud_run_emulator))
+            self._opened = (loop, open_clients(self._settings.emulator))
         return self._opened[1]
 
     def _handle(self, job_name: str) -> Handle:

@@ -21,7 +21,7 @@ _LOGIN = "run `gcloud auth application-default login`, or give a service account
 
 
 class InactiveError(RejectedError):
-    """What was named does not exist, or is over."""
+    """The named resource does not exist, or is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Clients:
 
 
 def open_clients(emulator: str) -> Clients:
-    """Clients of the service, or of the emulator at `127.0.0.1:PORT`; no other address, since there is no TLS."""
+    """Clients of the service, or of an emulator on this machine: its connection has no TLS."""
     if not emulator:
         try:
             return Clients(
@@ -62,7 +62,7 @@ def _require_loopback(address: str) -> None:
 
 @contextmanager
 def translate(permission: str, place: str) -> Iterator[None]:
-    """Turn the clients' errors into ours; the one place that does. `permission` is what the call needs."""
+    """Turn errors of Google's clients into ours; only this does. `permission` is what the call needs."""
     try:
         yield
     except (exceptions.GoogleAPICallError, exceptions.RetryError, TimeoutError) as error:
@@ -72,7 +72,7 @@ def translate(permission: str, place: str) -> Iterator[None]:
 
 
 def _with_class(error: Exception) -> Exception:
-    """The error of a failed long-running operation comes without a class of its own; its code names one."""
+    """The class of error that a failed long-running operation's code stands for; Google gives only the code."""
     operation = getattr(error, "response", None)
     if isinstance(operation, operations_pb2.Operation) and operation.error.code:
         error = exceptions.from_grpc_status(operation.error.code, operation.error.message)
@@ -84,7 +84,7 @@ def _ours(error: Exception, permission: str, place: str) -> Exception:
     match error:
         case exceptions.Unauthorized():
             return RejectedError(f"Google refuses the credentials: {_LOGIN} ({text})")
-        case exceptions.Forbidden():  # its words may be of a "quota project"
+        case exceptions.Forbidden():  # its message may speak of a "quota project"
             kind = BalanceError if error.reason == "BILLING_DISABLED" else RejectedError
             return kind(
                 f"{place}: permission {permission} is missing, or there is no such project, or its Cloud Run API or "
@@ -96,5 +96,5 @@ def _ours(error: Exception, permission: str, place: str) -> Exception:
             return InactiveError(f"{place}: {text}")
         case exceptions.ClientError() if not isinstance(error, exceptions.Conflict | exceptions.Cancelled):
             return RejectedError(f"{place}: {text}")
-    # a conflict too: the name is taken, also by ourselves after a lost reply
-    return OutcomeUnknownError(f"{place}: no answer that settles it ({text})")
+    # also a conflict: the name is taken, perhaps by our own request whose reply was lost
+    return OutcomeUnknownError(f"{place}: no clear answer ({text})")

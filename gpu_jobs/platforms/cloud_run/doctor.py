@@ -1,7 +1,7 @@
 """What GPU jobs on Cloud Run need, checked before any is ordered: `fanfold doctor cloud_run`.
 
-It starts nothing. It writes one small object into the store and deletes it. What it cannot see: whether the service
-account of GPU workers may use the bucket, and whether a GPU is free just now.
+It starts nothing; it writes one small object into the store and deletes it. It cannot see whether the service account
+of GPU workers may use the bucket, nor whether a GPU is free just now.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from gpu_jobs.jobs.orders import Order
 from gpu_jobs.platforms.base import Check
 from gpu_jobs.platforms.cloud_run.api import open_clients, translate
 from gpu_jobs.platforms.cloud_run.jobs import job_resource, offers_in
+from gpu_jobs.platforms.cloud_run.settings import CloudRunSettings
 from gpu_jobs.platforms.doctor import MissingError, check, try_store
-from gpu_jobs.settings import Settings
 
 PERMISSIONS = (
     *(f"run.jobs.{verb}" for verb in ("create", "delete", "get", "list", "run")),
@@ -31,7 +31,7 @@ PERMISSIONS = (
     "run.operations.get",
     "run.tasks.list",
 )
-"""What whoever orders GPU jobs needs in the project."""
+"""Permissions that the orchestrator needs in the project."""
 _QUOTAS = {
     "nvidia-l4": "NvidiaL4GpuAllocNoZonalRedundancyPerProjectRegion",
     "nvidia-rtx-pro-6000": "NvidiaRtxPro6000GpuAllocNoZonalRedundancyPerProjectRegion",
@@ -50,20 +50,20 @@ _TIMEOUT_S = 30.0
 
 
 def checks(
-    store_root: str, settings: Settings | None = None, session: requests.Session | None = None
+    store_root: str, settings: CloudRunSettings | None = None, session: requests.Session | None = None
 ) -> Iterator[Check]:
     """Check one thing after the other; what depends on something that is missing is left out.
 
     Args:
         store_root: where campaigns are to be kept.
-        settings: of the orchestrator; None: from the environment.
-        session: to ask Google's REST services with; None: one with this machine's credentials. Against an emulator
-            there is none, and what only those services know is not checked.
+        settings: the orchestrator's; None: read from the environment.
+        session: asks Google's REST services; None: made with this machine's credentials. With an emulator there is
+            none, and what only those services know is not checked.
     """
-    settings = settings or Settings()
+    settings = settings or CloudRunSettings()
     configured = check("settings", lambda: _settings(settings))
     yield configured
-    if session is None and not settings.cloud_run_emulator:
+    if session is None and not settings.emulator:
         session = AuthorizedSession(None)
         login = check("credentials", lambda: _log_in(session))
         yield login
@@ -71,21 +71,21 @@ def checks(
             return
     if configured.is_ok:
         if session is not None:
-            yield from _told_by_google(settings, session)
+            yield from _asked_of_google(settings, session)
         yield check("a GPU job on trial", lambda: _trial(settings))
     yield check("store", lambda: try_store(store_root))
 
 
-def _settings(settings: Settings) -> str:
+def _settings(settings: CloudRunSettings) -> str:
     for field in ("project", "image"):
-        if not getattr(settings, f"cloud_run_{field}"):
+        if not getattr(settings, field):
             name = f"FANFOLD_CLOUD_RUN_{field.upper()}"
             raise MissingError(f"{name} is not set", f"Run `export {name}=…`")
     try:
-        offers = offers_in(settings.cloud_run_region, settings.cloud_run_gpu)
+        offers = offers_in(settings.region, settings.gpu)
     except RefusedError as error:
         raise MissingError(str(error)) from error
-    return f"{' or '.join(offer.gpu for offer in offers)} in {settings.cloud_run_region}"
+    return f"{' or '.join(offer.gpu for offer in offers)} in {settings.region}"
 
 
 def _log_in(session: AuthorizedSession) -> str:
@@ -98,51 +98,51 @@ def _log_in(session: AuthorizedSession) -> str:
     return getattr(session.credentials, "service_account_email", "") or "of a user"
 
 
-def _told_by_google(settings: Settings, session: requests.Session) -> Iterator[Check]:
-    """What only Google's REST services know, for which we have no client."""
+def _asked_of_google(settings: CloudRunSettings, session: requests.Session) -> Iterator[Check]:
+    """Checks for which Google's REST services must be asked."""
     yield check("permissions", lambda: _permissions(settings, session))
     yield check("services", lambda: _services(settings, session))
-    for offer in offers_in(settings.cloud_run_region, settings.cloud_run_gpu):
+    for offer in offers_in(settings.region, settings.gpu):
         yield check(f"quota of {offer.gpu}", partial(_quota, settings, session, offer.gpu))
-    if re.match(r"[a-z0-9-]+-docker\.pkg\.dev/", settings.cloud_run_image):
+    if re.match(r"[a-z0-9-]+-docker\.pkg\.dev/", settings.image):
         yield check("image", lambda: _image(settings, session))
     yield check("service account", lambda: _service_account(settings, session))
 
 
-def _permissions(settings: Settings, session: requests.Session) -> str:
-    project = settings.cloud_run_project
-    told = _ask(
+def _permissions(settings: CloudRunSettings, session: requests.Session) -> str:
+    project = settings.project
+    answer = _ask(
         session,
         f"https://cloudresourcemanager.googleapis.com/v1/projects/{project}:testIamPermissions",
         {"permissions": PERMISSIONS},
         fix="Correct FANFOLD_CLOUD_RUN_PROJECT, or run `gcloud services enable cloudresourcemanager.googleapis.com`",
     )
-    held = told.get("permissions", [])
+    held = answer.get("permissions", [])
     if missing := [each for each in PERMISSIONS if each not in held]:
         raise MissingError(f"in {project}: {', '.join(missing)}", "Grant roles/run.developer to the orchestrator")
     return f"to create, run, watch and cancel jobs in {project}"
 
 
-def _services(settings: Settings, session: requests.Session) -> str:
-    project = f"projects/{settings.cloud_run_project}"
-    wanted = ["run", "storage", "artifactregistry", *(["secretmanager"] if settings.cloud_run_secrets else [])]
+def _services(settings: CloudRunSettings, session: requests.Session) -> str:
+    project = f"projects/{settings.project}"
+    wanted = ["run", "storage", "artifactregistry", *(["secretmanager"] if settings.secrets else [])]
     names = "&".join(f"names={project}/services/{each}.googleapis.com" for each in wanted)
-    told = _ask(
+    answer = _ask(
         session,
         f"https://serviceusage.googleapis.com/v1/{project}/services:batchGet?{names}",
         fix="To see them, whoever asks needs roles/serviceusage.serviceUsageViewer",
     )
-    enabled = {each["name"].rpartition("/")[2] for each in told.get("services", []) if each.get("state") == "ENABLED"}
+    enabled = {each["name"].rpartition("/")[2] for each in answer.get("services", []) if each.get("state") == "ENABLED"}
     if missing := [f"{each}.googleapis.com" for each in wanted if f"{each}.googleapis.com" not in enabled]:
-        fix = f"Run `gcloud services enable {' '.join(missing)} --project {settings.cloud_run_project}`"
+        fix = f"Run `gcloud services enable {' '.join(missing)} --project {settings.project}`"
         raise MissingError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} off", fix)
     return f"{', '.join(wanted)} are on"
 
 
-def _quota(settings: Settings, session: requests.Session, gpu: str) -> str:
-    project, region, quota = settings.cloud_run_project, settings.cloud_run_region, _QUOTAS[gpu]
+def _quota(settings: CloudRunSettings, session: requests.Session, gpu: str) -> str:
+    project, region, quota = settings.project, settings.region, _QUOTAS[gpu]
     page = _quota_page(settings)
-    told = _ask(
+    answer = _ask(
         session,
         f"https://cloudquotas.googleapis.com/v1/projects/{project}/locations/global/services/run.googleapis.com"
         f"/quotaInfos/{quota}",
@@ -150,7 +150,7 @@ def _quota(settings: Settings, session: requests.Session, gpu: str) -> str:
     )
     limits = [
         int(each.get("details", {}).get("value", 0))
-        for each in told.get("dimensionsInfos", [])
+        for each in answer.get("dimensionsInfos", [])
         if each.get("dimensions", {}).get("region") == region or region in each.get("applicableLocations", [])
     ]
     if not limits or not limits[0]:
@@ -158,8 +158,8 @@ def _quota(settings: Settings, session: requests.Session, gpu: str) -> str:
     return f"{'any number' if limits[0] < 0 else limits[0]} at once in {region}"
 
 
-def _image(settings: Settings, session: requests.Session) -> str:
-    host, _, path = settings.cloud_run_image.partition("/")
+def _image(settings: CloudRunSettings, session: requests.Session) -> str:
+    host, _, path = settings.image.partition("/")
     path, _, digest = path.partition("@")
     path, _, tag = path.partition(":")
     _ask(
@@ -168,28 +168,28 @@ def _image(settings: Settings, session: requests.Session) -> str:
         accept=_MANIFESTS,
         fix="Build and push it, correct FANFOLD_CLOUD_RUN_IMAGE, or grant roles/artifactregistry.reader",
     )
-    return settings.cloud_run_image
+    return settings.image
 
 
-def _service_account(settings: Settings, session: requests.Session) -> str:
-    account = settings.cloud_run_service_account
+def _service_account(settings: CloudRunSettings, session: requests.Session) -> str:
+    account = settings.service_account
     if not account:
         return "FANFOLD_CLOUD_RUN_SERVICE_ACCOUNT is not set: GPU workers get the project's default one and its rights"
-    told = _ask(
+    answer = _ask(
         session,
         f"https://iam.googleapis.com/v1/projects/-/serviceAccounts/{account}:testIamPermissions",
         {"permissions": ["iam.serviceAccounts.actAs"]},
         fix="Create it, or correct FANFOLD_CLOUD_RUN_SERVICE_ACCOUNT",
     )
-    if not told.get("permissions"):
+    if not answer.get("permissions"):
         fix = "Grant roles/iam.serviceAccountUser on it to the orchestrator"
         raise MissingError(f"we may not start containers as {account}", fix)
     return f"{account}; whether it may use the bucket cannot be seen from here"
 
 
-def _trial(settings: Settings) -> str:
-    """Let the service validate a GPU job without creating it; how much it looks at is its own affair."""
-    offer, now = offers_in(settings.cloud_run_region, settings.cloud_run_gpu)[0], datetime.now(UTC)
+def _trial(settings: CloudRunSettings) -> str:
+    """Let the service validate a GPU job without creating it; what it looks at is not documented."""
+    offer, now = offers_in(settings.region, settings.gpu)[0], datetime.now(UTC)
     order = Order(
         name="fanfold-doctor",
         campaign_uri="gs://nowhere",
@@ -198,12 +198,12 @@ def _trial(settings: Settings) -> str:
         expires_at=now + timedelta(hours=1),
         reserved_usd=0.0,
     )
-    parent = f"projects/{settings.cloud_run_project}/locations/{settings.cloud_run_region}"
+    parent = f"projects/{settings.project}/locations/{settings.region}"
     job = job_resource(order, settings, now)
     request = run_v2.CreateJobRequest(parent=parent, job_id=order.name, job=job, validate_only=True)
 
     async def create() -> None:
-        clients = open_clients(settings.cloud_run_emulator)
+        clients = open_clients(settings.emulator)
         with translate("run.jobs.create", parent):
             await clients.jobs.create_job(request, timeout=_TIMEOUT_S, retry=None)
 
@@ -219,7 +219,11 @@ def _trial(settings: Settings) -> str:
 def _ask(
     session: requests.Session, url: str, body: Mapping[str, Any] | None = None, *, accept: str = "*/*", fix: str
 ) -> Any:
-    """The answer's JSON. Raises `MissingError` with the service's own words if it says no."""
+    """The JSON of the answer.
+
+    Raises:
+        MissingError: with the service's message, if it refuses or does not answer.
+    """
     verb = "GET" if body is None else "POST"
     try:
         reply = session.request(verb, url, json=body, headers={"accept": accept}, timeout=_TIMEOUT_S)
@@ -235,8 +239,8 @@ def _ask(
     raise MissingError(f"{reply.status_code} {_first_line(message)}", fix)
 
 
-def _quota_page(settings: Settings) -> str:
-    return f"https://console.cloud.google.com/iam-admin/quotas?project={settings.cloud_run_project}"
+def _quota_page(settings: CloudRunSettings) -> str:
+    return f"https://console.cloud.google.com/iam-admin/quotas?project={settings.project}"
 
 
 def _first_line(text: object) -> str:

@@ -1,4 +1,4 @@
-"""What a GPU job looks like on Cloud Run: offers, the Job resource, and what an execution tells. Pure."""
+"""A GPU job on Cloud Run: its offers, its Job resource, and what its execution says about it. Pure."""
 
 import signal
 from collections import Counter
@@ -12,18 +12,22 @@ from gpu_jobs.errors import RefusedError
 from gpu_jobs.jobs.failures import Failure, failure_of_exit, gravest
 from gpu_jobs.jobs.offers import Offer, offers_of
 from gpu_jobs.jobs.orders import Observation, Order, Phase
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.cloud_run.settings import CloudRunSettings
 
 CAP_S = 3600.0
-"""A task with a GPU ends by force after this long."""
+"""Seconds after which the service kills a task with a GPU."""
 _MARGIN_S = 300.0
-"""The order's expiry, at which GPU workers end by themselves, is so long before a task's end by force."""
+"""Seconds between an order's expiry, when GPU workers end by themselves, and the kill by the service."""
 _MOUNT = "/weights"
 _SHAPES = {"nvidia-l4": ("4", "16Gi"), "nvidia-rtx-pro-6000": ("20", "80Gi")}
 
 
 def offers_in(region: str, gpu: str) -> list[Offer]:
-    """Raises `RefusedError` if the region lacks the GPU type, or all."""
+    """The offers of a region, of one GPU type or of all.
+
+    Raises:
+        RefusedError: the region has no such GPU.
+    """
     if gpu and gpu not in _SHAPES:
         raise RefusedError("FANFOLD_CLOUD_RUN_GPU", f"'{gpu}' is none of {', '.join(_SHAPES)}")
     everywhere = [offer for offer in offers_of("cloud_run", gpu=gpu) if offer.gpu in _SHAPES]
@@ -36,12 +40,12 @@ def offers_in(region: str, gpu: str) -> list[Offer]:
     return here
 
 
-def job_resource(order: Order, settings: Settings, now: datetime) -> run_v2.Job:
-    """Its task timeout is a second line: GPU workers end at the order's expiry, before it."""
+def job_resource(order: Order, settings: CloudRunSettings, now: datetime) -> run_v2.Job:
+    """The Job resource of an order. Its timeout is only a safety net: GPU workers end before it, at the expiry."""
     cpu, memory = _SHAPES[order.offer.gpu]
     left_s = (order.expires_at - now).total_seconds() + _MARGIN_S
     container = run_v2.Container(
-        image=settings.cloud_run_image,
+        image=settings.image,
         command=["python"],
         args=["-m", "gpu_jobs.platforms.cloud_run.worker", order.campaign_uri, "--order", order.name],
         env=[*_plain(settings), *_secrets(settings)],
@@ -51,11 +55,11 @@ def job_resource(order: Order, settings: Settings, now: datetime) -> run_v2.Job:
         containers=[container],
         max_retries=0,
         timeout=timedelta(seconds=round(max(60.0, min(CAP_S, left_s)))),
-        service_account=settings.cloud_run_service_account,
+        service_account=settings.service_account,
         node_selector=run_v2.NodeSelector(accelerator=order.offer.gpu),
         gpu_zonal_redundancy_disabled=True,
     )
-    if bucket := settings.cloud_run_weights_bucket:
+    if bucket := settings.weights_bucket:
         template.volumes = [run_v2.Volume(name="weights", gcs=run_v2.GCSVolumeSource(bucket=bucket, read_only=True))]
         container.volume_mounts = [run_v2.VolumeMount(name="weights", mount_path=_MOUNT)]
         template.containers = [container]
@@ -70,13 +74,13 @@ def _labels(order: Order) -> dict[str, str]:
     return {**hashes, "fanfold-expires": str(int(order.expires_at.timestamp()))}
 
 
-def _plain(settings: Settings) -> list[run_v2.EnvVar]:
-    return [run_v2.EnvVar(name=name, value=value) for name, value in sorted(settings.cloud_run_env.items())]
+def _plain(settings: CloudRunSettings) -> list[run_v2.EnvVar]:
+    return [run_v2.EnvVar(name=name, value=value) for name, value in sorted(settings.env.items())]
 
 
-def _secrets(settings: Settings) -> list[run_v2.EnvVar]:
+def _secrets(settings: CloudRunSettings) -> list[run_v2.EnvVar]:
     found = []
-    for name, reference in sorted(settings.cloud_run_secrets.items()):
+    for name, reference in sorted(settings.secrets.items()):
         secret, _, version = reference.partition(":")
         selector = run_v2.SecretKeySelector(secret=secret, version=version or "latest")
         found.append(run_v2.EnvVar(name=name, value_source=run_v2.EnvVarSource(secret_key_ref=selector)))
@@ -84,9 +88,9 @@ def _secrets(settings: Settings) -> list[run_v2.EnvVar]:
 
 
 def observation(execution: run_v2.Execution, tasks: Sequence[run_v2.Task]) -> Observation:
-    """What an execution tells; `tasks` matter once it is over.
+    """The state of a GPU job by its execution; `tasks` are read once it is over, for their exit codes.
 
-    GPU workers that wait for their machine count as alive, or others would be ordered in their place.
+    GPU workers that wait for a machine count as alive, or others would be ordered in their place.
     """
     over = execution.succeeded_count + execution.failed_count + execution.cancelled_count
     if not execution.completion_time:
@@ -126,7 +130,7 @@ def _reasons(ends: Iterable[TaskEnd]) -> str:
 
 
 def task_end(result: run_v2.TaskAttemptResult) -> TaskEnd | None:
-    """None if it did not fail. Its exit code is 0 also after some failures."""
+    """Why a task failed; None if it did not. The exit code alone is not enough: it is 0 after some failures."""
     if result.status.code in _BY_CODE:
         return _BY_CODE[result.status.code]
     for text, end in _BY_MESSAGE.items():
@@ -146,7 +150,7 @@ _BY_MESSAGE = {
     "memory limit was reached": TaskEnd("out of memory", Failure.OUT_OF_MEMORY),
     "configured timeout was reached": _TIMED_OUT,
 }
-"""The service's whole sentences: it has no code of its own for these."""
+"""Parts of messages of the service, which has no code for these failures."""
 _CommonReason = run_v2.Condition.CommonReason
 _BY_CONDITION = dict.fromkeys(
     (

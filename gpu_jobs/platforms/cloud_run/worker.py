@@ -1,4 +1,4 @@
-"""Start of a Cloud Run task: which GPU worker it is stands in its environment, and becomes arguments.
+"""The first process of a Cloud Run task: it starts the GPU worker that the task's environment names.
 
 `python -m gpu_jobs.platforms.cloud_run.worker CAMPAIGN --order NAME`
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 
 def place(environ: Mapping[str, str]) -> list[str]:
-    """The slot, which is the task's number, and the handle, which is its execution's name and that number."""
+    """Arguments of the GPU worker: the slot is the task's number, the handle is the execution's name and that."""
     index, execution = environ["CLOUD_RUN_TASK_INDEX"], environ["CLOUD_RUN_EXECUTION"]
     return ["--slot", index, "--handle", f"{execution}/{index}"]
 

@@ -1,1 +1,1 @@
-"""Modal."""
+"""The platform `modal`: GPU workers as function calls of a Modal app."""

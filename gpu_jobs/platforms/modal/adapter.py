@@ -1,8 +1,8 @@
 """GPU workers as function calls of a deployed Modal app: one `spawn` for each.
 
-A spawned call has no name, so a `modal.Dict`, the register, says which call is which GPU worker of which order. `start`
-writes it after each spawn; a GPU worker writes it when it starts, so that a call whose reply was lost, or whose
-orchestrator died, is found as soon as it costs anything. Of two calls for one slot the ledger's `bound` lets one work.
+A spawned call has no name. So a `modal.Dict`, the register, records which call is which GPU worker of which order.
+`start` writes it after each spawn, and a GPU worker writes it when it starts: a call whose reply was lost, or whose
+orchestrator died, is found as soon as it costs money. Of two calls for one slot the ledger's `bound` lets one work.
 """
 
 import asyncio
@@ -23,21 +23,21 @@ from gpu_jobs.platforms.modal.app import function_name
 from gpu_jobs.platforms.modal.calls import ENDS, CallEnd, end_of_error, end_of_value, observation
 from gpu_jobs.platforms.modal.deploy import deploy_once
 from gpu_jobs.platforms.modal.offers import offers_in, options
+from gpu_jobs.platforms.modal.settings import ModalSettings
 from gpu_jobs.platforms.modal.worker import REGISTER, Entry
-from gpu_jobs.settings import Settings
 
 STOP_GRACE_S = GRACE_S
-"""Between asking GPU workers to end, which settles what they have, and killing their containers."""
+"""Seconds between asking GPU workers to end, so that they settle their chunks, and killing their containers."""
 _DEADLINE_S = 60.0
-"""Of one call; Modal's client tries again for some of it."""
+"""Seconds that one call to Modal may take, with the retries of Modal's client."""
 _FIND_LAG_S = 180.0
-"""A lost reply's GPU worker is found when it starts: images have to be pulled."""
+"""After a lost reply, the GPU worker is found only when it starts, and its image may have to be pulled before."""
 _KEEP_S = 3600.0
-"""Finished GPU jobs are struck off the register by the reaper's listing after this long."""
+"""Seconds after which `list_owned` removes a finished GPU job from the register."""
 _MAX_CALLS = 8
 ResultT = TypeVar("ResultT")
 Entries = dict[str, Entry]
-"""Of one order, by slot."""
+"""The register's entries of one order, by slot."""
 
 
 class ModalPlatform:
@@ -50,15 +50,15 @@ class ModalPlatform:
     name = "modal"
 
     def __init__(
-        self, settings: Settings | None = None, *, deadline_s: float = _DEADLINE_S, find_lag_s: float = _FIND_LAG_S
+        self, settings: ModalSettings | None = None, *, deadline_s: float = _DEADLINE_S, find_lag_s: float = _FIND_LAG_S
     ) -> None:
-        self._settings = settings or Settings()
+        self._settings = settings or ModalSettings()
         self._offers = offers_in(self._settings)
         self._deadline_s = deadline_s
         self.find_lag_s = find_lag_s
         self._client: modal.Client | None = None
         self._ends: dict[str, CallEnd] = {}
-        """Last words, by call: Modal forgets them after a week."""
+        """How calls ended, by call id: Modal forgets it after a week."""
         self._asked_at: dict[str, float] = {}
         self._killed: set[str] = set()
 
@@ -82,7 +82,7 @@ class ModalPlatform:
         except (NoCapacityError, RejectedError):
             for worker_id, call_id in calls.items():
                 await self._cancel(call_id, must_terminate=True)
-                await self._strike_off(worker_id)
+                await self._unregister(worker_id)
             raise
         return self._handle(order.name)
 
@@ -95,7 +95,7 @@ class ModalPlatform:
         return dict(zip(handles, seen, strict=True))
 
     async def stop(self, handle: Handle) -> None:
-        """Cancel, which lets GPU workers settle; asked again after the grace, kill their containers."""
+        """Cancel the calls, so that GPU workers settle; if asked again after the grace period, kill containers."""
         for entry in (await self._registered()).get(handle.order, {}).values():
             call_id = entry["call_id"]
             if call_id in self._ends or call_id in self._killed:
@@ -113,7 +113,7 @@ class ModalPlatform:
         for order, entries in registered.items():
             if seen[order].phase.is_over and time.time() - max(each["at"] for each in entries.values()) > _KEEP_S:
                 for slot in entries:
-                    await self._strike_off(f"{order}.{slot}")
+                    await self._unregister(f"{order}.{slot}")
         return [self._handle(order) for order in registered if not seen[order].phase.is_over]
 
     async def _observe(self, jobs: Sequence[Entries]) -> list[Observation]:
@@ -135,7 +135,7 @@ class ModalPlatform:
         return await asyncio.gather(*map(one, jobs))
 
     async def _look(self, call_id: str) -> CallEnd | None:
-        """How a call ended; None while it has not."""
+        """How a call ended; None while it runs or waits."""
         call = modal.FunctionCall.from_id(call_id, client=await self._opened())
         with translate("poll"):
             try:
@@ -144,12 +144,12 @@ class ModalPlatform:
             except TimeoutError:
                 if deadline.expired():
                     raise
-                return None  # so Modal says that it runs
+                return None  # Modal's way to say that the call is not over
             except ENDS as error:
                 return end_of_error(error)
             except exception.Error:
                 raise
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the container's code has raised
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the code in the container raised
                 return end_of_error(error)
         return end_of_value(value)
 
@@ -161,18 +161,16 @@ class ModalPlatform:
     async def _function(self, order: Order) -> Any:
         client = await self._opened()
         await deploy_once(self._settings, client)
-        function: Any = modal.Function.from_name(
-            self._settings.modal_app, function_name(order.offer.gpu), client=client
-        )
+        function: Any = modal.Function.from_name(self._settings.app, function_name(order.offer.gpu), client=client)
         variant: Any = function.with_options(**options(order, self._settings, datetime.now(UTC)))
-        await self._call(f"looking for the function of '{self._settings.modal_app}'", variant.hydrate.aio())
+        await self._call(f"looking for the function of '{self._settings.app}'", variant.hydrate.aio())
         return variant
 
     async def _register(self) -> Any:
         return modal.Dict.from_name(REGISTER, create_if_missing=True, client=await self._opened())
 
     async def _registered(self) -> dict[str, Entries]:
-        """Every order that the register knows."""
+        """The register's entries of all orders."""
         found: dict[str, Entries] = {}
         register = await self._register()
         with translate("register"):
@@ -182,7 +180,7 @@ class ModalPlatform:
                     found.setdefault(order, {})[slot] = entry
         return found
 
-    async def _strike_off(self, worker_id: str) -> None:
+    async def _unregister(self, worker_id: str) -> None:
         with suppress(KeyError):
             await self._call("register", (await self._register()).pop.aio(worker_id))
 

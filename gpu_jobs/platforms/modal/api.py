@@ -10,23 +10,23 @@ from modal import exception
 from modal.config import config
 
 from gpu_jobs.errors import BalanceError, OutcomeUnknownError, PlatformError, QuotaError, RefusedError, RejectedError
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.modal.settings import ModalSettings
 
 _LOGIN = "run `modal token new`, or set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET"
 
 
 class AbsentError(RejectedError):
-    """What was named does not exist."""
+    """The named object does not exist."""
 
 
-async def open_client(settings: Settings) -> modal.Client:
-    """A client of the service, or of the emulator if the settings name one.
+async def open_client(settings: ModalSettings) -> modal.Client:
+    """A client of Modal, or of an emulator if the settings name one.
 
     Raises:
-        RefusedError: the emulator is meant, but Modal's own variable leads elsewhere: nothing may reach the real cloud.
+        RefusedError: the settings name an emulator, but Modal's own variable leads elsewhere, perhaps to Modal.
         RejectedError: there is no token.
     """
-    emulator = settings.modal_emulator
+    emulator = settings.emulator
     if emulator:
         _require_loopback(emulator)
         if config["server_url"] != emulator:
@@ -50,7 +50,7 @@ def _require_loopback(url: str) -> None:
 
 @contextmanager
 def translate(what: str) -> Iterator[None]:
-    """Turn the client's errors into ours; the one place that does."""
+    """Turn errors of Modal's client into ours; only this does."""
     try:
         yield
     except (exception.Error, OSError, TimeoutError) as error:
@@ -60,7 +60,7 @@ def translate(what: str) -> Iterator[None]:
 def _ours(error: Exception, what: str) -> Exception:
     text = f"{what}: {str(error) or type(error).__name__}"
     if _SPENT in str(error):
-        return BalanceError(f"Modal wants money first: raise the workspace's limit ({text})")
+        return BalanceError(f"Modal's spend limit is reached: raise the workspace's limit ({text})")
     for kinds, ours, words in _MEANINGS:
         if isinstance(error, kinds):
             return ours(f"{words} ({text})" if words else text)
@@ -68,7 +68,7 @@ def _ours(error: Exception, what: str) -> Exception:
 
 
 _SPENT = "spend limit reached"
-"""Modal has no code for it: 'workspace billing cycle spend limit reached', as RESOURCE_EXHAUSTED and otherwise."""
+"""Part of Modal's message 'workspace billing cycle spend limit reached', for which it has no code."""
 _MEANINGS: tuple[tuple[type | tuple[type, ...], type[PlatformError], str], ...] = (
     (exception.AuthError, RejectedError, f"Modal refuses the token: {_LOGIN}"),
     (exception.PermissionDeniedError, RejectedError, "Modal's token may not do this; ask for a role in the workspace"),
@@ -87,4 +87,4 @@ _MEANINGS: tuple[tuple[type | tuple[type, ...], type[PlatformError], str], ...] 
         "",
     ),
 )
-"""The first that matches; anything else is our own mistake."""
+"""The first entry that matches counts; an error that matches none is a mistake in our request."""

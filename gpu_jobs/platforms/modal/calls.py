@@ -23,7 +23,7 @@ class CallEnd:
 
 
 def end_of_value(value: Any) -> CallEnd:
-    """Of a call that returned: `modal_worker.Envelope`."""
+    """How a call ended that returned a value, which is a `worker.Envelope`."""
     code, log = value["exit_code"], value["log"]
     if code == 0:
         return CallEnd(phase=Phase.SUCCEEDED, detail=log)
@@ -32,7 +32,7 @@ def end_of_value(value: Any) -> CallEnd:
 
 
 def end_of_error(error: BaseException) -> CallEnd:
-    """Of a call whose look raised one of `ENDS`, or something that is not Modal's at all."""
+    """How a call ended for which Modal's client raised one of `ENDS`, or an error of the container's code."""
     detail = str(error) or type(error).__name__
     for kind, (phase, reason, failure) in _MEANINGS.items():
         if isinstance(error, kind):
@@ -51,13 +51,13 @@ _MEANINGS: dict[type[Exception], tuple[Phase, str, Failure | None]] = {
     exception.ExecutionError: (Phase.FAILED, "its result cannot be read", None),
 }
 ENDS = tuple(_MEANINGS)
-"""Modal's errors that tell of a call; its others tell that Modal could not be asked."""
+"""Modal's errors that say how a call ended; all others mean that Modal could not be asked."""
 
 
 def observation(ends: Sequence[CallEnd | None], *, num_started: int) -> Observation:
-    """What the calls of one GPU job say of it; None for each that is not over.
+    """The state of a GPU job by the ends of its calls; None stands for a call that is not over.
 
-    A call that waits for its machine counts as alive, or others would be ordered in its place.
+    A call that waits for a machine counts as alive, or others would be ordered in its place.
     """
     over = [end for end in ends if end is not None]
     if alive := len(ends) - len(over):

@@ -1,4 +1,4 @@
-"""What Modal must have before GPU jobs can run on it."""
+"""Checks what GPU jobs on Modal need, before any is ordered: `fanfold doctor modal`."""
 
 import asyncio
 from collections.abc import Iterator
@@ -11,17 +11,17 @@ from gpu_jobs.platforms.modal.api import open_client, translate
 from gpu_jobs.platforms.modal.app import TRY_STORE, content_hash
 from gpu_jobs.platforms.modal.deploy import deployed_code
 from gpu_jobs.platforms.modal.offers import offers_in
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.modal.settings import ModalSettings
 from gpu_jobs.store import is_local
 
 _TRY_S = 600.0
-"""For a container to start with an image that was never pulled, and to use the bucket."""
+"""Seconds given to a container to start, with an image that was never pulled, and to use the bucket."""
 _DEPLOY = "run `fanfold deploy modal`"
 
 
 def checks(store_root: str) -> Iterator[Check]:
-    """One after the other, as far as one can go without what is missing. Starts one container, without a GPU."""
-    settings = Settings()
+    """Check one thing after the other, and leave out what depends on a failed one. Starts a container without GPU."""
+    settings = ModalSettings()
     with asyncio.Runner() as runner:
         settings_check = _settings(settings)
         yield settings_check
@@ -34,14 +34,14 @@ def checks(store_root: str) -> Iterator[Check]:
             yield Check(name="token", is_ok=False, found=str(error), fix="see the message")
             return
         yield Check(name="token", is_ok=True, found="Modal accepts it")
-        for name in settings.modal_secrets:
+        for name in settings.secrets:
             yield runner.run(_secret(name, client))
         yield _app(settings, deployed)
         if deployed is not None:
             yield runner.run(_store(settings, client, store_root))
 
 
-def _settings(settings: Settings) -> Check:
+def _settings(settings: ModalSettings) -> Check:
     try:
         offers = offers_in(settings)
         content_hash(settings)
@@ -62,21 +62,21 @@ async def _secret(name: str, client: modal.Client) -> Check:
     return Check(name=f"secret {name}", is_ok=True, found="there")
 
 
-def _app(settings: Settings, deployed: str | None) -> Check:
-    name = f"app {settings.modal_app}"
+def _app(settings: ModalSettings, deployed: str | None) -> Check:
+    name = f"app {settings.app}"
     if deployed is None:
-        return Check(name=name, is_ok=settings.modal_deploys, found="not deployed; at first use it is", fix=_DEPLOY)
+        return Check(name=name, is_ok=settings.deploys, found="not deployed; at first use it is", fix=_DEPLOY)
     if deployed != content_hash(settings):
-        return Check(name=name, is_ok=settings.modal_deploys, found="deployed from other code", fix=_DEPLOY)
+        return Check(name=name, is_ok=settings.deploys, found="deployed from other code", fix=_DEPLOY)
     return Check(name=name, is_ok=True, found=f"deployed, code {deployed}")
 
 
-async def _store(settings: Settings, client: modal.Client, store_root: str) -> Check:
-    """With the credential that GPU workers have, from where they run."""
+async def _store(settings: ModalSettings, client: modal.Client, store_root: str) -> Check:
+    """Try the store from a container, with the credential that GPU workers have."""
     name, fix = f"store {store_root}", "give the secret's account roles/storage.objectUser on the bucket or the prefix"
     if is_local(store_root):
         return Check(name=name, is_ok=False, found="a folder of this machine", fix="use gs://bucket/prefix")
-    function = modal.Function.from_name(settings.modal_app, TRY_STORE, client=client)
+    function = modal.Function.from_name(settings.app, TRY_STORE, client=client)
     try:
         with translate("trying the store"):
             async with asyncio.timeout(_TRY_S):

@@ -1,7 +1,7 @@
-"""What runs in a Modal container: one GPU worker for each function call.
+"""The code that runs in a Modal container: one GPU worker for each function call.
 
-`.get()` raises a user's exceptions as they are, so nothing here may fail in a way that looks like the platform's:
-whatever becomes of the GPU worker is told in the value that is returned.
+Modal's `.get()` raises exceptions of this code unchanged, so that they could be mistaken for errors of the platform.
+Therefore the end of a GPU worker is always reported in the value that is returned.
 """
 
 import logging
@@ -24,30 +24,30 @@ log = logging.getLogger(__name__)
 REGISTER = "fanfold-gpu-jobs"
 """Name of the `modal.Dict` that knows which function call is which GPU worker: `ORDER.SLOT` -> `Entry`."""
 _SETTLE_S = 25.0
-"""Modal kills a container about 30 s after it has asked it to end."""
+"""Seconds given to a GPU worker to settle; Modal kills a container about 30 s after it has asked it to end."""
 _TAIL_LINES, _TAIL_CHARS = 40, 2000
 _HAS_SERVED = threading.Event()
-"""This container has had a GPU worker before."""
+"""Set once this container has run a GPU worker, so that the next one starts warm."""
 
 
 class Entry(TypedDict):
     call_id: str
     has_started: bool
     at: float
-    """Unix time at which it was written first."""
+    """Unix time of the first write."""
 
 
 class Envelope(TypedDict):
-    """How a GPU worker ended."""
+    """How a GPU worker ended, as its function call returns it."""
 
     exit_code: int
-    """Negative: killed by that signal."""
+    """Exit code of the process; negative: killed by that signal."""
     log: str
-    """The end of its log, in whole lines."""
+    """The last lines of its log."""
 
 
 def gpu_worker(campaign_uri: str, worker_id: str) -> Envelope:
-    """Drain a campaign. A preempted call starts again in another container and simply leases more.
+    """Run a GPU worker to its end. A preempted call starts again in another container and leases what is left.
 
     Args:
         campaign_uri: where the campaign is.
@@ -73,9 +73,9 @@ def gpu_worker(campaign_uri: str, worker_id: str) -> Envelope:
 
 
 class _Worker(threading.Thread):
-    """The process of a GPU worker, started and watched outside the main thread, where cancellations may raise anywhere.
+    """Starts and watches the process of a GPU worker, in a thread of its own.
 
-    A process that was started but not yet noted would be lost.
+    In the main thread a cancellation may raise between any two steps, so that a process could be started and then lost.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -109,7 +109,7 @@ class _Worker(threading.Thread):
         process.wait()
 
     def end(self, signum: signal.Signals) -> None:
-        """Also before it has begun; silent if it is over."""
+        """Send a signal to the process; if it has not been started yet, it never will be."""
         with self._lock:
             self._has_ended = True
             if self._process is not None:
@@ -122,7 +122,7 @@ class _Worker(threading.Thread):
 
 
 def try_store(store_root: str) -> str:
-    """Create, read and delete one object under a store root with this container's credential; "" if that went well."""
+    """Create, read and delete one object with this container's credential; return "", or what went wrong."""
     os.environ.update(_environment())
     key = f"doctor/{modal.current_input_id()}"
     try:
@@ -130,13 +130,13 @@ def try_store(store_root: str) -> str:
         store.create(key, b"fanfold doctor")
         found = store.get(key)
         store.delete(key)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the doctor tells it
+    except Exception as error:  # noqa: BLE001 - the doctor reports any error
         return f"{type(error).__name__}: {error}"
     return "" if found == b"fanfold doctor" else "what was written could not be read"
 
 
 def _register(worker_id: str, call_id: str) -> None:
-    """Tell that this GPU worker has started; also who it is, if its orchestrator could not."""
+    """Write into the register that this GPU worker has started."""
     try:
         register = modal.Dict.from_name(REGISTER, create_if_missing=True)
         known: Entry | None = register.get(worker_id)
@@ -148,7 +148,7 @@ def _register(worker_id: str, call_id: str) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Imports as here, and the Google credential where Google's client looks for it."""
+    """Environment of the process: the same imports as here, and the key of the Google account as a file."""
     return {
         **with_google_account(os.environ),
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
@@ -157,7 +157,7 @@ def _environment() -> dict[str, str]:
 
 
 def _end_of(text: str) -> str:
-    """In whole lines, unless one line alone is too long."""
+    """The last whole lines that fit, or the end of a line that is too long."""
     if len(text) <= _TAIL_CHARS:
         return text
     return text[-_TAIL_CHARS:].partition("\n")[2] or text[-_TAIL_CHARS:]

@@ -1,1 +1,1 @@
-"""RunPod pods and serverless endpoints."""
+"""The platform `runpod`: GPU workers in pods, or as jobs of serverless endpoints."""

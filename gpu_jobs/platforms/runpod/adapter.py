@@ -1,6 +1,7 @@
 """GPU workers on RunPod: in pods with several GPUs, or as jobs of a serverless endpoint.
 
-Both are found by name alone: it holds the order, which begins with the store root's hash, and the deadline.
+Both are found by their name alone: it contains the order's name, which begins with the store root's hash, and the
+deadline.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -12,18 +13,18 @@ from gpu_jobs.jobs.orders import Handle, Observation, Order
 from gpu_jobs.platforms.runpod.api import DEADLINE_S, open_account
 from gpu_jobs.platforms.runpod.pods import Pods
 from gpu_jobs.platforms.runpod.serverless import Endpoints
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.runpod.settings import RunPodSettings
 
 SERVERLESS = "serverless"
-"""Mode of an offer; any other is a pod's."""
+"""The mode of offers for serverless endpoints; all other modes are for pods."""
 _LIST_LAG_S = 15.0
-"""What was made may be missing from RunPod's lists for so long; a guess, RunPod promises nothing."""
+"""Seconds for which something new may be missing from RunPod's lists; a guess, since RunPod documents nothing."""
 POLL_S = 10.0
-"""Age at which a shared listing is made anew."""
+"""Age in seconds at which a shared listing is read again."""
 
 
 class RunPodPlatform:
-    """Implements `Platform`. A handle's id tells what it is: `pods/…` or `serverless/…`.
+    """Implements `Platform`. A handle's id begins with `pods/` or `serverless/`.
 
     Raises:
         RefusedError: a setting is missing or wrong.
@@ -32,10 +33,10 @@ class RunPodPlatform:
     name = "runpod"
 
     def __init__(
-        self, settings: Settings | None = None, *, deadline_s: float = DEADLINE_S, poll_s: float = POLL_S
+        self, settings: RunPodSettings | None = None, *, deadline_s: float = DEADLINE_S, poll_s: float = POLL_S
     ) -> None:
-        self._settings = settings or Settings()
-        if not self._settings.runpod_image:
+        self._settings = settings or RunPodSettings()
+        if not self._settings.image:
             raise RefusedError("FANFOLD_RUNPOD_IMAGE", "is not set; the platform runpod needs it")
         account = open_account(self._settings, deadline_s=deadline_s)
         self.find_lag_s = deadline_s + _LIST_LAG_S
@@ -69,20 +70,18 @@ def _is_serverless(handle: Handle) -> bool:
     return handle.id.startswith("serverless/")
 
 
-def offers_in(settings: Settings) -> list[Offer]:
-    """What the settings allow. GPU types are RunPod's, for serverless endpoints its pools of them.
+def offers_in(settings: RunPodSettings) -> list[Offer]:
+    """The offers that the settings allow. Pods name a GPU type of RunPod, serverless endpoints a pool of types.
 
     Raises:
-        RefusedError: that is nothing.
+        RefusedError: the settings allow no offer.
     """
-    places = ",".join(settings.runpod_data_centers)
-    known = [offer for offer in offers_of("runpod") if offer.mode in settings.runpod_modes]
-    wanted = [offer for offer in known if settings.runpod_gpu in ("", offer.gpu)]
+    places = ",".join(settings.data_centers)
+    known = [offer for offer in offers_of("runpod") if offer.mode in settings.modes]
+    wanted = [offer for offer in known if settings.gpu in ("", offer.gpu)]
     if not wanted:
         names = ", ".join(sorted({offer.gpu for offer in known}))
-        raise RefusedError("FANFOLD_RUNPOD_GPU", f"'{settings.runpod_gpu}' is none of {names or 'any mode'}")
+        raise RefusedError("FANFOLD_RUNPOD_GPU", f"'{settings.gpu}' is none of {names or 'any mode'}")
     return [
-        replace(offer, region=places or offer.region)
-        for offer in wanted
-        if offer.num_gpus == settings.runpod_gpus_per_worker
+        replace(offer, region=places or offer.region) for offer in wanted if offer.num_gpus == settings.gpus_per_worker
     ]

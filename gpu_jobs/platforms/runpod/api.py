@@ -1,7 +1,7 @@
 """RunPod's REST API, version 2: one account, its errors turned into ours, and one shared listing.
 
-An account may ask 60 times a minute. So all campaigns of this process share one listing, pods and endpoints are never
-asked for one by one, and after a 429 nobody asks until `Retry-After` is over.
+An account may make 60 calls a minute. So all campaigns of this process share one listing, pods and endpoints are never
+read one by one, and after a 429 no call is made until `Retry-After` is over.
 """
 
 import ipaddress
@@ -25,34 +25,34 @@ from gpu_jobs.errors import (
     RejectedError,
 )
 from gpu_jobs.platforms.base import is_about_quota
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.runpod.settings import RunPodSettings
 
 DEADLINE_S = 30.0
-"""Of one call."""
+"""Seconds that one call to RunPod may take."""
 _API = "https://api.runpod.io"
 _QUEUE = "https://api.runpod.ai"
 _PATIENCE_S = 10.0
-"""After a 429 without a usable `Retry-After`."""
+"""Seconds without calls after a 429 that has no usable `Retry-After`."""
 _KEYS = "https://console.runpod.io/user/settings"
 
 Kind = Literal["pods", "serverless"]
 _LISTS: Mapping[Kind, str] = {"pods": "pods", "serverless": "endpoints"}
-"""Path of a listing, and the field of its reply that holds it."""
+"""The path of each listing, and the field of its reply that contains the list."""
 
 
 class Listing(NamedTuple):
-    """Pods or endpoints, as of a moment by our monotonic clock."""
+    """All pods or endpoints of an account; `asked_at` is a time of our monotonic clock."""
 
     asked_at: float
     found: Sequence[Mapping[str, Any]]
 
 
 class AbsentError(RejectedError):
-    """What was named does not exist."""
+    """The named pod or endpoint does not exist."""
 
 
 class Account:
-    """What one API key may see and do. Raises only errors of `gpu_jobs.errors`."""
+    """RunPod's API as one API key may use it. Raises only errors of `gpu_jobs.errors`."""
 
     def __init__(self, api_url: str, queue_url: str, key: str, *, deadline_s: float = DEADLINE_S) -> None:
         self.api_url = api_url
@@ -63,7 +63,7 @@ class Account:
         self._listed: dict[Kind, Listing] = {}
 
     async def listing(self, kind: Kind, *, max_age_s: float = 0.0) -> Listing:
-        """All pods or endpoints of the account, at most so old."""
+        """All pods or endpoints of the account, read at most `max_age_s` ago."""
         listed = self._listed.get(kind)
         if listed is not None and time.monotonic() - listed.asked_at < max_age_s:
             return listed
@@ -82,13 +82,13 @@ class Account:
                 return listed
 
     async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Ask the management API; what changes anything makes the listings old."""
+        """Call the management API; every change makes the stored listings invalid."""
         if method != "GET":
             self._listed.clear()
         return await self._send(method, f"{self.api_url}{path}", body)
 
     async def ask_queue(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Ask the queue of a serverless endpoint; `path` begins with the endpoint's id."""
+        """Call the queue of a serverless endpoint; `path` begins with the endpoint's id."""
         return await self._send(method, f"{self._queue_url}/v2/{path}", body)
 
     async def _send(self, method: str, url: str, body: Mapping[str, Any] | None) -> Any:
@@ -111,7 +111,7 @@ class Account:
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """Takes a tenth of a second to make."""
+    """Shared TLS context, since it takes a tenth of a second to make."""
     return httpx.create_ssl_context()
 
 
@@ -120,19 +120,19 @@ def _shared(api_url: str, queue_url: str, key: str, deadline_s: float) -> Accoun
     return Account(api_url, queue_url, key, deadline_s=deadline_s)
 
 
-def open_account(settings: Settings, *, deadline_s: float = DEADLINE_S) -> Account:
-    """The account of the settings, the same one for all who ask in this process.
+def open_account(settings: RunPodSettings, *, deadline_s: float = DEADLINE_S) -> Account:
+    """The account that the settings name, shared by all adapters of this process.
 
     Raises:
         RefusedError: there is no key, or the emulator is not on this machine.
     """
-    key = settings.runpod_api_key.get_secret_value()
+    key = settings.api_key.get_secret_value()
     if not key:
         raise RefusedError("RUNPOD_API_KEY", f"is not set; make a key at {_KEYS}")
-    if not settings.runpod_emulator:
+    if not settings.emulator:
         return _shared(_API, _QUEUE, key, deadline_s)
-    _require_loopback(settings.runpod_emulator)
-    return _shared(settings.runpod_emulator, f"{settings.runpod_emulator}/ai", key, deadline_s)
+    _require_loopback(settings.emulator)
+    return _shared(settings.emulator, f"{settings.emulator}/ai", key, deadline_s)
 
 
 def _require_loopback(url: str) -> None:
@@ -152,24 +152,24 @@ def _seconds(header: str | None) -> float:
 
 
 def _ours(reply: httpx.Response) -> PlatformError:
-    """Our error for a reply that is one; RunPod's errors are RFC 9457, but a proxy's may be HTML."""
-    told = _told(reply)
-    is_quota = reply.status_code == httpx.codes.TOO_MANY_REQUESTS or is_about_quota(told)
+    """Our error for an error reply. RunPod replies as RFC 9457 says; a proxy in between may reply with HTML."""
+    message = _message(reply)
+    is_quota = reply.status_code == httpx.codes.TOO_MANY_REQUESTS or is_about_quota(message)
     match reply.status_code:
-        case 400 | 429:  # of 400, no capacity, quotas and bad combinations have no code of their own
-            return (QuotaError if is_quota else NoCapacityError)(f"RunPod: {told}")
+        case 400 | 429:  # 400 is no capacity, a quota or a bad combination: RunPod has no code for each
+            return (QuotaError if is_quota else NoCapacityError)(f"RunPod: {message}")
         case 401:
-            return RejectedError(f"RunPod refuses the API key; make another at {_KEYS} ({told})")
+            return RejectedError(f"RunPod refuses the API key; make another at {_KEYS} ({message})")
         case 402:
-            return BalanceError(f"RunPod: the balance is used up; add credit, then run the campaign again ({told})")
+            return BalanceError(f"RunPod: the balance is used up; add credit, then run the campaign again ({message})")
         case 404:
-            return AbsentError(f"RunPod: {told}")
+            return AbsentError(f"RunPod: {message}")
         case status if status >= httpx.codes.INTERNAL_SERVER_ERROR:
-            return OutcomeUnknownError(f"RunPod fails with {status}: {told}")
-    return RejectedError(f"RunPod: {told}")
+            return OutcomeUnknownError(f"RunPod fails with {status}: {message}")
+    return RejectedError(f"RunPod: {message}")
 
 
-def _told(reply: httpx.Response) -> str:
+def _message(reply: httpx.Response) -> str:
     try:
         body = reply.json()
         return "; ".join([f"{body['detail']} [{reply.status_code}]", *body.get("errors", ())])

@@ -1,7 +1,7 @@
 """What GPU jobs on RunPod need, checked before any is ordered: `fanfold doctor runpod`.
 
-It starts nothing. It writes one small object into the store and deletes it. What it cannot see: whether a secret of
-that name exists and is any good, whether the image can be pulled, and whether a pod's own key may end its pod.
+It starts nothing; it writes one small object into the store and deletes it. It cannot see whether a secret of that name
+exists and is correct, whether the image can be pulled, and whether a pod's own key may end its pod.
 """
 
 import asyncio
@@ -17,22 +17,22 @@ from gpu_jobs.platforms.google_account import ACCOUNT
 from gpu_jobs.platforms.runpod.adapter import SERVERLESS, offers_in
 from gpu_jobs.platforms.runpod.api import Account, open_account
 from gpu_jobs.platforms.runpod.pods import ours
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.runpod.settings import RunPodSettings
 from gpu_jobs.store import is_local
 
 _SECRETS = "https://console.runpod.io/user/secrets"
 _OFF_BY = 0.05
-"""Share by which a price may differ from RunPod's before it is told."""
+"""The share by which our price may differ from RunPod's before the doctor mentions it."""
 
 
-def checks(store_root: str, settings: Settings | None = None) -> Iterator[Check]:
+def checks(store_root: str, settings: RunPodSettings | None = None) -> Iterator[Check]:
     """Check one thing after the other; what depends on something that is missing is left out.
 
     Args:
         store_root: where campaigns are to be kept.
-        settings: of the orchestrator; None: from the environment.
+        settings: the orchestrator's; None: read from the environment.
     """
-    settings = settings or Settings()
+    settings = settings or RunPodSettings()
     configured = check("settings", lambda: _settings(settings))
     yield configured
     key = check("API key", lambda: _key(open_account(settings)))
@@ -42,15 +42,15 @@ def checks(store_root: str, settings: Settings | None = None) -> Iterator[Check]
         yield check("pods past their deadline", lambda: _late_pods(account))
         if configured.is_ok:
             yield from _stock(account, settings)
-        if settings.runpod_volume:
+        if settings.volume:
             yield check("network volume", lambda: _volume(account, settings))
     if not is_local(store_root):
         yield check("the bucket's key", lambda: _bucket_key(settings))
     yield check("store", lambda: try_store(store_root))
 
 
-def _settings(settings: Settings) -> str:
-    if not settings.runpod_image:
+def _settings(settings: RunPodSettings) -> str:
+    if not settings.image:
         raise MissingError("FANFOLD_RUNPOD_IMAGE is not set", "Run `export FANFOLD_RUNPOD_IMAGE=…`")
     return " or ".join(f"{offer.gpu} ({offer.mode})" for offer in offers_in(settings))
 
@@ -61,7 +61,7 @@ def _key(account: Account) -> str:
 
 
 def _late_pods(account: Account) -> str:
-    """Whatever store they belong to: somebody pays for them."""
+    """Look for pods past their deadline, of any store, since somebody pays for them."""
     now = time.time()
     late = [str(name) for name, _ in ours(asyncio.run(account.listing("pods", max_age_s=60.0))) if name.deadline < now]
     if late:
@@ -69,8 +69,8 @@ def _late_pods(account: Account) -> str:
     return "none"
 
 
-def _stock(account: Account, settings: Settings) -> Iterator[Check]:
-    """Of each GPU type that the settings allow; another may stand in for one that is out of stock."""
+def _stock(account: Account, settings: RunPodSettings) -> Iterator[Check]:
+    """Check the stock of each GPU type that the settings allow; one that is free is enough to start."""
     catalog: list[dict[str, Any]] = []
     products = {"SERVERLESS" if offer.mode == SERVERLESS else "POD" for offer in offers_in(settings)}
     read = check("catalogue", lambda: _read(account, products, catalog))
@@ -96,23 +96,23 @@ def _offer(offer: Offer, catalog: Sequence[dict[str, Any]]) -> str:
     if levels == {"NONE"}:
         raise MissingError("none is free just now", "Wait, or allow other GPU types or data centres")
     usd = max(float(gpu["price"].get(price, 0.0)) for gpu in found) * offer.num_gpus
-    told = f"{' or '.join(sorted(levels)).lower()}, ${usd:.2f} an hour"
+    text = f"{' or '.join(sorted(levels)).lower()}, ${usd:.2f} an hour"
     if usd and abs(usd - offer.usd_per_hour) > _OFF_BY * usd:
-        told += f" (budgets are reckoned with ${offer.usd_per_hour:.2f})"
-    return told
+        text += f" (budgets are computed with ${offer.usd_per_hour:.2f})"
+    return text
 
 
-def _volume(account: Account, settings: Settings) -> str:
-    found = asyncio.run(account.call("GET", f"/v2/network-volumes/{settings.runpod_volume}"))
+def _volume(account: Account, settings: RunPodSettings) -> str:
+    found = asyncio.run(account.call("GET", f"/v2/network-volumes/{settings.volume}"))
     place = found["dataCenter"]
-    if place not in settings.runpod_data_centers:
+    if place not in settings.data_centers:
         fix = f"""Run `export FANFOLD_RUNPOD_DATA_CENTERS='["{place}"]'`"""
         raise MissingError(f"it is in {place}, and pods may be elsewhere", fix)
     return f"{found['size']} GB in {place}"
 
 
-def _bucket_key(settings: Settings) -> str:
-    if secret := settings.runpod_secrets.get(ACCOUNT):
+def _bucket_key(settings: RunPodSettings) -> str:
+    if secret := settings.secrets.get(ACCOUNT):
         return f"RunPod's secret {secret}"
     fix = (
         f"Keep the key of a service account as a secret at {_SECRETS}, then run "

@@ -1,28 +1,28 @@
-"""What pods and serverless endpoints of a GPU job have in common: names, and what GPU workers find in them."""
+"""What pods and serverless endpoints share: their names, and the environment of GPU workers."""
 
 import re
 from dataclasses import dataclass
 
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.runpod.settings import RunPodSettings
 
 VOLUME_PATH = "/runpod-volume"
-"""Where serverless workers find a network volume; pods get it at the same place."""
+"""Folder where serverless workers find a network volume; pods mount it there too."""
 _NAME = re.compile(r"(?P<order>.+)-w(?P<first>\d+)-(?P<last>\d+)-t(?P<deadline>\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """What the name of a pod or a serverless endpoint of ours tells: whose it is, and until when."""
+    """The parsed name of one of our pods or serverless endpoints: its order, its slots and its deadline."""
 
     order: str
     first_slot: int
     last_slot: int
     deadline: int
-    """Unix seconds."""
+    """Unix time in seconds."""
 
     @classmethod
     def parse(cls, name: str) -> "Name | None":
-        """None for what is not ours."""
+        """The parts of a name; None if Fanfold did not make it."""
         found = _NAME.fullmatch(name)
         return found and cls(found["order"], int(found["first"]), int(found["last"]), int(found["deadline"]))
 
@@ -34,7 +34,7 @@ class Name:
         return f"{self.order}-w{self.first_slot}-{self.last_slot}-t{self.deadline}"
 
 
-def environment(settings: Settings) -> dict[str, str]:
-    """What GPU workers find in their environment; secrets by RunPod's reference only."""
-    secrets = {name: f"{{{{ RUNPOD_SECRET_{secret} }}}}" for name, secret in settings.runpod_secrets.items()}
-    return {**settings.runpod_env, **secrets}
+def environment(settings: RunPodSettings) -> dict[str, str]:
+    """Environment variables of GPU workers; secrets are references that RunPod resolves."""
+    secrets = {name: f"{{{{ RUNPOD_SECRET_{secret} }}}}" for name, secret in settings.secrets.items()}
+    return {**settings.env, **secrets}

@@ -2,9 +2,9 @@
 
 `python -m gpu_jobs.platforms.runpod.pod_worker --api https://api.runpod.io CAMPAIGN …`, the rest as for
 `gpu_jobs.worker.machine`.
-The pod is terminated if they ended well, and stopped if they failed, so that the orchestrator sees it. This process
-returns only when RunPod ends the container, since it would be started again: if the pod's own key may do neither, it
-waits for the orchestrator or the reaper, and asks again now and then.
+The pod is terminated if the GPU workers succeeded, and stopped if they failed, so that the orchestrator sees the
+failure. This process returns only when RunPod ends the container, since RunPod would start it again. If the pod's own
+key may not end the pod, it asks again from time to time until the orchestrator or the reaper ends the pod.
 """
 
 import argparse
@@ -23,23 +23,23 @@ from gpu_jobs.platforms.google_account import with_google_account
 
 log = logging.getLogger("gpu_jobs.platforms.image")
 _KEYS = ("FANFOLD_POD_KEY", "RUNPOD_API_KEY")
-"""A restricted key of the user's, in a RunPod secret, and the pod's own, which may be allowed too little."""
+"""Variables that may hold an API key: the user's, from a RunPod secret, then the pod's own, which may be too weak."""
 _DEADLINE_S = 30.0
 
 
 def main() -> None:
-    """Returns only when told to by a signal."""
+    """Run the pod; returns only after a signal."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     parser = argparse.ArgumentParser(
-        prog="python -m gpu_jobs.platforms.runpod.pod_worker", description="All of a RunPod pod."
+        prog="python -m gpu_jobs.platforms.runpod.pod_worker", description="The first process of a RunPod pod."
     )
-    parser.add_argument("--api", required=True, help="where RunPod's REST API is")
+    parser.add_argument("--api", required=True, help="address of RunPod's REST API")
     arguments, machine = parser.parse_known_args()
     pod = os.environ["RUNPOD_POD_ID"]
     code, is_stopped = _run([sys.executable, "-m", "gpu_jobs.worker.machine", *machine, "--handle", pod])
     if is_stopped:
         return
-    log.info("all GPU workers are over, exit code %d; the pod ends", code)
+    log.info("all GPU workers have ended, exit code %d; ending the pod", code)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: os._exit(0))
     for pause_s in itertools.chain((1.0, 5.0, 20.0), itertools.repeat(60.0)):
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def _run(command: list[str]) -> tuple[int, bool]:
-    """Exit code of the GPU workers, and whether a signal told to end; orphans are taken in, as process 1 must."""
+    """The exit code of the GPU workers, and whether a signal came; orphaned processes are reaped, as process 1 must."""
     workers = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=with_google_account(os.environ))
     signals: list[int] = []
 
@@ -67,7 +67,7 @@ def _run(command: list[str]) -> tuple[int, bool]:
 
 
 def end_pod(url: str, *, is_well: bool) -> None:
-    """Ask RunPod to terminate this pod, or else to stop it; what comes of it is only logged."""
+    """Ask RunPod to terminate this pod, or to stop it if GPU workers failed; a refusal is only logged."""
     key = next((value for name in _KEYS if (value := os.environ.get(name))), "")
     with httpx.Client(headers={"Authorization": f"Bearer {key}"}, timeout=_DEADLINE_S) as client:
         try:

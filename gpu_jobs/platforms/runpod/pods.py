@@ -1,8 +1,8 @@
-"""GPU jobs as pods: each pod a machine with several GPUs, one GPU worker for each offered GPU count.
+"""GPU jobs as pods: a pod is a machine with several GPUs, which are divided among its GPU workers.
 
-RunPod never tells that a pod's command ended, and starts it again; there is no time limit on a pod, and creating one
-is not idempotent. So a pod ends itself when its GPU workers are through (it terminates) or have failed (it stops). Of
-two pods with one name, from one request that was carried out twice, the older is kept.
+When a pod's command ends, RunPod starts it again and does not report it; pods have no time limit, and creating one is
+not idempotent. So a pod ends itself: it terminates when its GPU workers are done, and stops when they have failed. Of
+two pods with one name, made by one request that was carried out twice, the older is kept.
 """
 
 import time
@@ -18,11 +18,11 @@ from gpu_jobs.jobs.failures import Failure, gravest
 from gpu_jobs.jobs.orders import Handle, Observation, Order, Phase
 from gpu_jobs.platforms.runpod.api import AbsentError, Account, Listing
 from gpu_jobs.platforms.runpod.names import VOLUME_PATH, Name, environment
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.runpod.settings import RunPodSettings
 
 _MAX_RESTARTS = 3
 _CLOCKS_S = 3.0
-"""Uptime is in whole seconds, and later than the question by as much as the reply took."""
+"""Seconds by which two readings of a start time may differ: uptimes are whole seconds, and replies take time."""
 
 
 class PodEnd(NamedTuple):
@@ -37,27 +37,27 @@ _ENDS = {
     "ERROR": PodEnd("killed by RunPod: the pod is in error"),
 }
 Found = Sequence[tuple[Name, Mapping[str, Any]]]
-"""Pods of ours in a listing."""
+"""Our pods in a listing, with their parsed names."""
 
 
 @dataclass(slots=True)
 class _Watched:
-    """What this process has seen of one GPU job, since RunPod forgets a pod that has ended."""
+    """What this process remembers about one GPU job, since RunPod forgets pods that have ended."""
 
     created_at: float | None = None
-    """By our monotonic clock, when we asked for its last pod; None if another process did."""
+    """Time of our monotonic clock when its last pod was asked for; None if another process did."""
     ids: list[str] = field(default_factory=list)
-    """Of pods that we have created."""
+    """Ids of the pods that this process created."""
     is_listed: bool = False
     has_run: bool = False
     is_stopped: bool = False
     ends: dict[str, PodEnd] = field(default_factory=dict)
-    """By the pod's name."""
+    """How pods ended, by name."""
     boots: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """When a pod's container was started, each time that it was, by our monotonic clock."""
+    """Times of our monotonic clock when a pod's container was started, by pod id."""
 
-    def epitaph(self) -> Observation:
-        """What to say when none of its pods is left."""
+    def end(self) -> Observation:
+        """The final observation, when none of its pods is left."""
         if self.is_stopped:
             return Observation(phase=Phase.STOPPED, reason="stopped")
         if self.ends:
@@ -70,9 +70,9 @@ class _Watched:
 
 
 class Pods:
-    """The verbs of `Platform`, for pods."""
+    """The methods of `Platform`, for pods."""
 
-    def __init__(self, account: Account, settings: Settings, *, poll_s: float, find_lag_s: float) -> None:
+    def __init__(self, account: Account, settings: RunPodSettings, *, poll_s: float, find_lag_s: float) -> None:
         self._account = account
         self._settings = settings
         self._poll_s = poll_s
@@ -82,14 +82,14 @@ class Pods:
     async def start(self, order: Order) -> Handle:
         watched = self._watched[order.name]
         try:
-            for name in _names(order, self._settings.runpod_gpus_per_pod):
+            for name in _names(order, self._settings.gpus_per_pod):
                 watched.created_at = time.monotonic()
                 pod = await self._account.call("POST", "/v2/pods", self._request(order, name))
                 watched.ids.append(pod["id"])
         except OutcomeUnknownError:
             raise
         except PlatformError:
-            while watched.ids:  # what was started of it must not be left
+            while watched.ids:  # none of its pods may be left
                 await self._end(watched.ids.pop())
             raise
         return _handle(order.name)
@@ -110,7 +110,7 @@ class Pods:
         }
 
     async def stop(self, handle: Handle) -> None:
-        """Terminate, since a stopped pod would keep its place; those that no list shows yet too."""
+        """Terminate the pods, also those that no listing shows yet; a stopped pod would go on to cost."""
         watched = self._watched[handle.order]
         listed = {pod["id"] for name, pod in ours(await self._account.listing("pods")) if name.order == handle.order}
         watched.is_stopped = watched.is_stopped or bool(listed or watched.ids)
@@ -139,7 +139,7 @@ class Pods:
             return Observation(phase=Phase.RUNNING, workers_alive=running + starting)
         if starting or self._may_be_listed_late(watched):
             return Observation(phase=Phase.STARTING)
-        return watched.epitaph()
+        return watched.end()
 
     def _may_be_listed_late(self, watched: _Watched) -> bool:
         if watched.created_at is None or watched.is_listed or watched.is_stopped:
@@ -147,7 +147,7 @@ class Pods:
         return time.monotonic() - watched.created_at < self._find_lag_s
 
     async def _without_doubles(self, pods: Found) -> Found:
-        """The oldest pod of each name; the others are ended."""
+        """Keep the oldest pod of each name and end the others."""
         kept: dict[str, tuple[Name, Mapping[str, Any]]] = {}
         for name, pod in sorted(pods, key=lambda each: (each[1]["createdAt"], each[1]["id"])):
             if str(name) in kept:
@@ -157,12 +157,12 @@ class Pods:
         return list(kept.values())
 
     def _end_of(self, pod: Mapping[str, Any], watched: _Watched, asked_at: float) -> PodEnd | None:
-        """None if the pod may go on."""
+        """Why a pod is over or must be ended; None if it may go on."""
         if pod["status"] in _ENDS:
             return _ENDS[pod["status"]]
         age_s = (datetime.now(UTC) - datetime.fromisoformat(pod["createdAt"])).total_seconds()
         if pod["runtime"] is None:
-            minutes = self._settings.runpod_boot_minutes
+            minutes = self._settings.boot_minutes
             late = f"not up within {minutes:g} minutes: its image cannot be pulled, or its host is bad"
             return PodEnd(late, Failure.IMAGE) if age_s > minutes * 60 else None
         boots = watched.boots[pod["id"]]
@@ -173,33 +173,33 @@ class Pods:
         return PodEnd(crashed, Failure.IMAGE) if len(boots) > _MAX_RESTARTS else None
 
     def _request(self, order: Order, name: Name) -> dict[str, Any]:
-        """Body of the request for one pod."""
+        """The body of the request that creates one pod."""
         settings = self._settings
         body: dict[str, Any] = {
             "name": str(name),
-            "image": settings.runpod_image,
+            "image": settings.image,
             "cloud": "COMMUNITY" if order.offer.mode == "community" else "SECURE",
             "gpu": {"id": order.offer.gpu, "count": name.num_workers * max(1, order.offer.num_gpus)},
-            "disk": settings.runpod_disk_gb,
+            "disk": settings.disk_gb,
             "env": environment(settings),
             "cmd": _command(order, name, self._account.api_url),
         }
         if order.offer.region != "any":
             body["dataCenterIds"] = order.offer.region.split(",")
-        if settings.runpod_volume:
-            body["mounts"] = {"network": [{"volumeId": settings.runpod_volume, "path": VOLUME_PATH}]}
-        if settings.runpod_registry:
-            body["registry"] = settings.runpod_registry
+        if settings.volume:
+            body["mounts"] = {"network": [{"volumeId": settings.volume, "path": VOLUME_PATH}]}
+        if settings.registry:
+            body["registry"] = settings.registry
         return body
 
     async def _end(self, pod_id: str) -> None:
-        """Silent if it is gone."""
+        """Terminate a pod; no error if it is gone."""
         with suppress(AbsentError):
             await self._account.call("DELETE", f"/v2/pods/{pod_id}")
 
 
 def ours(listing: Listing) -> Iterator[tuple[Name, Mapping[str, Any]]]:
-    """Those pods of a listing that Fanfold has made, whichever store they are for."""
+    """The pods of a listing that Fanfold has made, for any store."""
     for pod in listing.found:
         name = Name.parse(pod["name"])
         if name is not None and pod["status"] != "TERMINATED":
@@ -211,7 +211,7 @@ def _handle(order: str) -> Handle:
 
 
 def _names(order: Order, gpus_per_pod: int) -> Iterator[Name]:
-    """One for each pod: as many GPU workers in each as its GPUs allow."""
+    """The names of an order's pods; each pod has as many GPU workers as its GPUs allow."""
     at_once = max(1, gpus_per_pod // max(1, order.offer.num_gpus))
     for first in range(0, order.num_workers, at_once):
         last = min(order.num_workers, first + at_once) - 1

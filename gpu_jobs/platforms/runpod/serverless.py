@@ -1,8 +1,8 @@
 """GPU jobs as serverless endpoints: one endpoint for each GPU job, one queued job for each of its GPU workers.
 
-A queued job can't be looked up by name, an endpoint can. It scales from no workers to as many as were ordered, and is
-deleted with all that is in it when the GPU job is over or stopped; without jobs it costs nothing. RunPod ends a job at
-the GPU job's deadline by itself: `executionTimeout` and `ttl` are always given.
+A queued job cannot be looked up by name, but an endpoint can. The endpoint scales from zero to the ordered number of
+workers, costs nothing without jobs, and is deleted with its queue when the GPU job is over or stopped. RunPod itself
+ends a job soon after the GPU job's deadline: every job has an `executionTimeout` and a `ttl`.
 """
 
 import re
@@ -19,10 +19,10 @@ from gpu_jobs.jobs.failures import Failure, failure_of_exit, gravest
 from gpu_jobs.jobs.orders import Handle, Observation, Order, Phase
 from gpu_jobs.platforms.runpod.api import AbsentError, Account, Listing
 from gpu_jobs.platforms.runpod.names import Name, environment
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.runpod.settings import RunPodSettings
 
 _GRACE_S = 120.0
-"""GPU workers end at the deadline by themselves; RunPod so long after it."""
+"""Seconds after the deadline, when GPU workers end by themselves, at which RunPod ends their jobs."""
 _MIN_MS, _MAX_MS = 5_000, 7 * 24 * 3_600_000
 _MAX_RETRIES = 3
 _COUNTS = ("inQueue", "inProgress", "completed", "failed", "retried")
@@ -30,20 +30,20 @@ _COUNTS = ("inQueue", "inProgress", "completed", "failed", "retried")
 
 @dataclass(slots=True)
 class _Watched:
-    """What this process has seen of one GPU job."""
+    """What this process remembers about one GPU job."""
 
     since: float = field(default_factory=time.monotonic)
     jobs: list[str] = field(default_factory=list)
-    """Ids of the queued jobs, if this process started them."""
+    """Ids of the queued jobs that this process made."""
     has_run: bool = False
     over: Observation | None = None
-    """Last words: RunPod forgets them with the endpoint."""
+    """How the GPU job ended: RunPod forgets it with the endpoint."""
 
 
 class Endpoints:
-    """The verbs of `Platform`, for serverless endpoints. A handle's id is `serverless/<id of the endpoint>`."""
+    """The methods of `Platform`, for serverless endpoints. A handle's id is `serverless/<id of the endpoint>`."""
 
-    def __init__(self, account: Account, settings: Settings, *, poll_s: float, find_lag_s: float) -> None:
+    def __init__(self, account: Account, settings: RunPodSettings, *, poll_s: float, find_lag_s: float) -> None:
         self._account = account
         self._settings = settings
         self._poll_s = poll_s
@@ -51,7 +51,7 @@ class Endpoints:
         self._watched: defaultdict[str, _Watched] = defaultdict(_Watched)
 
     async def start(self, order: Order) -> Handle:
-        """An endpoint whose jobs could not be queued is deleted; one whose fate is unknown is found by its name."""
+        """If its jobs cannot be queued, the endpoint is deleted; after a lost reply it is found by its name."""
         endpoint = await self._account.call("POST", "/v2/serverless", self._request(order))
         handle = _handle(order.name, endpoint["id"])
         watched = self._watched[handle.id]
@@ -108,25 +108,25 @@ class Endpoints:
         return Observation(phase=Phase.RUNNING, workers_alive=jobs["inQueue"] + jobs["inProgress"])
 
     async def _end(self, handle: Handle, watched: _Watched, jobs: Mapping[str, int]) -> Observation | None:
-        """Why it is over or must not go on; None if it may."""
+        """How the GPU job ended, or why it must be ended; None if it may go on."""
         waited_s = time.monotonic() - watched.since
         if jobs["retried"] >= _MAX_RETRIES:
             return Observation(phase=Phase.FAILED, reason=f"its containers crashed {jobs['retried']} times")
         if jobs["inQueue"] or jobs["inProgress"]:
             may_be_late = not watched.has_run and not jobs["inProgress"]
-            is_late = may_be_late and waited_s > self._settings.runpod_boot_minutes * 60
+            is_late = may_be_late and waited_s > self._settings.boot_minutes * 60
             return await self._end_of_late(handle) if is_late else None
         if jobs["failed"]:
             return await self._end_of_failed(handle, watched)
         if jobs["completed"] or watched.has_run:
             return Observation(phase=Phase.SUCCEEDED)
         if watched.jobs or waited_s <= self._find_lag_s:
-            return None  # the counts may be late
+            return None  # RunPod's counts may lag behind
         return Observation(phase=Phase.GONE, reason="made, but its jobs were never queued: the request was lost")
 
     async def _end_of_late(self, handle: Handle) -> Observation:
         found = await self._account.call("GET", f"/v2/serverless/{_id(handle)}/workers")
-        minutes = f"nothing ran within {self._settings.runpod_boot_minutes:g} minutes"
+        minutes = f"nothing ran within {self._settings.boot_minutes:g} minutes"
         if found["summary"]["unhealthy"]:
             why, failure = "its workers are unhealthy, so the image is bad or cannot be pulled", Failure.IMAGE
         else:
@@ -134,7 +134,7 @@ class Endpoints:
         return Observation(phase=Phase.FAILED, reason=f"{minutes}: {why}", failure=failure)
 
     async def _end_of_failed(self, handle: Handle, watched: _Watched) -> Observation:
-        """By the jobs that failed, of which RunPod keeps the results for half an hour."""
+        """Why the GPU job failed, by the results of its jobs, which RunPod keeps for half an hour."""
         ends = []
         for job in watched.jobs:
             with suppress(AbsentError):
@@ -148,31 +148,31 @@ class Endpoints:
         )
 
     async def _delete(self, handle: Handle) -> None:
-        """With its workers, whatever they are at, and its queue."""
+        """Delete the endpoint with its workers and its queue."""
         await self._account.call("DELETE", f"/v2/serverless/{_id(handle)}")
 
     def _request(self, order: Order) -> dict[str, Any]:
-        """Body of the request for the endpoint."""
+        """The body of the request that creates the endpoint."""
         settings = self._settings
         name = Name(order.name, 0, order.num_workers - 1, int(order.expires_at.timestamp()))
         body: dict[str, Any] = {
             "name": str(name),
             "type": "QUEUE",
-            "image": settings.runpod_image,
+            "image": settings.image,
             "gpu": {"pools": [order.offer.gpu], "count": max(1, order.offer.num_gpus)},
             "workers": {"min": 0, "max": order.num_workers},
             "scaling": {"type": "REQUEST_COUNT", "requestCount": 1},
             "timeout": _left_ms(order),
-            "disk": settings.runpod_disk_gb,
+            "disk": settings.disk_gb,
             "env": environment(settings),
             "args": "python -m gpu_jobs.platforms.runpod.serverless_worker",
         }
         if order.offer.region != "any":
             body["dataCenterIds"] = order.offer.region.split(",")
-        if settings.runpod_volume:
-            body["networkVolumes"] = [settings.runpod_volume]
-        if settings.runpod_registry:
-            body["registry"] = settings.runpod_registry
+        if settings.volume:
+            body["networkVolumes"] = [settings.volume]
+        if settings.registry:
+            body["registry"] = settings.registry
         return body
 
 
@@ -185,7 +185,7 @@ class JobEnd(NamedTuple):
 
 
 def job_end(status: Mapping[str, Any]) -> JobEnd:
-    """By RunPod's status, else the first line of our handler's error; below it is a log, with whatever users wrote."""
+    """How a job failed: by RunPod's status, else by the first line of our handler's error; a log follows that line."""
     first_line, _, log = str(status.get("error") or status["status"]).partition("\n")
     if status["status"] == "TIMED_OUT":
         return JobEnd(first_line, log, Failure.TIMEOUT)
@@ -197,7 +197,7 @@ def job_end(status: Mapping[str, Any]) -> JobEnd:
 
 
 _EXIT_CODE, _KILLED = re.compile(r"exit code (\d+)"), re.compile(r"killed by (SIG\w+)")
-"""Exit statuses, as `gpu_jobs.platforms.runpod.serverless_worker` encodes them in the first line of its error."""
+"""The forms of that first line, as `gpu_jobs.platforms.runpod.serverless_worker` writes it."""
 _GONE = Observation(phase=Phase.GONE, reason="not to be found on RunPod")
 
 
@@ -215,7 +215,7 @@ def _left_ms(order: Order) -> int:
 
 
 def _ours(listing: Listing) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Endpoints of GPU jobs, with the names of their orders."""
+    """Our endpoints in a listing, each with the name of its order."""
     for endpoint in listing.found:
         if name := Name.parse(endpoint["name"]):
             yield name.order, endpoint

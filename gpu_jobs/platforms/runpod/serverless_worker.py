@@ -1,7 +1,7 @@
 """A RunPod serverless worker: each job is one GPU worker, a process that this one awaits.
 
-`python -m gpu_jobs.platforms.runpod.serverless_worker`. RunPod may deliver a job twice; the second GPU worker
-simply leases less.
+`python -m gpu_jobs.platforms.runpod.serverless_worker`. RunPod may deliver a job twice; the second GPU worker leases
+what the first has left.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ import runpod
 from gpu_jobs.platforms.google_account import with_google_account
 
 _STOP_S = 10.0
-"""Between SIGTERM and SIGKILL of a GPU worker whose job was cancelled or timed out."""
+"""Seconds between SIGTERM and SIGKILL for a GPU worker whose job was cancelled or timed out."""
 _TAIL_LINES, _TAIL_CHARS = 40, 2000
 _HAS_SERVED = threading.Event()
-"""This worker has had a job before."""
+"""Set once this worker has run a job, so that the next GPU worker starts warm."""
 
 
 async def handler(job: dict[str, Any]) -> dict[str, Any]:
@@ -32,7 +32,7 @@ async def handler(job: dict[str, Any]) -> dict[str, Any]:
         job: `{"id": …, "input": {"campaign": URI, "order": NAME, "slot": N}}`.
 
     Returns:
-        `{"log": …}`, the end of its log, or `{"error": …}`, which makes the job FAILED.
+        `{"log": …}`, the end of the log, or `{"error": …}`, which makes RunPod call the job FAILED.
     """
     asked = job["input"]
     warm = ["--warm"] if _HAS_SERVED.is_set() else []
@@ -58,7 +58,7 @@ async def handler(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pass_on_sigterm(worker: asyncio.subprocess.Process) -> None:
-    """RunPod's SDK waits for the job when its container is to end: the GPU worker must settle and leave."""
+    """Send SIGTERM on to the GPU worker, so that it settles: RunPod's SDK waits for the job before it ends."""
     before = signal.getsignal(signal.SIGTERM)
 
     def pass_on(signum: int, frame: Any) -> None:

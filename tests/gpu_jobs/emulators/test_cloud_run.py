@@ -14,7 +14,7 @@ from google.cloud import run_v2
 
 from gpu_jobs.emulators.cloud_run import rehearsal
 from gpu_jobs.platforms.cloud_run.api import open_clients
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.cloud_run.settings import CloudRunSettings
 from tests.chaos.havoc import wait_for
 from tests.gpu_jobs.emulators.cloud_run_client import L4, PARENT, PATIENCE_S, SLOWLY, a_job
 
@@ -244,10 +244,10 @@ def test_a_rehearsal_leads_the_adapter_to_it(tmp_path, monkeypatch):
     with rehearsal(tmp_path / "to" / "logs") as running:
         for name, value in running.environ.items():
             monkeypatch.setenv(name, value)
-        settings = Settings()
+        settings = CloudRunSettings()
         told = running.bill()
 
-    assert (settings.cloud_run_project, settings.cloud_run_image) == ("emulated", "fanfold")
-    assert settings.cloud_run_emulator.startswith("127.0.0.1:")
+    assert (settings.project, settings.image) == ("emulated", "fanfold")
+    assert settings.emulator.startswith("127.0.0.1:")
     assert "$0.0000" in told
     assert os.listdir(tmp_path / "to" / "logs") == []

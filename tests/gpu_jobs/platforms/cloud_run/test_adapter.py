@@ -17,17 +17,17 @@ from gpu_jobs.jobs.orders import Phase
 from gpu_jobs.platforms.cloud_run.adapter import CloudRunPlatform
 from gpu_jobs.platforms.cloud_run.api import open_clients, translate
 from gpu_jobs.platforms.cloud_run.jobs import CAP_S, TaskEnd, job_resource, observation, offers_in, task_end
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.cloud_run.settings import CloudRunSettings
 from gpu_jobs.testing import an_order
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
-SETTINGS = Settings(
-    cloud_run_project="mine",
-    cloud_run_image="there/fanfold",
-    cloud_run_service_account="worker@mine",
-    cloud_run_secrets={"HF_TOKEN": "hub-token", "OTHER": "other:7"},
-    cloud_run_env={"FANFOLD_MODEL_CACHE": "/tmp"},
-    cloud_run_weights_bucket="weights",
+SETTINGS = CloudRunSettings(
+    project="mine",
+    image="there/fanfold",
+    service_account="worker@mine",
+    secrets={"HF_TOKEN": "hub-token", "OTHER": "other:7"},
+    env={"FANFOLD_MODEL_CACHE": "/tmp"},
+    weights_bucket="weights",
 )
 EXITED = "The container exited with an error."
 Reason, State = run_v2.Condition.ExecutionReason, run_v2.Condition.State
@@ -121,7 +121,7 @@ def test_secrets_travel_as_references_and_weights_as_a_mount():
 )
 def test_a_gpu_type_that_a_region_lacks_is_refused_with_where_it_is(region, gpu, field, words):
     """When the platform is opened, before anything is asked of the service."""
-    settings = SETTINGS.model_copy(update={"cloud_run_region": region, "cloud_run_gpu": gpu})
+    settings = SETTINGS.model_copy(update={"region": region, "gpu": gpu})
 
     with pytest.raises(RefusedError, match=words) as refused:
         CloudRunPlatform(settings)
@@ -133,7 +133,7 @@ def test_a_gpu_type_that_a_region_lacks_is_refused_with_where_it_is(region, gpu,
 def test_a_missing_setting_is_named(name):
     """By its environment variable."""
     with pytest.raises(RefusedError, match=f"FANFOLD_CLOUD_RUN_{name.upper()}: is not set"):
-        CloudRunPlatform(SETTINGS.model_copy(update={f"cloud_run_{name}": ""}))
+        CloudRunPlatform(SETTINGS.model_copy(update={name: ""}))
 
 
 @pytest.mark.parametrize("address", ["run.googleapis.com:443", "0.0.0.0:9000", "127.0.0.1.example.com:1", "9000"])

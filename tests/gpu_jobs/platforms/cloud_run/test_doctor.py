@@ -121,7 +121,7 @@ def cloud_run(bucket, monkeypatch):
 
 
 def settings_of(emulator, **changed):
-    known = {"cloud_run_image": IMAGE, "cloud_run_service_account": ACCOUNT, **changed}
+    known = {"image": IMAGE, "service_account": ACCOUNT, **changed}
     return cloud_run_settings(emulator.grpc_address).model_copy(update=known)
 
 
@@ -211,9 +211,9 @@ def test_what_the_service_refuses_is_refused_on_trial(google, cloud_run, change,
 @pytest.mark.parametrize(
     ("setting", "value", "found"),
     [
-        ("cloud_run_project", "", "FANFOLD_CLOUD_RUN_PROJECT is not set"),
-        ("cloud_run_image", "", "FANFOLD_CLOUD_RUN_IMAGE is not set"),
-        ("cloud_run_region", "us-central1", "us-central1 has no nvidia-l4; use nvidia-l4 in asia-southeast1"),
+        ("project", "", "FANFOLD_CLOUD_RUN_PROJECT is not set"),
+        ("image", "", "FANFOLD_CLOUD_RUN_IMAGE is not set"),
+        ("region", "us-central1", "us-central1 has no nvidia-l4; use nvidia-l4 in asia-southeast1"),
     ],
 )
 def test_without_settings_only_the_store_is_looked_at(google, cloud_run, setting, value, found):
@@ -253,7 +253,7 @@ def test_a_store_without_conditional_writes_is_told(google, cloud_run, monkeypat
 
 def test_without_credentials_nothing_else_is_asked(monkeypatch, tmp_path):
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "absent.json"))
-    settings = cloud_run_settings("").model_copy(update={"cloud_run_image": IMAGE})
+    settings = cloud_run_settings("").model_copy(update={"image": IMAGE})
 
     *_, last = checks(STORE, settings)
 

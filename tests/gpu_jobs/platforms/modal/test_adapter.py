@@ -37,7 +37,7 @@ from gpu_jobs.platforms.modal.adapter import ModalPlatform
 from gpu_jobs.platforms.modal.api import translate
 from gpu_jobs.platforms.modal.calls import CallEnd, end_of_error, end_of_value, observation
 from gpu_jobs.platforms.modal.offers import options
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.modal.settings import ModalSettings
 from gpu_jobs.testing import an_offer, an_order
 from tests.contracts.modal_bench import calls_of, running, settings_for, until, workers
 
@@ -242,7 +242,7 @@ async def test_an_emulator_that_modal_s_own_variable_does_not_name_is_refused(mo
 async def test_an_emulator_must_be_on_this_machine():
     """It is given no real token."""
     with pytest.raises(RefusedError, match="FANFOLD_MODAL_EMULATOR"):
-        await ModalPlatform(Settings(modal_emulator="http://10.0.0.1:80")).find("ff-1")
+        await ModalPlatform(ModalSettings(emulator="http://10.0.0.1:80")).find("ff-1")
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_a_call_s_timeout_is_in_whole_hours_past_the_order_s_expiry(left, hours)
     now = datetime(2026, 11, 24, tzinfo=UTC)
     order = an_order(expires_at=now + left, offer=an_offer(gpu="L4", num_gpus=1))
 
-    assert options(order, Settings(), now)["timeout"] == hours * 3600
+    assert options(order, ModalSettings(), now)["timeout"] == hours * 3600
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,17 @@ import pytest
 from gpu_jobs.errors import RefusedError, RejectedError
 from gpu_jobs.jobs.offers import offers_of
 from gpu_jobs.platforms.modal.adapter import ModalPlatform
-from gpu_jobs.platforms.modal.app import content_hash, requirements
+from gpu_jobs.platforms.modal.app import _sources, content_hash, requirements
 from gpu_jobs.platforms.modal.offers import offers_in
-from gpu_jobs.settings import Settings
+from gpu_jobs.platforms.modal.settings import ModalSettings
 from tests.contracts.modal_bench import calls_of, running, settings_for
 
 
 async def test_an_app_that_is_not_deployed_or_from_other_code_is_deployed_once(bench, cloud):
     """By the hash of its content; the second GPU job changes nothing."""
-    changed = settings_for(cloud, modal_app="changing")
+    changed = settings_for(cloud, app="changing")
     platform = ModalPlatform(changed)
-    for settings in (changed, settings_for(cloud, modal_app="changing", modal_env={"A": "1"})):
+    for settings in (changed, settings_for(cloud, app="changing", env={"A": "1"})):
         platform = ModalPlatform(settings)
         for expected in (True, False):
             cloud.calls.clear()
@@ -32,12 +32,12 @@ async def test_an_app_that_is_not_deployed_or_from_other_code_is_deployed_once(b
 
 async def test_where_deploying_is_off_an_app_from_other_code_starts_nothing(bench, cloud):
     """Nor does one that is not there; both say what to do."""
-    missing = ModalPlatform(settings_for(cloud, modal_app="missing", modal_deploys=False))
+    missing = ModalPlatform(settings_for(cloud, app="missing", deploys=False))
     with pytest.raises(RejectedError, match="'missing' is not deployed: run `fanfold deploy modal`"):
         await missing.start(bench.order())
 
-    await ModalPlatform(settings_for(cloud, modal_app="guarded")).start(bench.order())
-    other = ModalPlatform(settings_for(cloud, modal_app="guarded", modal_env={"A": "1"}, modal_deploys=False))
+    await ModalPlatform(settings_for(cloud, app="guarded")).start(bench.order())
+    other = ModalPlatform(settings_for(cloud, app="guarded", env={"A": "1"}, deploys=False))
     with pytest.raises(RejectedError, match="'guarded' was deployed from other code"):
         await other.start(bench.order())
 
@@ -49,7 +49,7 @@ async def test_what_modal_s_command_line_deploys_is_the_same_app(bench, cloud):
     done = await asyncio.to_thread(subprocess.run, command, env=environ, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     cloud.calls.clear()
-    settings = settings_for(cloud, modal_app="by-hand", modal_env={"BY": "hand"}, modal_deploys=False)
+    settings = settings_for(cloud, app="by-hand", env={"BY": "hand"}, deploys=False)
 
     bench.platform = ModalPlatform(settings)
     await running(bench)
@@ -59,7 +59,7 @@ async def test_what_modal_s_command_line_deploys_is_the_same_app(bench, cloud):
 
 async def test_a_list_of_gpus_is_a_function_of_its_own(bench, cloud):
     """Modal chooses the first that it has; the call goes to the function that was deployed with the list."""
-    bench.platform = ModalPlatform(settings_for(cloud, modal_gpus=("H100:2, A100-80GB:2",), modal_app="lists"))
+    bench.platform = ModalPlatform(settings_for(cloud, gpus=("H100:2, A100-80GB:2",), app="lists"))
     handle = await running(bench)
 
     line = cloud.container_of(*await calls_of(bench, handle)).line
@@ -68,7 +68,7 @@ async def test_a_list_of_gpus_is_a_function_of_its_own(bench, cloud):
 
 async def test_gpu_and_count_of_the_offer_are_what_is_asked_for(bench, cloud):
     """And billed."""
-    bench.platform = ModalPlatform(settings_for(cloud, modal_gpus=("A100-80GB:4",)))
+    bench.platform = ModalPlatform(settings_for(cloud, gpus=("A100-80GB:4",)))
     handle = await running(bench)
 
     line = cloud.container_of(*await calls_of(bench, handle)).line
@@ -77,7 +77,7 @@ async def test_gpu_and_count_of_the_offer_are_what_is_asked_for(bench, cloud):
 
 def test_offers_have_a_price_for_the_whole_machine():
     """One for each entry, times its GPUs; a list at the price of its dearest and the speed of its slowest."""
-    one, four, either = offers_in(Settings(modal_gpus=("L4", "A100-80GB:4", "H100,A100-80GB")))
+    one, four, either = offers_in(ModalSettings(gpus=("L4", "A100-80GB:4", "H100,A100-80GB")))
     listed = {offer.gpu: offer for offer in offers_of("modal") if offer.num_gpus == 1}
 
     assert replace(one, max_workers=100, max_alive=100, max_hours=None) == listed["L4"]
@@ -89,7 +89,7 @@ def test_offers_have_a_price_for_the_whole_machine():
 
 def test_an_idle_window_is_part_of_the_offer():
     """So that the forecast and the choice of a platform count it."""
-    (offer,) = offers_in(Settings(modal_scaledown_s=300))
+    (offer,) = offers_in(ModalSettings(scaledown_s=300))
 
     assert offer.idle_s == 300
 
@@ -98,7 +98,7 @@ def test_an_idle_window_is_part_of_the_offer():
 def test_a_gpu_that_modal_does_not_have_is_refused(gpu):
     """Naming the setting."""
     with pytest.raises(RefusedError, match="FANFOLD_MODAL_GPUS"):
-        offers_in(Settings(modal_gpus=(gpu,)))
+        offers_in(ModalSettings(gpus=(gpu,)))
 
 
 def test_the_content_hash_changes_with_code_and_settings(tmp_path, monkeypatch):
@@ -107,11 +107,11 @@ def test_the_content_hash_changes_with_code_and_settings(tmp_path, monkeypatch):
     package.mkdir()
     (package / "__init__.py").write_text("a = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
-    settings = Settings(modal_sources=("mine",))
+    settings = ModalSettings(sources=("mine",))
     before = content_hash(settings)
 
-    assert content_hash(Settings(modal_sources=("mine",), modal_app="x", modal_emulator="http://127.0.0.1:1")) == before
-    assert content_hash(Settings(modal_sources=("mine",), modal_scaledown_s=61)) != before
+    assert content_hash(ModalSettings(sources=("mine",), app="x", emulator="http://127.0.0.1:1")) == before
+    assert content_hash(ModalSettings(sources=("mine",), scaledown_s=61)) != before
     (package / "__init__.py").write_text("a = 2\n")
     assert content_hash(settings) != before
 
@@ -119,7 +119,7 @@ def test_the_content_hash_changes_with_code_and_settings(tmp_path, monkeypatch):
 def test_a_package_that_is_not_here_is_refused():
     """Naming the setting, before anything is deployed."""
     with pytest.raises(RefusedError, match="FANFOLD_MODAL_SOURCES: there is no package 'no_such_package' here"):
-        content_hash(Settings(modal_sources=("no_such_package",)))
+        content_hash(ModalSettings(sources=("no_such_package",)))
 
 
 def test_the_image_has_what_a_gpu_worker_needs_and_no_prefect():
@@ -128,3 +128,11 @@ def test_the_image_has_what_a_gpu_worker_needs_and_no_prefect():
 
     assert {"polars", "torch", "google-cloud-storage", "bitsandbytes", "gguf"} <= names
     assert not {"prefect", "pytest", "google-cloud-run"} & names
+
+
+def test_containers_get_neither_emulators_nor_test_fakes():
+    """By the patterns that Modal is given, which decide what the hash is of too; users' own packages travel whole."""
+    names = {name for name, _ in _sources(["gpu_jobs"])}
+
+    assert {"gpu_jobs/worker/__main__.py", "gpu_jobs/jobs/offers.toml"} <= names
+    assert not [name for name in names if name.startswith(("gpu_jobs/emulators", "gpu_jobs/testing"))]

@@ -26,10 +26,10 @@ def test_the_doctor_finds_all_well(runpod, monkeypatch):
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
         found = told(
             runpod,
-            runpod_gpu="NVIDIA L4",
-            runpod_secrets={"SERVICE_ACCOUNT_JSON": "bucket_key"},
-            runpod_volume="vol1",
-            runpod_data_centers=("EU-RO-1",),
+            gpu="NVIDIA L4",
+            secrets={"SERVICE_ACCOUNT_JSON": "bucket_key"},
+            volume="vol1",
+            data_centers=("EU-RO-1",),
         )
 
     assert len(found) == 8
@@ -39,13 +39,13 @@ def test_the_doctor_finds_all_well(runpod, monkeypatch):
 @pytest.mark.parametrize(
     "case",
     [
-        ("settings", {"runpod_image": ""}, "FANFOLD_RUNPOD_IMAGE is not set -> Run `export"),
-        ("settings", {"runpod_gpu": "NVIDIA T1000"}, "'NVIDIA T1000' is none of NVIDIA A100 80GB PCIe, NVIDIA A40, "),
-        ("API key", {"runpod_api_key": "wrong"}, "RunPod refuses the API key"),
+        ("settings", {"image": ""}, "FANFOLD_RUNPOD_IMAGE is not set -> Run `export"),
+        ("settings", {"gpu": "NVIDIA T1000"}, "'NVIDIA T1000' is none of NVIDIA A100 80GB PCIe, NVIDIA A40, "),
+        ("API key", {"api_key": "wrong"}, "RunPod refuses the API key"),
         ("stock of NVIDIA L4, secure", {}, "none is free just now -> Wait, or allow other GPU types"),
         ("pods past their deadline", {}, "ff-late-0002-w0-3-t1764028800 -> Run the flow reap-orphans"),
-        ("network volume", {"runpod_volume": "vol1"}, "it is in EU-RO-1, and pods may be elsewhere -> Run `export"),
-        ("network volume", {"runpod_volume": "vol2"}, "network volume vol2 not found"),
+        ("network volume", {"volume": "vol1"}, "it is in EU-RO-1, and pods may be elsewhere -> Run `export"),
+        ("network volume", {"volume": "vol2"}, "network volume vol2 not found"),
         ("the bucket's key", {}, "GPU workers get none"),
         ("store", {}, "no-such-bucket"),
     ],

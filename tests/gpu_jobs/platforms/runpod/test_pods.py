@@ -29,11 +29,11 @@ from tests.contracts.runpod_bench import pods, runpod_settings, script, seen, un
 async def test_four_gpu_workers_are_one_pod_with_four_gpus(open_platform, order, runpod):
     """Everything that a pod needs in one request: exec form, secrets by reference, volume, deadline in its name."""
     platform = open_platform(
-        runpod_secrets={"SERVICE_ACCOUNT_JSON": "bucket_key"},
-        runpod_env={"HF_HOME": "/runpod-volume/hf"},
-        runpod_volume="vol1",
-        runpod_data_centers=("US-KS-2",),
-        runpod_registry="reg1",
+        secrets={"SERVICE_ACCOUNT_JSON": "bucket_key"},
+        env={"HF_HOME": "/runpod-volume/hf"},
+        volume="vol1",
+        data_centers=("US-KS-2",),
+        registry="reg1",
     )
     runpod.world.volumes["vol1"] = "US-KS-2"
 
@@ -64,7 +64,7 @@ async def test_gpu_workers_with_several_gpus_fill_pods_of_eight(platform, order,
 
 async def test_if_the_second_pod_cannot_start_the_first_is_ended(open_platform, order, runpod):
     """No capacity means that nothing was started."""
-    platform = open_platform(runpod_gpus_per_pod=2)
+    platform = open_platform(gpus_per_pod=2)
     runpod.world.stock["NVIDIA L4", "EU-RO-1"] = 3
 
     with pytest.raises(NoCapacityError, match="no longer any instances"):
@@ -143,7 +143,7 @@ async def test_a_pod_that_no_list_shows_yet_is_starting_and_can_be_stopped(platf
 async def test_all_pages_of_the_list_are_read(open_platform, order, runpod):
     """GPU jobs on the last page are seen too."""
     runpod.world.page_size = 2
-    platform = open_platform(runpod_gpus_per_pod=1)
+    platform = open_platform(gpus_per_pod=1)
 
     handle = await platform.start(replace(order, num_workers=5))
 
@@ -203,7 +203,7 @@ async def test_a_pod_that_does_not_come_up_is_ended(open_platform, order, runpod
     """A bad host, or an image that cannot be pulled."""
     for name, value in knobs.items():
         setattr(runpod.world, name, value)
-    patient, impatient = open_platform(), open_platform(runpod_boot_minutes=0.01)
+    patient, impatient = open_platform(), open_platform(boot_minutes=0.01)
 
     handle = await patient.start(order)
     assert (await seen(patient, handle)).phase is Phase.STARTING
@@ -218,7 +218,7 @@ async def test_a_container_that_is_restarted_for_ever_is_ended(open_platform, or
     """RunPod reads RUNNING all the time; only the uptime tells."""
     monkeypatch.setattr(adapter_pods, "_CLOCKS_S", 1.0)
     runpod.world.restart_s = 0.5
-    platform = open_platform(runpod_image="crash")
+    platform = open_platform(image="crash")
 
     handle = await platform.start(order)
     observation = await until(platform, handle, lambda now: now.phase.is_over)
@@ -280,9 +280,9 @@ def test_a_list_that_cannot_be_read_is_an_alarm(platform, runpod, tmp_path, faul
 @pytest.mark.parametrize(
     ("settings", "field"),
     [
-        ({"runpod_api_key": ""}, "RUNPOD_API_KEY"),
-        ({"runpod_image": ""}, "FANFOLD_RUNPOD_IMAGE"),
-        ({"runpod_emulator": "http://10.0.0.1:80"}, "FANFOLD_RUNPOD_EMULATOR"),
+        ({"api_key": ""}, "RUNPOD_API_KEY"),
+        ({"image": ""}, "FANFOLD_RUNPOD_IMAGE"),
+        ({"emulator": "http://10.0.0.1:80"}, "FANFOLD_RUNPOD_EMULATOR"),
     ],
 )
 def test_a_setting_that_is_missing_is_named(open_platform, settings, field):

@@ -18,7 +18,7 @@ from tests.contracts.runpod_bench import script, seen, until
 @pytest.fixture
 def serverless(open_platform):
     """Nothing runs there but what the test lets run."""
-    return open_platform(runpod_modes=("serverless",), runpod_gpu="AMPERE_24", runpod_image="unpullable")
+    return open_platform(modes=("serverless",), gpu="AMPERE_24", image="unpullable")
 
 
 @pytest.fixture
@@ -78,8 +78,8 @@ async def test_the_account_s_worker_quota_is_no_capacity(serverless, small_order
 @pytest.mark.parametrize("image", ["unpullable", "crash"])
 async def test_an_endpoint_whose_workers_never_work_is_deleted(open_platform, small_order, runpod, image):
     """The image cannot be pulled, or ends at once."""
-    asked = {"runpod_modes": ("serverless",), "runpod_image": image}
-    patient, impatient = open_platform(**asked), open_platform(**asked, runpod_boot_minutes=0.02)
+    asked = {"modes": ("serverless",), "image": image}
+    patient, impatient = open_platform(**asked), open_platform(**asked, boot_minutes=0.02)
 
     handle = await patient.start(small_order)
     observation = await until(impatient, handle, lambda now: now.phase.is_over)

@@ -12,8 +12,8 @@ from gpu_jobs.emulators.modal import ModalEmulator
 from gpu_jobs.emulators.runpod import RunPodEmulator
 from gpu_jobs.platforms.cloud_run.adapter import CloudRunPlatform
 from gpu_jobs.platforms.modal.adapter import ModalPlatform
+from gpu_jobs.platforms.modal.settings import ModalSettings
 from gpu_jobs.platforms.runpod.adapter import RunPodPlatform
-from gpu_jobs.settings import Settings
 from gpu_jobs.store import open_store
 from tests.contracts.cloud_run_bench import cloud_run_settings, image
 from tests.contracts.runpod_bench import fanfold_image, runpod_settings
@@ -45,12 +45,12 @@ def modal_with(folder: Path, _: GcsEmulator, **environ: str) -> Iterator[tuple[M
     with ModalEmulator(folder / "modal") as emulator, pytest.MonkeyPatch.context() as patch:
         for name, value in emulator.environ.items():
             patch.setenv(name, value)
-        settings = Settings(
-            modal_emulator=emulator.url,
-            modal_gpus=("A100-80GB:4",),
-            modal_env=environ,
-            modal_max_containers=1,
-            modal_scaledown_s=2,
+        settings = ModalSettings(
+            emulator=emulator.url,
+            gpus=("A100-80GB:4",),
+            env=environ,
+            max_containers=1,
+            scaledown_s=2,
         )
         yield emulator, ModalPlatform(settings, deadline_s=30.0)
         emulator.cancel_all()
@@ -62,9 +62,7 @@ def runpod_with(folder: Path, bucket: GcsEmulator, **environ: str) -> Iterator[t
     """`environ`: of the pods, by the setting for it."""
     image = fanfold_image(STORAGE_EMULATOR_HOST=bucket.url)
     with RunPodEmulator(image, log_dir=folder, quota_per_minute=None) as emulator:
-        settings = runpod_settings(
-            emulator, runpod_gpu="NVIDIA A100 80GB PCIe", runpod_gpus_per_worker=GPUS, runpod_env=environ
-        )
+        settings = runpod_settings(emulator, gpu="NVIDIA A100 80GB PCIe", gpus_per_worker=GPUS, env=environ)
         yield emulator, RunPodPlatform(settings, deadline_s=10.0, poll_s=0.2)
 
 
