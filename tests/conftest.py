@@ -12,6 +12,25 @@ os.environ["MODAL_CONFIG_PATH"] = "/nonexistent"
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
+MODELS = {"llama", "bert", "classifier"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """Tests of one group run in one process, one after another: what they share is expensive, or there only once."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None and (group := group_of(item)):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def group_of(item):
+    if item.nodeid.startswith("tests/flows/"):  # a Prefect server takes seconds to start
+        return "prefect"
+    if "modal" in item.nodeid.lower():  # they share an emulator with its warm containers
+        return "modal"
+    return "models" if MODELS.intersection(item.fixturenames) else None
+
+
 @pytest.fixture(scope="session")
 def modal_server(tmp_path_factory):
     """Modal's emulator, one for all tests, since a cold start takes a second."""

@@ -74,7 +74,7 @@ def test_an_item_that_hangs_is_quarantined_as_stalled(open_hostile, policy):
     names[4] = "hang-4"
     campaign = open_hostile(names, chunk_items=3)
 
-    manifest = finish(campaign, replace(policy, stall_s=1.5))
+    manifest = finish(campaign, replace(policy, stall_s=4.0))
 
     (row,) = quarantine_of(campaign, manifest).iter_rows(named=True)
     assert (row["item"], row["cause"]) == ("hang-4", "stalled")

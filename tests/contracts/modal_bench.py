@@ -4,6 +4,7 @@ import asyncio
 
 import psutil
 
+from gpu_jobs.jobs.names import order_prefix
 from gpu_jobs.jobs.orders import Phase
 from gpu_jobs.platforms.modal.adapter import ModalPlatform
 from gpu_jobs.platforms.modal.settings import ModalSettings
@@ -30,19 +31,19 @@ class ModalBench(CampaignBench):
     def close(self):
         """Nothing of this test is left at work in any container."""
         self.cloud.cancel_all()
-        self.cloud.wait(lambda: not self.cloud.unfinished() and not workers())
+        self.cloud.wait(lambda: not self.cloud.unfinished() and not workers(order_prefix(self.store.uri)))
 
 
 BENCHES = {"modal": ModalBench}
 
 
-def workers(order=""):
-    """Processes of GPU workers in containers of an order, the oldest first."""
+def workers(order):
+    """Processes of GPU workers in containers, of orders whose names begin so, the oldest first."""
     found = []
     for process in psutil.process_iter(["cmdline", "environ", "create_time", "status"]):
         command, environ = process.info["cmdline"] or [], process.info["environ"] or {}
         is_one = "gpu_jobs.worker" in command and "MODAL_TASK_ID" in environ
-        if is_one and order in ("", command[command.index("--order") + 1]):
+        if is_one and command[command.index("--order") + 1].startswith(order):
             found.append(process)
     return sorted(found, key=lambda each: each.info["create_time"])
 

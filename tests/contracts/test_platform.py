@@ -53,7 +53,7 @@ def all_benches():
     """The fake's, and those of every platform that Fanfold comes with: `NAME_bench.py` lists them in `BENCHES`."""
     benches = {"fake": FakeBench}
     for row in BUILT_IN:
-        benches |= importlib.import_module(f"{row.name}_bench").BENCHES
+        benches |= importlib.import_module(f"tests.contracts.{row.name}_bench").BENCHES
     return benches
 
 

@@ -186,6 +186,7 @@ class RunningExecution:
             if timer is not None:
                 timer.cancel()
             _kill_group(process)
+            await process.wait()
             del self._processes[task.index]
         return self._result(code, self._ends.pop(task.index, None), is_late=is_late)
 

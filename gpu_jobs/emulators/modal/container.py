@@ -64,6 +64,8 @@ class Container:
             await self._process.wait()
         finally:
             self.kill()
+            if self._process is not None:
+                await self._process.wait()
             self.line.ended_s = time.monotonic()
             if self.held:
                 self.line.worked_s += self.line.ended_s - self._busy_since

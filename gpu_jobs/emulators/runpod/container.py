@@ -47,6 +47,7 @@ class Container:
             return await self._process.wait()
         finally:
             self.kill()
+            await self._process.wait()
 
     def terminate(self) -> None:
         """SIGTERM to its process 1."""

@@ -220,7 +220,7 @@ def test_work_never_starves_where_there_is_capacity(offers, tick_s, objective):
     assert world.closed == "every item is settled"
 
 
-@QUICK
+@settings(max_examples=25, deadline=None)
 @given(OFFERS, st.sampled_from(["no_capacity", "rejected", "failing"]))
 def test_a_world_without_a_single_gpu_worker_is_given_up(offers, fate):
     """After hours of refusals or a few errors; and the platforms are not overrun meanwhile."""

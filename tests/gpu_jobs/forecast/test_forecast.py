@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import pytest
 from pydantic import TypeAdapter
@@ -19,6 +20,8 @@ from gpu_jobs.telemetry.measure import samples_from
 from gpu_jobs.telemetry.samples import Samples
 from gpu_jobs.testing import a_policy, an_offer
 
+pytestmark = pytest.mark.xdist_group("forecast")  # what they share is made once
+
 CHEAP = an_offer(platform="cheap", usd_per_hour=0.4, cold_start_p50_s=120.0, cold_start_p90_s=300.0)
 EXPENSIVE = an_offer(platform="expensive", usd_per_hour=1.0, cold_start_p50_s=20.0, cold_start_p90_s=60.0)
 WORK = SimulatedWork(num_chunks=60, items_per_chunk=20, item_s=1.0)
@@ -26,6 +29,7 @@ POLICY = a_policy(max_workers=6)
 MEASURED = {CHEAP.key: Samples(starts_s=(100.0, 130.0, 160.0) * 4, items_per_s=(0.3, 0.33, 0.36) * 4, orders=4)}
 
 
+@cache
 def a_forecast(**changes):
     return forecast(WORK, [CHEAP, EXPENSIVE], replace(POLICY, **changes), MEASURED, num_campaigns=20)
 
@@ -84,7 +88,7 @@ def test_the_forecast_is_scored():
 
 def test_the_same_seed_gives_the_same_forecast():
     """It can be repeated by anyone."""
-    assert a_forecast() == a_forecast()
+    assert a_forecast.__wrapped__() == a_forecast()
 
 
 def test_a_range_of_one_outcome_is_that_outcome():

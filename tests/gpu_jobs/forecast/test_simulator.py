@@ -26,7 +26,7 @@ POLICY = a_policy(max_workers=20)
     st.sampled_from([0.0, 2.0]),
     st.none() | st.floats(1, 8),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_items_seconds_and_dollars_add_up(seed, objective, error_share, preemptions_per_hour, budget_usd):
     """Whatever fails or is preempted; and the budget holds."""
     trouble = {"error_share": error_share, "preemptions_per_hour": preemptions_per_hour}

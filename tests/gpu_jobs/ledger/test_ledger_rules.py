@@ -220,5 +220,5 @@ class TestAnyInterleaving(GpuWorkers.TestCase):
     """Whatever GPU workers do and suffer, tiles never overlap and a healthy one ends the campaign exactly."""
 
     settings = settings(
-        max_examples=300, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=120, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
     )

@@ -9,17 +9,6 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from tests.contracts.test_platform import (
-    test_a_killed_gpu_worker_is_seen,
-    test_a_lost_reply_never_starts_it_twice,
-    test_an_unknown_handle_is_gone,
-    test_find_by_name_finds_the_same,
-    test_list_owned_lists_what_runs_by_prefix,
-    test_offers_are_of_this_platform,
-    test_start_returns_a_handle_that_observe_knows,
-    test_stop_ends_it_and_may_be_asked_again,
-    test_stopping_what_never_was_is_silent,
-)
 
 from gpu_jobs.campaign.campaign import check, open_campaign
 from gpu_jobs.campaign.collect import collect
@@ -31,6 +20,17 @@ from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.platforms import known_platforms, open_platform
 from gpu_jobs.testing import an_order
 from tests.contracts.bench import CampaignBench
+from tests.contracts.test_platform import (
+    test_a_killed_gpu_worker_is_seen,
+    test_a_lost_reply_never_starts_it_twice,
+    test_an_unknown_handle_is_gone,
+    test_find_by_name_finds_the_same,
+    test_list_owned_lists_what_runs_by_prefix,
+    test_offers_are_of_this_platform,
+    test_start_returns_a_handle_that_observe_knows,
+    test_stop_ends_it_and_may_be_asked_again,
+    test_stopping_what_never_was_is_silent,
+)
 
 ROOT = Path(__file__).parents[3]
 CONTRACT = (
