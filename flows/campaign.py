@@ -98,7 +98,7 @@ def _dispatch(
     first: Progress | None = None
     followers = _Followers()
     evidence = {key: found.evidence for key, found in earlier.samples(campaign).items() if found.items_per_s}
-    turns = campaign.run(policy, opener=flow_run.id or "", earlier=evidence)
+    turns = campaign.run(policy, owner=flow_run.id or "", earlier=evidence)
     curves = CurvesArtifact(campaign) if measures(campaign) else None
     display = Display(campaign.store.uri, policy.budget_usd, curves=curves)
     with platform_slots(policy.platforms), display:

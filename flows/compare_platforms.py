@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import CliApp
 
 from flows.parameters import PlatformName
-from gpu_jobs.campaign.campaign import Campaign, new_opener, open_campaign
+from gpu_jobs.campaign.campaign import Campaign, new_owner, open_campaign
 from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.errors import FanfoldError, RefusedError
 from gpu_jobs.forecast.benchmark import from_campaign, measured_warm_starts
@@ -146,12 +146,12 @@ def measure_start(campaign: Campaign, policy: Policy, *, within_s: float) -> str
         policy: for it.
         within_s: without any GPU worker's sign of life in this time, it is given up.
     """
-    opener, begun = new_opener(), time.monotonic()
-    for progress in campaign.run(policy, opener=opener):
+    owner, begun = new_owner(), time.monotonic()
+    for progress in campaign.run(policy, owner=owner):
         if any(job.seconds.working for job in progress.jobs):
-            campaign.stop("a start was measured", opener=opener)
+            campaign.stop("a start was measured", owner=owner)
         elif time.monotonic() - begun > within_s and not any(job.has_lived for job in progress.jobs):
-            campaign.stop("no GPU worker has started in time", opener=opener)
+            campaign.stop("no GPU worker has started in time", owner=owner)
     return progress.closed
 
 

@@ -14,7 +14,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Crashed
 
 from flows.stopping import HOW_TO_RESUME, stop_and_tell
-from gpu_jobs.campaign.reaper import openers
+from gpu_jobs.campaign.reaper import owners_of
 from gpu_jobs.platforms.base import Platform
 from gpu_jobs.store import open_store
 from tasks.flow_runs import campaign_of, find_flow_run, force_state, last_heartbeat, runs_in, say_in_state
@@ -37,10 +37,10 @@ def put_states_right(store_root: str, platforms: Sequence[Platform], patience: P
     Raises:
         StoreError: the store cannot be read; nothing was stopped.
     """
-    owners = openers(store_root, platforms)
+    owners = owners_of(store_root, platforms)
     with get_client(sync_client=True) as client:
-        for uri, opener in owners.items():
-            run = find_flow_run(client, opener)
+        for uri, owner in owners.items():
+            run = find_flow_run(client, owner)
             if run and run.state and run.state.is_final():
                 _stop(client, run, uri, because=str(run.state.name).lower())
         _end_stuck(client, store_root, patience.cancelling)

@@ -51,19 +51,19 @@ def stop_campaign(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) ->
         say_in_state(client, flow_run.id, sentence)
 
 
-def stop_and_tell(uri: str, opener: str, *, because: str) -> str:
+def stop_and_tell(uri: str, owner: str, *, because: str) -> str:
     """Stop a campaign unless another flow run has it; tell in a sentence what is known then, "" if it needs none."""
     try:
         campaign = Campaign.open(uri)
     except CampaignError:
         return ""  # deleted since
     before = campaign.journal.read()
-    if before.opened is None or before.opened.opener != opener:
+    if before.opened is None or before.opened.owner != owner:
         return ""
     was_interrupted = before.closed is None or before.closed.cause in _INTERRUPTIONS
     if not was_interrupted and not before.live_orders:
         return ""  # it had ended by itself
-    left = campaign.stop(f"flow run {because}", opener=opener)
+    left = campaign.stop(f"flow run {because}", owner=owner)
     return _sentence(campaign, left)
 
 

@@ -70,10 +70,10 @@ def leave_if_suspended() -> None:
         context.flow_run_suspension_request.raise_if_requested()
 
 
-def find_flow_run(client: SyncPrefectClient, opener: str) -> FlowRun | None:
+def find_flow_run(client: SyncPrefectClient, owner: str) -> FlowRun | None:
     """The flow run that has opened a campaign; None if it was none, or another server's."""
     try:
-        return client.read_flow_run(UUID(opener))
+        return client.read_flow_run(UUID(owner))
     except (ValueError, ObjectNotFound):
         return None
 

@@ -32,5 +32,5 @@ def split(spec: CampaignSpec, policy: Policy, earlier: EarlierCampaigns) -> Camp
     except NothingNewError as error:
         return end_in(Completed(message=f"nothing new: {error}"))
     plan = campaign.plan
-    get_run_logger().info("%s: %d items; %s", campaign.store.uri, plan.num_items, plan.cut_reason)
+    get_run_logger().info("%s: %d items; %s", campaign.store.uri, plan.num_items, plan.chunk_reason)
     return campaign

@@ -95,7 +95,7 @@ class Campaign:
         platforms: Sequence[Platform] = (),
         *,
         tick_s: float = 1.0,
-        opener: str = "",
+        owner: str = "",
         earlier: Mapping[OfferKey, Evidence] | None = None,
     ) -> Generator[Progress, None, None]:
         """Open the campaign under `policy` and work until it is closed; yield after every look.
@@ -107,7 +107,7 @@ class Campaign:
             policy: what may be used; written into the journal.
             platforms: adapters; empty: the policy's platforms are opened by name.
             tick_s: seconds between two looks.
-            opener: id of this flow run, by which `stop` knows it; empty: a new one.
+            owner: id of this flow run, by which `stop` knows it; empty: a new one.
             earlier: what earlier campaigns of the same workload measured of offers.
 
         Raises:
@@ -115,8 +115,8 @@ class Campaign:
         """
         adapters = platforms or [open_platform(name) for name in policy.platforms]
         with Background() as background:
-            opener = opener or new_opener()
-            loop = Loop(self.ledger, self.plan, policy, adapters, opener=opener, background=background, earlier=earlier)
+            owner = owner or new_owner()
+            loop = Loop(self.ledger, self.plan, policy, adapters, owner=owner, background=background, earlier=earlier)
             loop.open()
             try:
                 while True:
@@ -131,19 +131,19 @@ class Campaign:
                 loop.stop(f"interrupted by {type(error).__name__}", CloseCause.INTERRUPTED)
                 raise
 
-    def stop(self, reason: str, *, opener: str, platforms: Sequence[Platform] = ()) -> list[str]:
+    def stop(self, reason: str, *, owner: str, platforms: Sequence[Platform] = ()) -> list[str]:
         """Close the campaign and stop its GPU jobs, from outside of its loop; what they have finished is committed.
 
-        Does nothing if another flow run than `opener` has opened the campaign since. May be repeated.
+        Does nothing if another flow run than `owner` has opened the campaign since. May be repeated.
 
         Returns:
             the GPU jobs that could not be seen to end within 20 s.
         """
         opened = self.journal.read().opened
-        if opened is None or opened.opener != opener:
+        if opened is None or opened.owner != owner:
             return []
         with Background() as background:
-            loop = Loop(self.ledger, self.plan, opened.policy, platforms, opener=opener, background=background)
+            loop = Loop(self.ledger, self.plan, opened.policy, platforms, owner=owner, background=background)
             loop.stop(reason, CloseCause.STOPPED)
         return [order.name for order in self.journal.read().live_orders]
 
@@ -190,6 +190,6 @@ class Campaign:
         return manifest
 
 
-def new_opener() -> str:
+def new_owner() -> str:
     """An id for a flow run that has none."""
     return uuid.uuid4().hex[:12]

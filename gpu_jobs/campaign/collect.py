@@ -24,7 +24,7 @@ from gpu_jobs.errors import AuditError
 from gpu_jobs.ledger import keys, rows
 from gpu_jobs.ledger.items import ItemsReader
 from gpu_jobs.ledger.ledger import Committed, Ledger, Plan, Quarantined, Settlement, sha256
-from gpu_jobs.ledger.ranges import Chunk, from_cuts, tiling_problem
+from gpu_jobs.ledger.ranges import Chunk, from_boundaries, tiling_problem
 from gpu_jobs.store import Store
 from gpu_jobs.telemetry.workers import GpuWorkers
 from gpu_jobs.workloads import load_workload
@@ -102,7 +102,7 @@ def audit(plan: Plan, settlements: Iterable[Settlement]) -> Audit:
     committed: list[Committed] = []
     quarantined: list[Quarantined] = []
     left: list[Chunk] = []
-    stack = list(reversed(from_cuts(plan.cuts)))
+    stack = list(reversed(from_boundaries(plan.chunk_boundaries)))
     while stack:
         chunk = stack.pop()
         settlement = by_chunk.get(chunk)

@@ -54,7 +54,7 @@ class Loop:
         policy: Policy,
         platforms: Sequence[Platform],
         *,
-        opener: str,
+        owner: str,
         background: Background,
         earlier: Mapping[OfferKey, Evidence] | None = None,
         clock: Callable[[], Moment] = Moment.now,
@@ -69,7 +69,7 @@ class Loop:
         workload = load_workload(plan.workload, plan.params)
         self._offers = big_enough(offers, workload.num_gpus, workload.gpu_memory_gib())
         self._background = background
-        self._opener = opener
+        self._owner = owner
         self._observer = Observer(ledger, plan, policy, self._journal, earlier or {})
         self._handles: dict[str, Handle] = {}
         self._seen: dict[str, Observation] = {}
@@ -82,7 +82,7 @@ class Loop:
         now = self._clock()
         for warning in stale_prices(self._offers, now.at.date()):
             _LOGGER.warning(warning)
-        self._append(Opened(opener=self._opener, policy=self._policy, at=now.at))
+        self._append(Opened(owner=self._owner, policy=self._policy, at=now.at))
 
     def turn(self) -> Progress:
         """Observe, decide, act; once."""
@@ -109,9 +109,9 @@ class Loop:
         now = self._clock()
         give_up_s = now.monotonic_s + _STOP_S
         with suppress(CampaignError):  # closed already, or another flow run's now
-            self._append(Closed(reason=reason, cause=cause, opener=self._opener, at=now.at))
+            self._append(Closed(reason=reason, cause=cause, owner=self._owner, at=now.at))
         while (state := self._journal.read()).live_orders and now.monotonic_s < give_up_s:
-            if state.opened is None or state.opened.opener != self._opener:
+            if state.opened is None or state.opened.owner != self._owner:
                 return  # so are the GPU jobs
             for order in state.live_orders:
                 self._stop_job(order.name)
@@ -122,8 +122,8 @@ class Loop:
     def _read(self) -> JournalState:
         state = self._journal.read()
         opened = state.opened
-        if opened is None or opened.opener != self._opener:
-            by = opened.opener if opened else "nobody"
+        if opened is None or opened.owner != self._owner:
+            by = opened.owner if opened else "nobody"
             raise SupersededError(f"flow run {by} has opened {self._uri} since; this one gives way")
         return state
 
@@ -233,7 +233,7 @@ class Loop:
                 case HedgeChunk(chunk=chunk, reason=reason):
                     self._observer.hedge(snapshot, chunk, reason)
                 case CloseCampaign(cause=cause, reason=reason):
-                    closed = Closed(reason=reason, cause=cause, opener=self._opener, at=now.at)
+                    closed = Closed(reason=reason, cause=cause, owner=self._owner, at=now.at)
                     self._journal.append(closed, upon=state)  # if another came first, we decide again
 
     def _start_job(self, action: StartJob, state: JournalState, now: Moment) -> bool:
@@ -249,7 +249,7 @@ class Loop:
             expires_at=expires_at,
             reserved_usd=worst_case_usd(action.offer, action.num_workers, (expires_at - now.at) / timedelta(hours=1)),
         )
-        if not self._journal.append(Ordered(order=order, opener=self._opener, reason=action.reason, at=now.at), state):
+        if not self._journal.append(Ordered(order=order, owner=self._owner, reason=action.reason, at=now.at), state):
             return False
         try:
             platform = self._platform(action.offer.platform)

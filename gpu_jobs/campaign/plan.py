@@ -106,9 +106,9 @@ def _create(
         raise RefusedError("dataset", f"{spec.dataset!r} has no items")
     total = sum(written.weights)
     if isinstance(workload, LongWorkload):
-        cuts, cut_reason = list(range(len(written.weights) + 1)), "each item is a chunk, since it takes long"
+        cuts, chunk_reason = list(range(len(written.weights) + 1)), "each item is a chunk, since it takes long"
     else:
-        cuts, cut_reason = first_cut(written.weights, workload, fleet, asked=spec.chunk_weight)
+        cuts, chunk_reason = first_cut(written.weights, workload, fleet, asked=spec.chunk_weight)
     plan = Plan(
         workload=spec.workload,
         params=workload.params.model_dump(mode="json"),
@@ -118,8 +118,8 @@ def _create(
         items=written.files,
         num_items=len(written.weights),
         total_weight=total,
-        cuts=tuple(cuts),
-        cut_reason=cut_reason,
+        chunk_boundaries=tuple(cuts),
+        chunk_reason=chunk_reason,
         versions=_versions(),
         created_at=datetime.now().astimezone(),
     )

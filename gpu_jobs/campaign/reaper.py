@@ -71,8 +71,8 @@ def reap(
     return found
 
 
-def openers(store_root: str, platforms: Sequence[Platform]) -> dict[str, str]:
-    """Who has opened the campaigns under a root that have living GPU jobs and are not closed: opener by campaign.
+def owners_of(store_root: str, platforms: Sequence[Platform]) -> dict[str, str]:
+    """Who has opened the campaigns under a root that have living GPU jobs and are not closed: owner by campaign.
 
     Raises:
         StoreError: as `reap`.
@@ -80,7 +80,7 @@ def openers(store_root: str, platforms: Sequence[Platform]) -> dict[str, str]:
     with Background() as background:
         living = _look(store_root, platforms, background)
     return {
-        living.campaigns[prefix]: state.opened.opener
+        living.campaigns[prefix]: state.opened.owner
         for prefix, state in living.states.items()
         if state.opened and not state.closed
     }

@@ -46,7 +46,7 @@ class HeartbeatReader:
     def workers(self) -> list[ListedWorker]:
         """The same GPU workers by the listing alone; those of which it does not tell everything are read."""
         entries = self._listed()
-        read = {beat.boot: beat for beat, _ in self._up_to_date([entry for entry in entries if _is_short(entry)])}
+        read = {beat.worker_id: beat for beat, _ in self._up_to_date([entry for entry in entries if _is_short(entry)])}
         found = []
         for entry in entries:
             worker_id = keys.stem(entry.key)
@@ -70,7 +70,7 @@ class HeartbeatReader:
     def _up_to_date(self, entries: list[Entry]) -> list[tuple[Heartbeat, float]]:
         new = {keys.stem(entry.key): entry for entry in entries if not self._is_known(entry)}
         for beat, _ in self._ledger.heartbeats(new.values()):
-            self._known[new[beat.boot].key] = (new[beat.boot], beat)
+            self._known[new[beat.worker_id].key] = (new[beat.worker_id], beat)
         known = [self._known[entry.key] for entry in entries if entry.key in self._known]
         return [(beat, entry.stored_at) for entry, beat in known]
 
@@ -101,7 +101,7 @@ def _from_summary(worker_id: str, entry: Entry) -> ListedWorker:
 
 def _from_body(beat: Heartbeat, stored_at: float) -> ListedWorker:
     return ListedWorker(
-        worker_id=beat.boot,
+        worker_id=beat.worker_id,
         order=beat.order,
         slot=beat.slot,
         status=beat.status,

@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import count, takewhile
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
 from gpu_jobs.errors import CampaignClosedError, CampaignError, StoreError, SupersededError
 from gpu_jobs.jobs.failures import Failure
@@ -26,7 +26,7 @@ from gpu_jobs.store.parallel import get_many
 class Opened:
     """A flow run took the campaign over, under a policy."""
 
-    opener: str
+    owner: Annotated[str, Field(validation_alias=AliasChoices("owner", "opener"))]
     policy: Policy
     at: datetime
     kind: Literal["opened"] = "opened"
@@ -38,7 +38,7 @@ class Ordered:
     """A GPU job will be started, and its worst-case dollars are set aside."""
 
     order: Order
-    opener: str
+    owner: Annotated[str, Field(validation_alias=AliasChoices("owner", "opener"))]
     reason: str
     at: datetime
     kind: Literal["ordered"] = "ordered"
@@ -105,7 +105,7 @@ class Closed:
 
     reason: str
     """Why, in words for people."""
-    opener: str
+    owner: Annotated[str, Field(validation_alias=AliasChoices("owner", "opener"))]
     at: datetime
     cause: CloseCause = CloseCause.UNKNOWN
     kind: Literal["closed"] = "closed"
@@ -177,8 +177,8 @@ class JournalState:
             known = entry.order in self.orders and entry.order not in self.ended
             return None if known else CampaignError(f"GPU job {entry.order} is not open in the journal")
         opened = self.opened
-        if opened is None or opened.opener != entry.opener:
-            now = "nobody" if opened is None else opened.opener
+        if opened is None or opened.owner != entry.owner:
+            now = "nobody" if opened is None else opened.owner
             return SupersededError(f"this campaign was opened by {now} since; this flow run gives way")
         if self.closed:
             return CampaignClosedError(f"the campaign is closed: {self.closed.reason}")

@@ -90,8 +90,8 @@ def hedge(chunk_id: str, number: int) -> str:
     return f"{HEDGES}{chunk_id}.{number:04d}.json"
 
 
-def worker(boot: str) -> str:
-    return f"{WORKERS}{boot}.json"
+def worker(worker_id: str) -> str:
+    return f"{WORKERS}{worker_id}.json"
 
 
 def output(nonce: str, name: str) -> str:
@@ -127,5 +127,5 @@ def model(index: int, nonce: str) -> str:
 
 
 def stem(key: str) -> str:
-    """The last name of a key up to its first dot: a chunk's id, a boot."""
+    """The last name of a key up to its first dot: a chunk's id, a worker_id."""
     return key.rpartition("/")[2].partition(".")[0]

@@ -8,9 +8,9 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import TypeAdapter
+from pydantic import AliasChoices, Field, TypeAdapter
 
 from gpu_jobs.errors import AuditError
 from gpu_jobs.jobs.costs import WorkerSeconds
@@ -46,9 +46,9 @@ class Plan:
     items: tuple[ItemsFile, ...]
     num_items: int
     total_weight: float
-    cuts: tuple[int, ...]
+    chunk_boundaries: Annotated[tuple[int, ...], Field(validation_alias=AliasChoices("chunk_boundaries", "cuts"))]
     """Of the first chunks: first 0, last `num_items`."""
-    cut_reason: str
+    chunk_reason: Annotated[str, Field(validation_alias=AliasChoices("chunk_reason", "cut_reason"))]
     versions: dict[str, str]
     created_at: datetime
     version: int = 1
@@ -60,7 +60,7 @@ class Attempt:
 
     chunk: Chunk
     number: int
-    boot: str
+    worker_id: Annotated[str, Field(validation_alias=AliasChoices("worker_id", "boot"))]
     follows: str
     """Why it may follow the attempt before it; "" for the first."""
     version: int = 1
@@ -109,7 +109,7 @@ class Settlement:
 
     chunk: Chunk
     attempt: int
-    boot: str
+    worker_id: Annotated[str, Field(validation_alias=AliasChoices("worker_id", "boot"))]
     tiles: tuple[Tile, ...]
     version: int = 1
 
@@ -134,7 +134,7 @@ class Settlement:
 class Heartbeat:
     """What a GPU worker says of itself. Overwritten by its owner only."""
 
-    boot: str
+    worker_id: Annotated[str, Field(validation_alias=AliasChoices("worker_id", "boot"))]
     order: str
     slot: int
     host: str
@@ -282,9 +282,9 @@ class Ledger:
         body = self.store.get(keys.settled(chunk.id))
         return None if body is None else _SETTLEMENT.validate_json(body)
 
-    def want(self, chunk: Chunk, boot: str) -> None:
+    def want(self, chunk: Chunk, worker_id: str) -> None:
         """Ask the holder of a chunk to settle what it has now."""
-        self.store.create(keys.wanted(chunk.id), boot.encode())
+        self.store.create(keys.wanted(chunk.id), worker_id.encode())
 
     def wanted(self) -> set[str]:
         """Ids of all chunks ever asked for."""
@@ -303,10 +303,10 @@ class Ledger:
         """Overwrite our heartbeat; return the store's stamp."""
         body = _HEARTBEAT.dump_json(heartbeat)
         summary = {**heartbeat.summary, "crc32": f"{zlib.crc32(body):08x}"}  # tells two of one stamp apart
-        return self.store.put(keys.worker(heartbeat.boot), body, summary)
+        return self.store.put(keys.worker(heartbeat.worker_id), body, summary)
 
-    def heartbeat(self, boot: str) -> Heartbeat | None:
-        body = self.store.get(keys.worker(boot))
+    def heartbeat(self, worker_id: str) -> Heartbeat | None:
+        body = self.store.get(keys.worker(worker_id))
         return None if body is None else _HEARTBEAT.validate_json(body)
 
     def heartbeats(self, listed: Iterable[Entry] | None = None) -> list[tuple[Heartbeat, float]]:

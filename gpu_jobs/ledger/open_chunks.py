@@ -11,7 +11,7 @@ from itertools import groupby
 
 from gpu_jobs.ledger import keys
 from gpu_jobs.ledger.ledger import Ledger, OpenChunk, descend
-from gpu_jobs.ledger.ranges import Chunk, from_cuts
+from gpu_jobs.ledger.ranges import Chunk, from_boundaries
 from gpu_jobs.store.base import Entry, Summary
 
 WINDOW_CHUNKS = 1000
@@ -55,7 +55,7 @@ class Survey:
 
     def __init__(self, ledger: Ledger, cuts: Sequence[int]) -> None:
         self._ledger = ledger
-        planned = from_cuts(cuts)
+        planned = from_boundaries(cuts)
         stretches = [planned[first : first + WINDOW_CHUNKS] for first in range(0, len(planned), WINDOW_CHUNKS)]
         self.windows = [Window(stretch, [OpenChunk(chunk, 0) for chunk in stretch]) for stretch in stretches]
 

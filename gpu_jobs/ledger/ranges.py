@@ -34,7 +34,7 @@ class Chunk(NamedTuple):
         return self.start <= other.start and other.stop <= self.stop
 
 
-def from_cuts(cuts: Sequence[int]) -> list[Chunk]:
+def from_boundaries(cuts: Sequence[int]) -> list[Chunk]:
     """`[0, 3, 7]` → `[0, 3) [3, 7)`."""
     return [Chunk(start, stop) for start, stop in pairwise(cuts)]
 

@@ -32,7 +32,7 @@ class Attempted:
 
     chunk: Chunk
     number: int
-    boot: str
+    worker_id: str
     began_at: float
     ended_at: float | None
     """None: nothing tells that it has ended."""
@@ -85,10 +85,10 @@ class Facts:
 def gather(campaign: Campaign, snapshot: Snapshot, manifest: Manifest) -> Facts:
     """Take what a snapshot knows, and read the attempts and the quarantine of a campaign."""
     store, journal = campaign.store, snapshot.journal
-    workers = sorted(snapshot.workers, key=lambda worker: (worker.began_at, worker.heartbeat.boot))
+    workers = sorted(snapshot.workers, key=lambda worker: (worker.began_at, worker.heartbeat.worker_id))
     settled_at = {}
     attempts = None
-    if len(campaign.plan.cuts) - 1 <= MAX_ATTEMPTS:
+    if len(campaign.plan.chunk_boundaries) - 1 <= MAX_ATTEMPTS:
         settled_at = {Chunk.parse(keys.stem(entry.key)): entry.stored_at for entry in store.list(keys.SETTLED)}
         attempts = _attempts(campaign.ledger, settled_at)
     outlook = kept_outlook(campaign)
@@ -127,7 +127,7 @@ def _attempts(ledger: Ledger, settled_at: dict[Chunk, float]) -> list[Attempted]
         if len(began) > MAX_ATTEMPTS:
             return None
     with ThreadPoolExecutor(_READS_AT_ONCE, "report") as pool:
-        boots = list(pool.map(lambda key: ledger.attempt(*key).boot, began))
+        worker_ids = list(pool.map(lambda key: ledger.attempt(*key).worker_id, began))
         causes = dict(zip(told, pool.map(lambda key: _cause(ledger, *key), told), strict=True))
 
     def ended(chunk: Chunk, number: int) -> tuple[float | None, str]:
@@ -138,10 +138,12 @@ def _attempts(ledger: Ledger, settled_at: dict[Chunk, float]) -> list[Attempted]
         return settled_at.get(chunk), "settled" if chunk in settled_at else ""
 
     found = []
-    for (chunk, number), boot in zip(began, boots, strict=True):
+    for (chunk, number), worker_id in zip(began, worker_ids, strict=True):
         ended_at, how = ended(chunk, number)
         begun = began[chunk, number]
-        found.append(Attempted(chunk=chunk, number=number, boot=boot, began_at=begun, ended_at=ended_at, end=how))
+        found.append(
+            Attempted(chunk=chunk, number=number, worker_id=worker_id, began_at=begun, ended_at=ended_at, end=how)
+        )
     return found
 
 

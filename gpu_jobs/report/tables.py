@@ -122,7 +122,7 @@ def _worker_row(facts: Facts, worker: GpuWorker, *, is_unknown: bool) -> tuple[o
     else:
         why = f"still working at its last heartbeat, {formats.moment(worker.seen_at)}"
     return (
-        beat.boot,
+        beat.worker_id,
         _short(beat.order),
         order.order.offer.platform if order else "started by hand",
         f"{beat.items_done:,}",
@@ -177,7 +177,7 @@ def _log(end: Ended) -> Log:
 
 
 def meanings(facts: Facts) -> list[tuple[str, str]]:
-    chunks = formats.count(len(facts.plan.cuts) - 1, "chunk")
+    chunks = formats.count(len(facts.plan.chunk_boundaries) - 1, "chunk")
     return [
         ("Item", "One unit of input, with a stable id. It is committed, quarantined, or still open."),
         ("Committed", "The item's results are published, or it is known to have none."),

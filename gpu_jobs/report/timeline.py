@@ -76,13 +76,13 @@ def draw(workers: Sequence[GpuWorker], attempts: Sequence[Attempted] | None) -> 
     """Draw the lanes in the order in which the GPU workers started; without `attempts` each lane shows sums."""
     shown = workers[:MAX_LANES]
     axis = Axis((worker.began_at, max(worker.seen_at, worker.began_at + 0.1)) for worker in shown)
-    by_boot: dict[str, list[Attempted]] = {}
+    by_worker: dict[str, list[Attempted]] = {}
     for attempt in attempts or ():
-        by_boot.setdefault(attempt.boot, []).append(attempt)
+        by_worker.setdefault(attempt.worker_id, []).append(attempt)
     lanes = []
     for number, worker in enumerate(shown):
         top = _AXIS_PX + number * _LANE_PX
-        bars = _sums(worker) if attempts is None else _bars(worker, by_boot.get(worker.heartbeat.boot, ()))
+        bars = _sums(worker) if attempts is None else _bars(worker, by_worker.get(worker.heartbeat.worker_id, ()))
         lanes.append(_lane(worker, top, Markup("\n").join(_rect(axis, top + _LABEL_PX, bar) for bar in bars)))
     return Markup(
         '<svg class="timeline" width="100%" height="{height}" role="img" aria-label="Timeline of GPU workers">\n'
@@ -140,9 +140,9 @@ def _sums(worker: GpuWorker) -> Iterator[Bar]:
 def _lane(worker: GpuWorker, top: int, bars: Markup) -> Markup:
     heartbeat = worker.heartbeat
     items = formats.count(heartbeat.items_done, "item")
-    return Markup('<text x="0" y="{y}">{boot} · {items}</text>\n{bars}').format(
+    return Markup('<text x="0" y="{y}">{worker_id} · {items}</text>\n{bars}').format(
         y=top + _LABEL_PX - 4,
-        boot=heartbeat.boot,
+        worker_id=heartbeat.worker_id,
         items=items,
         bars=bars,
     )

@@ -66,7 +66,7 @@ class SnapshotReader:
     def __init__(self, ledger: Ledger, plan: Plan, journal: Journal) -> None:
         self._plan = plan
         self._journal = journal
-        self._survey = Survey(ledger, plan.cuts)
+        self._survey = Survey(ledger, plan.chunk_boundaries)
         self._chunks: ChunksLeft | None = None
         self._heartbeats = HeartbeatReader(ledger)
         self.survey_s = 0.0

@@ -62,8 +62,8 @@ def a_plan(**changes: Any) -> Plan:
         items=(),
         num_items=num_items,
         total_weight=float(num_items),
-        cuts=(*range(0, num_items, 2), num_items),
-        cut_reason="as asked",
+        chunk_boundaries=(*range(0, num_items, 2), num_items),
+        chunk_reason="as asked",
         versions={},
         created_at=_AT,
     )

@@ -28,19 +28,19 @@ class FakeGpuWorker:
         plan: Plan,
         policy: Policy,
         *,
-        boot: str,
+        worker_id: str,
         monotonic: Callable[[], float],
         order: str = "",
         poison: Collection[int] = (),
     ) -> None:
         """`monotonic`: its machine's own seconds, from any origin. `poison`: items that kill the compute process."""
-        self.boot = boot
+        self.worker_id = worker_id
         self.ledger = Ledger(store)
-        self.survey = Survey(self.ledger, plan.cuts)
+        self.survey = Survey(self.ledger, plan.chunk_boundaries)
         self.hands = Hands()
-        self.settler = Settler(self.ledger, boot, self.hands, num_threads=0)
+        self.settler = Settler(self.ledger, worker_id, self.hands, num_threads=0)
         self.clock = StoreClock(monotonic)
-        self.finder = LeaseFinder(self.ledger, self.survey, policy, boot, self.clock.now)
+        self.finder = LeaseFinder(self.ledger, self.survey, policy, worker_id, self.clock.now)
         self.items_done = 0
         self._order = order
         self._poison = frozenset(poison)
@@ -53,7 +53,7 @@ class FakeGpuWorker:
     ) -> None:
         """Tell the store that it lives and what it holds."""
         heartbeat = Heartbeat(
-            boot=self.boot,
+            worker_id=self.worker_id,
             order=self._order,
             slot=0,
             host="test",
@@ -130,7 +130,7 @@ class FakeGpuWorker:
         """With nothing to lease: ask whoever has most."""
         chunk_id = self.finder.busiest()
         if chunk_id is not None:
-            self.ledger.want(Chunk.parse(chunk_id), self.boot)
+            self.ledger.want(Chunk.parse(chunk_id), self.worker_id)
 
     def salvage(self) -> None:
         """SIGTERM: commit what is finished, leave the rest open, and be over."""

@@ -34,7 +34,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     store = open_store(arguments.campaign)
     ledger, journal = Ledger(store), Journal(store)
-    boot = uuid.uuid4().hex[:12]
+    worker_id = uuid.uuid4().hex[:12]
     plan, state = ledger.plan(), journal.read()
     if plan is None or state.opened is None:
         log.error("there is no open campaign at %s", store.uri)
@@ -47,12 +47,12 @@ def main() -> int:
         log.error("not starting: %s", reason)
         return 0 if journal.read().closed else _MAY_NOT_WORK
     policy, slot, is_warm = state.opened.policy, arguments.slot, arguments.warm
-    supervisor = Supervisor(ledger, journal, plan, policy, boot=boot, order=order, slot=slot, is_warm=is_warm)
+    supervisor = Supervisor(ledger, journal, plan, policy, worker_id=worker_id, order=order, slot=slot, is_warm=is_warm)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda number, _: supervisor.end(f"stopped by {signal.Signals(number).name}"))
-    log.info("GPU worker %s begins on %s", boot, store.uri)
+    log.info("GPU worker %s begins on %s", worker_id, store.uri)
     code = supervisor.run()
-    log.info("GPU worker %s ends: %s", boot, supervisor.ending)
+    log.info("GPU worker %s ends: %s", worker_id, supervisor.ending)
     return code
 
 

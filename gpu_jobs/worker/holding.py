@@ -112,10 +112,10 @@ class Hands:
 class Settler:
     """Writes parts and settlements in threads, so that neither leasing nor computing waits for the store."""
 
-    def __init__(self, ledger: Ledger, boot: str, hands: Hands, *, num_threads: int = _THREADS) -> None:
+    def __init__(self, ledger: Ledger, worker_id: str, hands: Hands, *, num_threads: int = _THREADS) -> None:
         """With no threads, everything is written at once by the caller's."""
         self._ledger = ledger
-        self._boot = boot
+        self._worker_id = worker_id
         self._hands = hands
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._threads = [threading.Thread(target=self._drain, name=f"settle-{n}") for n in range(num_threads)]
@@ -156,7 +156,7 @@ class Settler:
         with work.lock:
             if not self._write_settlement(work, (*work.parts, *(Open(range=each, crashes=crashes) for each in pieces))):
                 return None
-        attempt = Attempt(chunk=pieces[0], number=1, boot=self._boot, follows="")
+        attempt = Attempt(chunk=pieces[0], number=1, worker_id=self._worker_id, follows="")
         if not self._ledger.begin(attempt):
             return None
         kept = Work.of(Leased(attempt=attempt, crashes=crashes, left=[pieces[0]]))
@@ -200,7 +200,7 @@ class Settler:
         """False if somebody else has settled the chunk; either way it is no longer ours."""
         attempt = work.leased.attempt
         tiles = tuple(sorted(tiles, key=lambda tile: tile.range))
-        settlement = Settlement(chunk=work.chunk, attempt=attempt.number, boot=self._boot, tiles=tiles)
+        settlement = Settlement(chunk=work.chunk, attempt=attempt.number, worker_id=self._worker_id, tiles=tiles)
         has_won = self._ledger.settle(settlement)
         self.lost_races += not has_won
         if not has_won:

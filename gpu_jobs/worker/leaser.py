@@ -24,12 +24,19 @@ class Leaser:
     """Leases ahead: about two seconds of work, but at least the chunk at work and the next one."""
 
     def __init__(
-        self, ledger: Ledger, survey: Survey, finder: LeaseFinder, boot: str, *, hands: Hands, wake: Callable[[], None]
+        self,
+        ledger: Ledger,
+        survey: Survey,
+        finder: LeaseFinder,
+        worker_id: str,
+        *,
+        hands: Hands,
+        wake: Callable[[], None],
     ) -> None:
         self._ledger = ledger
         self._survey = survey
         self._finder = finder
-        self._boot = boot
+        self._worker_id = worker_id
         self._hands = hands
         self._wake = wake
         self._stopped = threading.Event()
@@ -117,4 +124,4 @@ class Leaser:
         chunk_id = self._finder.busiest()
         if chunk_id is not None and chunk_id not in self._asked:
             self._asked.add(chunk_id)
-            self._ledger.want(Chunk.parse(chunk_id), self._boot)
+            self._ledger.want(Chunk.parse(chunk_id), self._worker_id)

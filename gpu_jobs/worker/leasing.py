@@ -57,16 +57,18 @@ class StoreClock:
 
 
 class LeaseFinder:
-    """Leases chunks for one boot, one after another."""
+    """Leases chunks for one GPU worker, one after another."""
 
-    def __init__(self, ledger: Ledger, survey: Survey, policy: Policy, boot: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, ledger: Ledger, survey: Survey, policy: Policy, worker_id: str, clock: Callable[[], float]
+    ) -> None:
         self._ledger = ledger
         self._heartbeats = HeartbeatReader(ledger)
         self._survey = survey
         self._policy = policy
-        self._boot = boot
+        self._worker_id = worker_id
         self._now = clock
-        self._random = random.Random(boot)  # noqa: S311 - spreads GPU workers, guards nothing
+        self._random = random.Random(worker_id)  # noqa: S311 - spreads GPU workers, guards nothing
         self._holders: dict[tuple[Chunk, int], str] = {}
         self._given: dict[Chunk, float] = {}
         self.is_lease_dying = False
@@ -89,7 +91,7 @@ class LeaseFinder:
         """The chunk to ask for: the last in hand of the GPU worker that holds the most items."""
         now = self._now()
         held = [each for each in self._heartbeats.workers() if each.leases and self._is_fresh(each.stored_at, now)]
-        others = [each for each in held if each.worker_id != self._boot]
+        others = [each for each in held if each.worker_id != self._worker_id]
         if not others:
             return None
         return max(others, key=lambda each: sum(Chunk.parse(lease).num_items for lease in each.leases)).leases[-1]
@@ -100,7 +102,7 @@ class LeaseFinder:
             lost = 0
             self._survey.refresh(window)
             leases = self._survey.leases(window) if window.open else {}
-            is_alive = self._alive_boots(window.open, leases)
+            is_alive = self._alive_workers(window.open, leases)
             candidates = self._rotated(window.open)
             held: list[tuple[OpenChunk, Lease]] = []
             while candidates and lost < _LOST_BEFORE_LISTING:
@@ -122,9 +124,9 @@ class LeaseFinder:
         """Others hold all that is left: begin a second attempt beside one of theirs, if the campaign wants one."""
         wanted = self._ledger.hedged()
         for found, last in held:
-            is_mine = self._holder(found.chunk, last.number) == self._boot
+            is_mine = self._holder(found.chunk, last.number) == self._worker_id
             if (found.chunk.id, last.number) in wanted and not is_mine and not last.ended:
-                attempt = Attempt(chunk=found.chunk, number=last.number + 1, boot=self._boot, follows="hedge")
+                attempt = Attempt(chunk=found.chunk, number=last.number + 1, worker_id=self._worker_id, follows="hedge")
                 if self._ledger.begin(attempt) and not self._ledger.is_settled(found.chunk):
                     return self._take_over(Leased(attempt=attempt, crashes=found.crashes))
         return None
@@ -144,7 +146,7 @@ class LeaseFinder:
             number, follows = last.number + 1, Cause.LOST.value
             if last.ended:
                 follows = self._ledger.ends(found.chunk, last.number)[-1].cause.value
-        attempt = Attempt(chunk=found.chunk, number=number, boot=self._boot, follows=follows)
+        attempt = Attempt(chunk=found.chunk, number=number, worker_id=self._worker_id, follows=follows)
         if not self._ledger.begin(attempt) or self._ledger.is_settled(found.chunk):
             return None
         if last is None:
@@ -166,7 +168,7 @@ class LeaseFinder:
             Settlement(
                 chunk=chunk,
                 attempt=leased.attempt.number,
-                boot=self._boot,
+                worker_id=self._worker_id,
                 tiles=_verdict_tiles(leased, verdict, ends, self._policy.max_crashes),
             )
         )
@@ -178,7 +180,7 @@ class LeaseFinder:
         leased.left = subtract(leased.chunk, (part.range for part in leased.parts))
         return leased
 
-    def _alive_boots(self, found: list[OpenChunk], leases: dict[Chunk, Lease]) -> Callable[[Chunk, Lease], bool]:
+    def _alive_workers(self, found: list[OpenChunk], leases: dict[Chunk, Lease]) -> Callable[[Chunk, Lease], bool]:
         """Who holds the running attempts among `found`, by one listing of the heartbeats.
 
         The answer is as of now, however much later it is asked for: a sweep may take longer than a lease lasts.
@@ -209,7 +211,7 @@ class LeaseFinder:
     def _holder(self, chunk: Chunk, number: int) -> str:
         key = (chunk, number)
         if key not in self._holders:
-            self._holders[key] = self._ledger.attempt(chunk, number).boot
+            self._holders[key] = self._ledger.attempt(chunk, number).worker_id
         return self._holders[key]
 
 

@@ -25,9 +25,9 @@ class Life:
     """Counts items and seconds. The supervisor's thread writes; `heartbeat` reads from another."""
 
     def __init__(
-        self, boot: str, order: Order | None, slot: int, hands: Hands, sampler: Sampler, *, is_warm: bool = False
+        self, worker_id: str, order: Order | None, slot: int, hands: Hands, sampler: Sampler, *, is_warm: bool = False
     ) -> None:
-        self._boot = boot
+        self._worker_id = worker_id
         self._order = order.name if order else ""
         self._slot = slot
         self._host = f"{socket.gethostname()}:{os.getpid()}"
@@ -124,7 +124,7 @@ class Life:
             return None
         gpu = self._sampler.read()
         return Heartbeat(
-            boot=self._boot,
+            worker_id=self._worker_id,
             order=self._order,
             slot=self._slot,
             host=self._host,

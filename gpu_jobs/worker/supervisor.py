@@ -44,7 +44,7 @@ class Supervisor:
         plan: Plan,
         policy: Policy,
         *,
-        boot: str,
+        worker_id: str,
         order: Order | None,
         slot: int,
         is_warm: bool = False,
@@ -52,19 +52,19 @@ class Supervisor:
         self._ledger = ledger
         self._plan = plan
         self._policy = policy
-        self._boot = boot
+        self._worker_id = worker_id
         self._grace_s = order.offer.grace_s if order else GRACE_S
         self._sampler = open_sampler()
         self._wake = Wake()
         self._hands = Hands()
-        self._life = Life(boot, order, slot, self._hands, self._sampler, is_warm=is_warm)
-        self._settler = Settler(ledger, boot, self._hands)
+        self._life = Life(worker_id, order, slot, self._hands, self._sampler, is_warm=is_warm)
+        self._settler = Settler(ledger, worker_id, self._hands)
         self._pulse = Pulse(
             ledger, journal, policy, snapshot=self._life.heartbeat, end=self.end, wanted=self._note_wanted, order=order
         )
-        self._survey = Survey(ledger, plan.cuts)
-        self._finder = LeaseFinder(ledger, self._survey, policy, boot, self._pulse.clock.now)
-        self._leaser = Leaser(ledger, self._survey, self._finder, boot, hands=self._hands, wake=self._wake.ring)
+        self._survey = Survey(ledger, plan.chunk_boundaries)
+        self._finder = LeaseFinder(ledger, self._survey, policy, worker_id, self._pulse.clock.now)
+        self._leaser = Leaser(ledger, self._survey, self._finder, worker_id, hands=self._hands, wake=self._wake.ring)
         self._compute: ComputeProcess | None = None
         self._assigned: dict[int, Work] = {}
         self._last_token = _PROBE

@@ -19,7 +19,7 @@ from gpu_jobs.jobs.names import order_prefix
 from gpu_jobs.jobs.orders import Order, Policy
 from gpu_jobs.ledger.journal import Ended, Journal, JournalEntry, Opened, Ordered
 from gpu_jobs.ledger.ledger import Attempt, Committed, Heartbeat, Ledger, Open, Plan, Quarantined, Settlement
-from gpu_jobs.ledger.ranges import Chunk, from_cuts
+from gpu_jobs.ledger.ranges import Chunk, from_boundaries
 from gpu_jobs.platforms.event_loop import Background
 from gpu_jobs.store import campaign_names
 from gpu_jobs.store.base import NO_SUMMARY, Store, Summary
@@ -87,8 +87,8 @@ class OldCampaign:
         self._live = live.order
         asyncio.run(self.platform.start(self._live))
         self.platform.run(self._live.name)
-        for chunk in from_cuts(self.plan.cuts)[:NUM_DEAD]:
-            attempt = Attempt(chunk=chunk, number=1, boot="dead-0", follows="")
+        for chunk in from_boundaries(self.plan.chunk_boundaries)[:NUM_DEAD]:
+            attempt = Attempt(chunk=chunk, number=1, worker_id="dead-0", follows="")
             self._ledger.begin(attempt)
             self._ledger.settle(_settlement(chunk))
         self.live_workers_beat()
@@ -100,7 +100,7 @@ class OldCampaign:
     def turns(self, background: Background) -> Callable[[], object]:
         """A loop that has nothing to order; each call is a turn, the first with the opening."""
         platforms = [self.platform]
-        loop = Loop(self._ledger, self.plan, POLICY, platforms, opener="bench", background=background)
+        loop = Loop(self._ledger, self.plan, POLICY, platforms, owner="bench", background=background)
         begin = [loop.open]
 
         def turn() -> object:
@@ -112,10 +112,10 @@ class OldCampaign:
 
     def _journal(self) -> Iterator[JournalEntry]:
         at = datetime.now(UTC) - timedelta(hours=10)
-        yield Opened(opener="before", policy=POLICY, at=at)
+        yield Opened(owner="before", policy=POLICY, at=at)
         for number in range(NUM_ENTRIES // 2):
             order = self._order(2 + 2 * number, NUM_ALIVE if number == NUM_ENTRIES // 2 - 1 else 2)
-            yield Ordered(order=order, opener="before", reason="the plan", at=at)
+            yield Ordered(order=order, owner="before", reason="the plan", at=at)
             if number < NUM_ENTRIES // 2 - 1:
                 yield Ended(order=order.name, reason="succeeded", items_done=20, spent_usd=0.1, at=at)
 
@@ -123,8 +123,10 @@ class OldCampaign:
         name = f"{order_prefix(self.store.uri)}-{seq:04d}"
         return an_order(name=name, campaign_uri=self.store.uri, num_workers=num_workers)
 
-    def _beat(self, boot: str, order: Order, slot: int) -> None:
-        beat = Heartbeat(boot=boot, order=order.name, slot=slot, host="bench", status="working", items_done=10)
+    def _beat(self, worker_id: str, order: Order, slot: int) -> None:
+        beat = Heartbeat(
+            worker_id=worker_id, order=order.name, slot=slot, host="bench", status="working", items_done=10
+        )
         self._ledger.beat(beat)
 
 
@@ -172,7 +174,7 @@ def settled_campaign(store: Store, num_chunks: int) -> Plan:
     plan = a_plan(num_items=2 * num_chunks)
     ledger = Ledger(store)
     ledger.create_plan(plan)
-    for number, chunk in enumerate(from_cuts(plan.cuts)):
+    for number, chunk in enumerate(from_boundaries(plan.chunk_boundaries)):
         halves = [Chunk(chunk.start, chunk.start + 1), Chunk(chunk.start + 1, chunk.stop)]
         if number % 100 == 1:
             bad = Quarantined(range=halves[1], cause="crashed", detail="", attempts=2)
@@ -208,7 +210,7 @@ def _committed(covered: Chunk) -> Committed:
 
 
 def _settlement(chunk: Chunk, tiles: tuple = ()) -> Settlement:
-    return Settlement(chunk=chunk, attempt=1, boot="dead-0", tiles=tiles or (_committed(chunk),))
+    return Settlement(chunk=chunk, attempt=1, worker_id="dead-0", tiles=tiles or (_committed(chunk),))
 
 
 def main(num_chunks: int) -> None:

@@ -56,7 +56,7 @@ def launch(uri, last, job_hours):
     policy = Policy(platforms=("runpod",), max_workers=1, heartbeat_s=0.5, job_hours=job_hours)
     with DeadlyBackground(last) as background:
         platforms = [RunPodPlatform()]
-        loop = Loop(campaign.ledger, campaign.plan, policy, platforms, opener="dies", background=background)
+        loop = Loop(campaign.ledger, campaign.plan, policy, platforms, owner="dies", background=background)
         loop.open()
         loop.turn()
 

@@ -190,11 +190,11 @@ def test_a_stopped_campaign_keeps_what_was_done_and_costs_nothing_more(opened, c
     """As an interrupted flow does: its GPU workers settle and leave, the idle window is all that is still paid."""
     before = len(cloud.bill.lines)
     campaign = opened("stopped", item_s=0.2)
-    for progress in campaign.run(on_modal(policy), opener="me", tick_s=0.1):
+    for progress in campaign.run(on_modal(policy), owner="me", tick_s=0.1):
         if progress.items_done:
             break
 
-    campaign.stop("enough", opener="me")
+    campaign.stop("enough", owner="me")
 
     assert cloud.unfinished() == []
     manifest = collect(campaign.store, campaign.plan)

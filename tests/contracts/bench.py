@@ -35,7 +35,7 @@ class CampaignBench:
         self.store = open_campaign(spec, policy).store
         self.journal = Journal(self.store)
         self.at = an_order().expires_at
-        self.journal.append(Opened(opener="test", policy=policy, at=self.at), upon=self.journal.read())
+        self.journal.append(Opened(owner="test", policy=policy, at=self.at), upon=self.journal.read())
 
     def order(self, num_workers=1, name=None):
         state = self.journal.read()
@@ -45,7 +45,7 @@ class CampaignBench:
             offer=self.platform.offers()[0],
             num_workers=num_workers,
         )
-        assert self.journal.append(Ordered(order=order, opener="test", reason="test", at=self.at), upon=state)
+        assert self.journal.append(Ordered(order=order, owner="test", reason="test", at=self.at), upon=state)
         return order
 
     def tick(self):

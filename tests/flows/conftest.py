@@ -77,7 +77,7 @@ def lose(prefect_api, tmp_path, items) -> Iterator[Callable[[str], tuple[FlowRun
             run = client.create_flow_run(small, parameters={"campaign": asked.model_dump(mode="json")})
             client.set_flow_run_state(run.id, Running(), force=True)
             client.update_flow_run_labels(run.id, {CAMPAIGN_LABEL: campaign.store.uri})
-        turns = campaign.run(asked.policy, opener=str(run.id))
+        turns = campaign.run(asked.policy, owner=str(run.id))
         while not any(job.workers_alive for job in next(turns).jobs):
             pass
         left.append(turns)

@@ -32,7 +32,7 @@ def test_a_campaign_completes_with_one_task_run_per_gpu_job(start):
     assert (summary.num_items, summary.num_committed, summary.num_quarantined, summary.num_open) == (40, 40, 0, 0)
     campaign = Campaign.open(summary.campaign)
     assert campaign.store.get(summary.manifest) is not None
-    assert len(campaign.plan.cuts) - 1 == 16
+    assert len(campaign.plan.chunk_boundaries) - 1 == 16
     orders = list(campaign.journal.read().orders)
     runs = task_runs_of(state, num_expected=len(orders) + TASKS_BESIDE_JOBS)
     assert sorted(run.name for run in runs if run.name.startswith("ff-")) == sorted(orders)

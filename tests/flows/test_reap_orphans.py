@@ -42,7 +42,7 @@ def set_state(run, state):
 def close_as_if_stopped_in_vain(campaign, run):
     journal = campaign.journal
     at = datetime.now(UTC) - timedelta(minutes=5)
-    assert journal.append(Closed(reason="stopped in vain", opener=str(run.id), at=at), upon=journal.read())
+    assert journal.append(Closed(reason="stopped in vain", owner=str(run.id), at=at), upon=journal.read())
 
 
 def test_an_orphan_is_ended_shown_and_told(reap, lose):
@@ -128,7 +128,7 @@ def test_a_flow_run_whose_heartbeats_have_stopped_is_crashed(reap, lose):
 def test_what_prefect_has_written_over_is_said_again(reap, lose):
     """Prefect's own last words of a cancelled flow run say nothing of GPU jobs."""
     run, campaign = lose("cancelled")
-    campaign.stop("interrupted by TerminationSignal", opener=str(run.id))
+    campaign.stop("interrupted by TerminationSignal", owner=str(run.id))
     set_state(run, Cancelled(message=PREFECTS_WORDS))
 
     for _ in range(2):
@@ -168,7 +168,7 @@ def test_flow_runs_of_another_root_are_left_alone(prefect_api, lose, tmp_path):
 def test_a_lost_flow_run_of_a_deleted_campaign_is_no_alarm(reap, lose):
     """There is nothing to stop, and nothing to say."""
     run, campaign = lose("deleted")
-    campaign.stop("test", opener=str(run.id))
+    campaign.stop("test", owner=str(run.id))
     set_state(run, Crashed(message="no heartbeat"))
     shutil.rmtree(campaign.store.uri)
 

@@ -79,7 +79,7 @@ def test_an_interrupted_flow_run_is_crashed_and_says_so(start, store, monkeypatc
     assert run.state.is_crashed()
     assert SAID in run.state.message
     assert campaign_of(run) == str(store / "interrupted")
-    assert journal(store, "interrupted").opened.opener == str(run.id)
+    assert journal(store, "interrupted").opened.owner == str(run.id)
     assert not journal(store, "interrupted").live_orders
 
 
@@ -112,7 +112,7 @@ def test_the_hook_finds_the_campaign_of_a_dead_process_by_the_flow_runs_label(lo
 def test_a_campaign_that_another_flow_run_has_opened_is_left_alone(lose):
     """The sweep of the older flow run says nothing and stops nothing."""
     run, campaign = lose("taken-over")
-    turns = campaign.run(POLICY, opener="somebody-else")
+    turns = campaign.run(POLICY, owner="somebody-else")
     next(turns)
 
     assert stop_and_tell(campaign.store.uri, str(run.id), because="cancelled") == ""
@@ -131,7 +131,7 @@ def test_gpu_jobs_that_are_not_seen_to_end_are_named(lose, monkeypatch):
 
     assert sentence.startswith("NOT seen to end: ff-1, ff-2; reap-orphans will try again; ")
     monkeypatch.undo()
-    campaign.stop("test", opener=str(run.id))
+    campaign.stop("test", owner=str(run.id))
 
 
 def alive(campaign: Campaign) -> list[int]:

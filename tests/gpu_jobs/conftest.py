@@ -35,7 +35,7 @@ class World:
                     self.store,
                     self.plan,
                     a_policy(),
-                    boot=f"boot-{self.num_boots}",
+                    worker_id=f"boot-{self.num_boots}",
                     monotonic=FakeClock(),
                     order=job.order.name,
                 )

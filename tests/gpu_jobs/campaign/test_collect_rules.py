@@ -33,7 +33,7 @@ def plan(store):
 
 @pytest.fixture
 def gpu(store, plan, clock):
-    return FakeGpuWorker(store, plan, a_policy(), boot="one", monotonic=clock)
+    return FakeGpuWorker(store, plan, a_policy(), worker_id="one", monotonic=clock)
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_tiles_that_do_not_tile_are_refused(store, plan, settled, change, match)
 
 def test_the_audit_itself_finds_what_does_not_tile_the_dataset():
     """Even settlements that are each in order are refused if together they are not the dataset."""
-    plan = a_plan(num_items=NUM_ITEMS, cuts=(0, 2, 4))
+    plan = a_plan(num_items=NUM_ITEMS, chunk_boundaries=(0, 2, 4))
 
     with pytest.raises(AuditError, match=r"gap \[4, 6\)"):
         audit(plan, [])
@@ -133,9 +133,9 @@ def test_a_settlement_that_does_not_tile_its_chunk_cannot_be_written():
     tile = Committed(range=Chunk(2, 3), part="parts/x", sha256="0")
 
     with pytest.raises(AuditError, match="gap"):
-        Settlement(chunk=CHUNK, attempt=1, boot="one", tiles=(tile,))
+        Settlement(chunk=CHUNK, attempt=1, worker_id="one", tiles=(tile,))
     with pytest.raises(AuditError, match="leaves all of it open"):
-        Settlement(chunk=CHUNK, attempt=1, boot="one", tiles=(Open(range=CHUNK),))
+        Settlement(chunk=CHUNK, attempt=1, worker_id="one", tiles=(Open(range=CHUNK),))
 
 
 def test_collecting_again_publishes_nothing_new(store, plan, settled):
@@ -177,17 +177,17 @@ def test_a_partial_result_says_that_it_is_one(store, plan, gpu):
 def test_items_without_rows_are_accounted_for(store, plan, gpu):
     """Quarantined items and error rows are in the quarantine table with their reasons, and empty items are done."""
     ledger = Ledger(store)
-    attempt = Attempt(chunk=CHUNK, number=1, boot="two", follows="")
+    attempt = Attempt(chunk=CHUNK, number=1, worker_id="two", follows="")
     frame = rows.decode(noop_rows(Chunk(2, 3)))
     error = frame.with_columns(outcome=pl.lit("error"), error=pl.lit("unreadable"), value=None).cast(frame.schema)
     part = ledger.write_part(attempt, Chunk(2, 3), rows.encode(error))
     poison = Quarantined(range=Chunk(3, 4), cause="crashed", detail="signal 11", attempts=2)
-    ledger.settle(Settlement(chunk=CHUNK, attempt=1, boot="one", tiles=(part, poison)))
+    ledger.settle(Settlement(chunk=CHUNK, attempt=1, worker_id="one", tiles=(part, poison)))
     first = Chunk(0, 2)
     empty = rows.decode(noop_rows(first)).with_columns(outcome=pl.lit("empty"), value=None).cast(frame.schema)
     part = Committed(range=first, part="parts/by-hand.0001.0.arrows", sha256=sha256(rows.encode(empty)))
     store.create(part.part, rows.encode(empty))
-    ledger.settle(Settlement(chunk=first, attempt=1, boot="one", tiles=(part,)))
+    ledger.settle(Settlement(chunk=first, attempt=1, worker_id="one", tiles=(part,)))
     gpu.work_on()
 
     manifest = collect(store, plan)

@@ -232,7 +232,7 @@ def test_no_words_of_a_users_drop_a_platform(new_world, code, own, failure):
             name = job.order.name
             if not job.phase.is_over:
                 gpu = FakeGpuWorker(
-                    world.store, world.plan, POLICY, boot=f"boot-{name}", monotonic=FakeClock(), order=name
+                    world.store, world.plan, POLICY, worker_id=f"boot-{name}", monotonic=FakeClock(), order=name
                 )
                 gpu.beat("over", words, own)
                 world.platform.fail(name, words, words, code)

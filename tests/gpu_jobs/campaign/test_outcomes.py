@@ -77,10 +77,10 @@ def test_a_campaign_that_is_stopped_from_outside(new_world):
     """By another process than the loop's."""
     world = new_world()
     campaign = Campaign(world.store, world.plan)
-    looks = campaign.run(POLICY, [world.platform], tick_s=0, opener="me")
+    looks = campaign.run(POLICY, [world.platform], tick_s=0, owner="me")
     next(looks)
 
-    campaign.stop("enough", opener="me", platforms=[world.platform])
+    campaign.stop("enough", owner="me", platforms=[world.platform])
 
     assert [end.outcome for end in ends(world)] == [JobOutcome.STOPPED]
     assert cause(world) is CloseCause.STOPPED

@@ -30,9 +30,9 @@ def spec_of(tmp_path, ids, **changes) -> CampaignSpec:
 def settle_all(campaign, *, failed=()):
     """Do every chunk by hand; items of `failed` become error rows."""
     reader = ItemsReader(campaign.store, campaign.plan)
-    for start, stop in zip(campaign.plan.cuts, campaign.plan.cuts[1:], strict=False):
+    for start, stop in zip(campaign.plan.chunk_boundaries, campaign.plan.chunk_boundaries[1:], strict=False):
         chunk = type(campaign.plan.items[0].range)(start, stop)
-        attempt = Attempt(chunk=chunk, number=1, boot="by-hand", follows="")
+        attempt = Attempt(chunk=chunk, number=1, worker_id="by-hand", follows="")
         found = []
         for index, item in zip(range(start, stop), reader.read(chunk), strict=True):
             name = item["item"]
@@ -44,7 +44,7 @@ def settle_all(campaign, *, failed=()):
         campaign.ledger.begin(attempt)
         body = encode(frame)
         tile = campaign.ledger.write_part(attempt, chunk, body, len(failed_items(body)))
-        campaign.ledger.settle(Settlement(chunk=chunk, attempt=1, boot="by-hand", tiles=(tile,)))
+        campaign.ledger.settle(Settlement(chunk=chunk, attempt=1, worker_id="by-hand", tiles=(tile,)))
     return collect(campaign.store, campaign.plan)
 
 
@@ -116,9 +116,9 @@ def test_the_cut_is_explained(tmp_path):
     chosen = open_campaign(spec_of(tmp_path, [f"i{n}" for n in range(64)]), POLICY).plan
     few = open_campaign(spec_of(tmp_path, list("abc")), POLICY).plan
 
-    assert asked.cut_reason == "3 chunks of about 2 weight each: 2 was asked for"
-    assert chosen.cut_reason.startswith("16 chunks of about 4 weight each: 8 for each of 2 GPU workers")
-    assert "fewer than 8 for each of 2 GPU workers" in few.cut_reason
+    assert asked.chunk_reason == "3 chunks of about 2 weight each: 2 was asked for"
+    assert chosen.chunk_reason.startswith("16 chunks of about 4 weight each: 8 for each of 2 GPU workers")
+    assert "fewer than 8 for each of 2 GPU workers" in few.chunk_reason
 
 
 SOON = an_offer(platform="soon", cold_start_p50_s=20.0)
@@ -140,8 +140,8 @@ def test_chunks_are_worth_a_cold_start_and_end_before_their_gpu_worker_has_to(tm
 
     _, plan = split(spec_of(tmp_path, list(map(str, range(8000)))), fleet)
 
-    assert plan.cut_reason.endswith(f" weight each: {why}")
-    assert len(plan.cuts) - 1 == pytest.approx(num_chunks, rel=0.01)
+    assert plan.chunk_reason.endswith(f" weight each: {why}")
+    assert len(plan.chunk_boundaries) - 1 == pytest.approx(num_chunks, rel=0.01)
 
 
 def test_chunks_are_no_smaller_than_what_the_workload_takes_together(tmp_path):

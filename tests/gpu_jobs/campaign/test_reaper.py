@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gpu_jobs.campaign.reaper import openers, reap
+from gpu_jobs.campaign.reaper import owners_of, reap
 from gpu_jobs.errors import StoreError
 from gpu_jobs.jobs.names import order_prefix, root_prefix
 from gpu_jobs.ledger import keys
@@ -39,9 +39,9 @@ class Account:
             num_workers=2,
             expires_at=expires_at,
         )
-        self.write(Opened(opener=OPENER, policy=a_policy(), at=NOW), root, name)
+        self.write(Opened(owner=OPENER, policy=a_policy(), at=NOW), root, name)
         if is_in_journal:
-            self.write(Ordered(order=order, opener=OPENER, reason="work is open", at=NOW), root, name)
+            self.write(Ordered(order=order, owner=OPENER, reason="work is open", at=NOW), root, name)
         asyncio.run(self.platform.start(order))
         self.platform.run(order.name)
         return order.name
@@ -100,7 +100,7 @@ def test_a_gpu_job_whose_order_has_ended_is_ended(account):
 def test_a_gpu_job_of_a_closed_campaign_is_ended_after_a_grace(account):
     """Who closes a campaign stops its GPU jobs; if that came to nothing, the reaper does."""
     account.start()
-    account.write(Closed(reason="the budget is used up", opener=OPENER, at=NOW))
+    account.write(Closed(reason="the budget is used up", owner=OPENER, at=NOW))
 
     assert account.reap(now=NOW + timedelta(seconds=59)) == []
     (orphan,) = account.reap(now=NOW + timedelta(seconds=61))
@@ -191,7 +191,7 @@ def test_openers_are_those_of_open_campaigns_with_living_gpu_jobs(account):
     """Neither a closed campaign nor one whose GPU jobs are over is asked about."""
     account.start(name="at-work")
     account.start(name="closed")
-    account.write(Closed(reason="done", opener=OPENER, at=NOW), name="closed")
+    account.write(Closed(reason="done", owner=OPENER, at=NOW), name="closed")
     account.platform.finish(account.start(name="over"))
 
-    assert openers(account.uri(), [account.platform]) == {f"{account.uri()}/at-work": OPENER}
+    assert owners_of(account.uri(), [account.platform]) == {f"{account.uri()}/at-work": OPENER}

@@ -30,7 +30,7 @@ class Past:
         self.store = LocalStore(folder / name)
         self.plan = plan_campaign(self.store)
         self.journal = Journal(self.store)
-        self._append(Opened(opener="me", policy=a_policy(), at=datetime.now(UTC)))
+        self._append(Opened(owner="me", policy=a_policy(), at=datetime.now(UTC)))
         self.campaign = Campaign(self.store, self.plan)
 
     def _append(self, entry):
@@ -42,7 +42,7 @@ class Past:
         """Ordered so long ago, and over now."""
         at = datetime.now(UTC)
         order = an_order(name=f"job-{self.journal.read().next_seq}", offer=offer, num_workers=2)
-        self._append(Ordered(order=order, opener="me", reason="", at=at - timedelta(seconds=ago_s)))
+        self._append(Ordered(order=order, owner="me", reason="", at=at - timedelta(seconds=ago_s)))
         self._append(
             Ended(
                 order=order.name,
@@ -59,9 +59,16 @@ class Past:
     def gpu_worker(self, order, *, start_s, working_s, items=0, slot=0, **told):
         """It ends just now, so that its first sign of life was `start_s + working_s` ago."""
         seconds = WorkerSeconds(starting=start_s, working=working_s)
-        boot = f"{order}-{len(list(Ledger(self.store).heartbeats()))}"
+        worker_id = f"{order}-{len(list(Ledger(self.store).heartbeats()))}"
         beat = Heartbeat(
-            boot=boot, order=order, slot=slot, host="h", status="over", items_done=items, seconds=seconds, **told
+            worker_id=worker_id,
+            order=order,
+            slot=slot,
+            host="h",
+            status="over",
+            items_done=items,
+            seconds=seconds,
+            **told,
         )
         Ledger(self.store).beat(beat)
 
@@ -110,7 +117,7 @@ def test_a_restarted_gpu_worker_s_start_counts_from_the_end_of_its_life_before(p
     world.gpu_worker(job, start_s=5, working_s=20, items=20)
     (beat, at), *_ = ledger.heartbeats()
 
-    workers = GpuWorkers([(beat, at), (replace(beat, boot="before"), at - 35)])
+    workers = GpuWorkers([(beat, at), (replace(beat, worker_id="before"), at - 35)])
     starts = [workers.start_s(world.journal.read().orders[job], each) for each in workers.of(job)]
 
     assert starts == pytest.approx([15, 3600 - 35 - 20], abs=1)

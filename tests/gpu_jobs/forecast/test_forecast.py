@@ -151,13 +151,13 @@ def test_earlier_campaigns_tell_what_weight_a_gpu_worker_does_in_a_second(tmp_pa
     order = Order(name="order", campaign_uri="", offer=offer, num_workers=1, expires_at=now, reserved_usd=0.0)
     before = EarlierCampaigns(spec.store_root).pace("noop", params)
     for entry in (
-        Opened(opener="me", policy=POLICY, at=now),
-        Ordered(order=order, opener="me", reason="for a test", at=now),
+        Opened(owner="me", policy=POLICY, at=now),
+        Ordered(order=order, owner="me", reason="for a test", at=now),
     ):
         campaign.journal.append(entry, upon=campaign.journal.read())
     seconds = WorkerSeconds(starting=1.0, working=30.0)
     campaign.ledger.beat(
-        Heartbeat(boot="boot", order="order", slot=0, host="here", status="over", seconds=seconds, items_done=60)
+        Heartbeat(worker_id="boot", order="order", slot=0, host="here", status="over", seconds=seconds, items_done=60)
     )
 
     assert before is None
@@ -195,7 +195,7 @@ def test_money_set_aside_for_living_gpu_jobs_is_forecast_with(new_world):
     reserved_usd = sum(order.reserved_usd for order in campaign.journal.read().live_orders)
     campaign.ledger.beat(
         Heartbeat(
-            boot="b", order=campaign.journal.read().live_orders[0].name, slot=0, host="h", status="working",
+            worker_id="b", order=campaign.journal.read().live_orders[0].name, slot=0, host="h", status="working",
             seconds=WorkerSeconds(starting=20.0, working=30.0), items_done=1,
         )
     )  # fmt: skip

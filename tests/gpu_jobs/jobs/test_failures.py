@@ -108,7 +108,7 @@ def test_a_quota_is_found_by_the_word_alone(message, is_it):
 
 def test_heartbeats_of_older_gpu_workers_are_read():
     """They have no failure; those of today report it as a value."""
-    beat = Heartbeat(boot="b", order="o", slot=0, host="h", status="over", failure=Failure.IMAGE)
+    beat = Heartbeat(worker_id="b", order="o", slot=0, host="h", status="over", failure=Failure.IMAGE)
     adapter = TypeAdapter(Heartbeat)
     written = json.loads(adapter.dump_json(beat))
     assert written.pop("failure") == "image"

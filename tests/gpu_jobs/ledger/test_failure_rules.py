@@ -58,15 +58,17 @@ class World:
     def __init__(self, *poison):
         self.clock = FakeClock()
         self.store = MemoryStore(clock=self.clock)
-        self.plan = plan_campaign(self.store, num_items=8, cuts=(0, 4, 8))
+        self.plan = plan_campaign(self.store, num_items=8, chunk_boundaries=(0, 4, 8))
         self.ledger = Ledger(self.store)
         self.poison = poison
         self.num_boots = 0
 
     def gpu(self):
         self.num_boots += 1
-        boot = f"gpu-{self.num_boots}"
-        return FakeGpuWorker(self.store, self.plan, a_policy(), boot=boot, monotonic=self.clock, poison=self.poison)
+        worker_id = f"gpu-{self.num_boots}"
+        return FakeGpuWorker(
+            self.store, self.plan, a_policy(), worker_id=worker_id, monotonic=self.clock, poison=self.poison
+        )
 
     def lease(self, gpu, chunk):
         """Let it lease until it has this chunk; what else it leased is given back."""

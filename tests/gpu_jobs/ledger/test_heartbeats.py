@@ -11,7 +11,7 @@ from gpu_jobs.ledger.ledger import Heartbeat, Ledger
 from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.testing import FakeClock, MemoryStore
 
-BEAT = Heartbeat(boot="one", order="ff-1", slot=3, host="test", status="working")
+BEAT = Heartbeat(worker_id="one", order="ff-1", slot=3, host="test", status="working")
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_only_what_has_changed_is_fetched_again(store):
     """Even if the store's clock stood still between two heartbeats."""
     ledger = Ledger(store)
     ledger.beat(BEAT)
-    ledger.beat(replace(BEAT, boot="two"))
+    ledger.beat(replace(BEAT, worker_id="two"))
     reader = HeartbeatReader(ledger)
 
     assert reads(store, reader.read) == (ledger.heartbeats(), 2)
@@ -77,7 +77,7 @@ def test_what_does_not_fit_into_a_listing_is_read_once(store, changes):
     """The body has all; so it does for heartbeats of before there were summaries."""
     beat = replace(BEAT, **changes)
     Ledger(store).beat(beat)
-    store.put(keys.worker("old"), TypeAdapter(Heartbeat).dump_json(replace(beat, boot="old")))
+    store.put(keys.worker("old"), TypeAdapter(Heartbeat).dump_json(replace(beat, worker_id="old")))
     reader = HeartbeatReader(Ledger(store))
 
     found, num_reads = reads(store, reader.workers)
@@ -94,6 +94,6 @@ def test_the_smallest_learned_batch_size_counts(store):
     """By device; whoever has learned nothing says nothing."""
     ledger = Ledger(store)
     for number, (size, device) in enumerate([(8, "a"), (4, "a"), (2, "b"), (0, "a")]):
-        ledger.beat(replace(BEAT, boot=f"{number}", batch_size=size, facts={"device": device}))
+        ledger.beat(replace(BEAT, worker_id=f"{number}", batch_size=size, facts={"device": device}))
 
     assert reads(store, HeartbeatReader(ledger).learned_batch_sizes) == ({"a": 4, "b": 2}, 0)

@@ -18,31 +18,31 @@ OFFER = an_offer(usd_per_hour=1.0, max_workers=2)
 POLICY = a_policy(max_workers=3, budget_usd=4.0, job_hours=1.0, max_idle_jobs=100)
 
 
-def opened(opener="one"):
-    return Opened(opener=opener, policy=POLICY, at=AT)
+def opened(owner="one"):
+    return Opened(owner=owner, policy=POLICY, at=AT)
 
 
-def ordered(opener="one", name="job-2", num_workers=1, hours=1.0):
+def ordered(owner="one", name="job-2", num_workers=1, hours=1.0):
     reserved_usd = worst_case_usd(OFFER, num_workers, hours)
     order = an_order(name=name, offer=OFFER, num_workers=num_workers, reserved_usd=reserved_usd)
-    return Ordered(order=order, opener=opener, reason="work", at=AT)
+    return Ordered(order=order, owner=owner, reason="work", at=AT)
 
 
 def ended(name="job-2", spent_usd=0.0, items_done=1):
     return Ended(order=name, reason="succeeded", items_done=items_done, spent_usd=spent_usd, at=AT)
 
 
-def closed(opener="one"):
-    return Closed(reason="done", opener=opener, at=AT)
+def closed(owner="one"):
+    return Closed(reason="done", owner=owner, at=AT)
 
 
-def flow_run(store, opener):
+def flow_run(store, owner):
     """Open the campaign, then order whatever `decide` wants, for ever; pauses before each call to the store."""
     journal = Journal(store)
     yield
     state = journal.read()
     yield
-    while not journal.append(opened(opener), upon=state):
+    while not journal.append(opened(owner), upon=state):
         yield
         state = journal.read()
         yield
@@ -52,7 +52,7 @@ def flow_run(store, opener):
         for action in decide(view(state), [OFFER], POLICY, AT).actions:
             if isinstance(action, StartJob):
                 yield
-                entry = ordered(opener, f"job-{state.next_seq}", action.num_workers, action.hours)
+                entry = ordered(owner, f"job-{state.next_seq}", action.num_workers, action.hours)
                 journal.append(entry, upon=state)
 
 
@@ -90,7 +90,7 @@ def check_every_prefix(entries):
         assert sum(order.num_workers for order in state.live_orders) <= POLICY.max_workers
         assert spent_usd + reserved_usd <= POLICY.budget_usd + 1e-9
         if isinstance(state.entries[-1], Ordered):
-            assert state.entries[-1].opener == state.opened.opener
+            assert state.entries[-1].owner == state.opened.owner
     names = [entry.order.name for entry in entries if isinstance(entry, Ordered)]
     assert len(names) == len(set(names))
 
@@ -110,7 +110,7 @@ def test_flow_runs_in_any_interleaving_keep_to_the_workers_and_the_budget(schedu
         try:
             next(runs[name], None)
         except SupersededError:
-            assert Journal(store).read().opened.opener != name
+            assert Journal(store).read().opened.owner != name
 
     check_every_prefix(Journal(store).read().entries)
 
@@ -131,14 +131,14 @@ def test_two_openers_at_every_step():
         journal = Journal(store)
         state = journal.read()
         check_every_prefix(state.entries)
-        loser = "ab".replace(state.opened.opener, "")
+        loser = "ab".replace(state.opened.owner, "")
         assert superseded <= {loser}
-        with pytest.raises(SupersededError, match=state.opened.opener):
+        with pytest.raises(SupersededError, match=state.opened.owner):
             journal.append(ordered(loser, "more"), upon=state)
 
 
 def test_the_second_to_decide_on_the_same_news_is_told_so():
-    """Two openers read the same journal; one appends, the other gets False and nothing is stored."""
+    """Two owners_of read the same journal; one appends, the other gets False and nothing is stored."""
     store = MemoryStore()
     first, second = Journal(store), Journal(store)
     first.append(opened(), upon=first.read())
@@ -180,7 +180,7 @@ def test_a_lost_reply_is_no_loss():
     ],
 )
 def test_what_may_come_next(entries, entry, error):
-    """Ordering and closing are for the last opener of an open campaign; ends of GPU jobs are noted by anybody."""
+    """Ordering and closing are for the last owner of an open campaign; ends of GPU jobs are noted by anybody."""
     refusal = JournalState(tuple(entries)).refusal(entry)
 
     assert type(refusal) is (error or type(None))

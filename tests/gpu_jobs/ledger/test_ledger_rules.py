@@ -29,7 +29,8 @@ class GpuWorkers(RuleBasedStateMachine):
     """A campaign, and what may happen to it."""
 
     @initialize(
-        cuts=st.sets(st.integers(1, 11), min_size=1, max_size=3), poison=st.sets(st.integers(0, 11), max_size=3)
+        cuts=st.sets(st.integers(1, 11), min_size=1, max_size=3),
+        poison=st.sets(st.integers(0, 11), max_size=3),
     )
     def begin(self, cuts, poison):
         self.clock = FakeClock()
@@ -38,19 +39,19 @@ class GpuWorkers(RuleBasedStateMachine):
         self.num_boots = 0
         self.settled, self.stored = {}, {}
         self.store = MemoryStore(clock=self.clock, reply_lost=self.is_reply_lost)
-        self.plan = plan_campaign(self.store, num_items=12, cuts=(0, *sorted(cuts), 12))
+        self.plan = plan_campaign(self.store, num_items=12, chunk_boundaries=(0, *sorted(cuts), 12))
         self.poison = {item for item in poison if item < max(cuts)}  # one good chunk proves a GPU worker sound
-        self.gpus = [self.boot() for _ in range(NUM_SLOTS)]
+        self.gpus = [self.worker_id() for _ in range(NUM_SLOTS)]
         self.store.before = self.before
 
-    def boot(self):
+    def worker_id(self):
         self.num_boots += 1
         origin_s = 1000.0 * self.num_boots  # no machine's clock agrees with another's
         return FakeGpuWorker(
             self.store,
             self.plan,
             POLICY,
-            boot=f"boot-{self.num_boots}",
+            worker_id=f"boot-{self.num_boots}",
             monotonic=lambda: self.clock() - origin_s,
             poison=self.poison,
         )
@@ -75,7 +76,7 @@ class GpuWorkers(RuleBasedStateMachine):
         try:
             getattr(self, f"do_{name}")(slot, self.gpus[slot], which, num_items)
         except StoreUnavailableError:
-            self.gpus[slot] = self.boot()
+            self.gpus[slot] = self.worker_id()
         finally:
             self.busy.remove(slot)
         self.note_stored()
@@ -110,11 +111,11 @@ class GpuWorkers(RuleBasedStateMachine):
         gpu.beat()
 
     def do_kill(self, slot, *_):
-        self.gpus[slot] = self.boot()
+        self.gpus[slot] = self.worker_id()
 
     def do_salvage(self, slot, gpu, *_):
         gpu.salvage()
-        self.gpus[slot] = self.boot()
+        self.gpus[slot] = self.worker_id()
 
     def do_give(self, _slot, gpu, *_):
         gpu.give()
@@ -205,7 +206,7 @@ class GpuWorkers(RuleBasedStateMachine):
             return
         self.lose_in = self.interrupt_in = 0
         self.clock.pass_time(1000)
-        healthy = self.boot()
+        healthy = self.worker_id()
         healthy.work_on()
         manifest = collect(self.store, self.plan)
         assert (manifest.is_complete, manifest.num_open) == (True, 0)

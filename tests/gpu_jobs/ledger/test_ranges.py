@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_jobs.ledger.ledger import OpenChunk, descend
-from gpu_jobs.ledger.ranges import Chunk, best_cover, cut_by_weight, from_cuts, halve, subtract, tiling_problem
+from gpu_jobs.ledger.ranges import Chunk, best_cover, cut_by_weight, from_boundaries, halve, subtract, tiling_problem
 
 QUICK = settings(max_examples=200, deadline=None)
 POSITIONS = st.integers(0, 10**12 - 1)
@@ -25,7 +25,7 @@ def small_chunks(draw, upto=30):
 def tilings(draw):
     """A chunk, and pieces that tile it, in order."""
     cuts = sorted(draw(st.sets(st.integers(0, 40), min_size=2, max_size=12)))
-    return Chunk(cuts[0], cuts[-1]), from_cuts(cuts)
+    return Chunk(cuts[0], cuts[-1]), from_boundaries(cuts)
 
 
 def items(pieces):
@@ -50,7 +50,7 @@ def test_parse_is_the_inverse_of_id(chunk):
 @given(WEIGHTS, st.floats(0, 1e7))
 def test_cuts_partition_the_items(weights, target):
     """Every item is in exactly one chunk, and no chunk is empty."""
-    chunks = from_cuts(cut_by_weight(weights, target))
+    chunks = from_boundaries(cut_by_weight(weights, target))
 
     assert tiling_problem(chunks, Chunk(0, len(weights))) is None
 
@@ -59,7 +59,7 @@ def test_cuts_partition_the_items(weights, target):
 @given(WEIGHTS, st.floats(0.01, 1e7))
 def test_chunks_weigh_the_same_within_one_item(weights, target):
     """No chunk exceeds its share, or falls short of it, by more than one item."""
-    chunks = from_cuts(cut_by_weight(weights, target))
+    chunks = from_boundaries(cut_by_weight(weights, target))
 
     share = sum(weights) / max(1, round(sum(weights) / target))
     slack = 1e-6 * sum(weights)
@@ -73,7 +73,7 @@ def test_chunks_weigh_the_same_within_one_item(weights, target):
 @given(st.lists(st.just(1.0), min_size=1, max_size=200), st.integers(1, 50))
 def test_equal_items_give_equal_chunks(weights, target):
     """With equal weights the longest and the shortest chunk differ by at most one item."""
-    lengths = [chunk.num_items for chunk in from_cuts(cut_by_weight(weights, target))]
+    lengths = [chunk.num_items for chunk in from_boundaries(cut_by_weight(weights, target))]
 
     assert max(lengths) - min(lengths) <= 1
 
@@ -90,7 +90,7 @@ def test_a_tiny_target_gives_a_chunk_to_each_item():
 
 def test_no_items_no_chunks():
     """An empty dataset has no chunk."""
-    assert from_cuts(cut_by_weight([], 1.0)) == []
+    assert from_boundaries(cut_by_weight([], 1.0)) == []
 
 
 @QUICK

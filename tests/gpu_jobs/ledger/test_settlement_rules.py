@@ -17,12 +17,12 @@ class World:
     def __init__(self, **faults):
         self.clock = FakeClock()
         self.store = MemoryStore(clock=self.clock, **faults)
-        self.plan = plan_campaign(self.store, num_items=8, cuts=(0, 8))
+        self.plan = plan_campaign(self.store, num_items=8, chunk_boundaries=(0, 8))
         self.ledger = Ledger(self.store)
         self.one, self.two = self.gpu("one"), self.gpu("two")
 
-    def gpu(self, boot):
-        return FakeGpuWorker(self.store, self.plan, a_policy(), boot=boot, monotonic=self.clock)
+    def gpu(self, worker_id):
+        return FakeGpuWorker(self.store, self.plan, a_policy(), worker_id=worker_id, monotonic=self.clock)
 
     def take_over(self):
         self.clock.pass_time(100)

@@ -10,10 +10,10 @@ from gpu_jobs.testing import a_policy, an_order
 
 AT = datetime(2026, 11, 24, tzinfo=UTC)
 ORDER = an_order(expires_at=AT + timedelta(hours=1))
-OPENED = Opened(opener="me", policy=a_policy(), at=AT)
-ORDERED = Ordered(order=ORDER, opener="me", reason="", at=AT)
+OPENED = Opened(owner="me", policy=a_policy(), at=AT)
+ORDERED = Ordered(order=ORDER, owner="me", reason="", at=AT)
 ENDED = Ended(order=ORDER.name, reason="killed", items_done=0, spent_usd=0.0, at=AT)
-CLOSED = Closed(reason="enough", opener="me", at=AT)
+CLOSED = Closed(reason="enough", owner="me", at=AT)
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_its_command_is_a_gpu_worker(tmp_path, monkeypatch, wheel):
     policy = a_policy(platforms=("local",), heartbeat_s=0.2)
     campaign = open_campaign(spec, policy)
     journal = Journal(campaign.store)
-    journal.append(Opened(opener="test", policy=policy, at=an_order().expires_at), upon=journal.read())
+    journal.append(Opened(owner="test", policy=policy, at=an_order().expires_at), upon=journal.read())
     ZipFile(wheel).extractall(tmp_path / "installed")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "installed"))
     assert entry[0] == "python"

@@ -90,8 +90,8 @@ class MadeUp:
             items=(),
             num_items=num_items,
             total_weight=1.0,
-            cuts=cuts,
-            cut_reason=f"{num_chunks} chunks, as asked",
+            chunk_boundaries=cuts,
+            chunk_reason=f"{num_chunks} chunks, as asked",
             versions={"polars": "1.2.3"},
             created_at=datetime.fromtimestamp(T, UTC),
         )
@@ -113,10 +113,10 @@ class MadeUp:
         self.stamp(keys.journal(state.next_seq), at)
 
     def opened(self, at):
-        self.note(Opened(opener="me", policy=Policy(), at=_instant(at)), at)
+        self.note(Opened(owner="me", policy=Policy(), at=_instant(at)), at)
 
     def closed(self, at, reason="every item is settled"):
-        self.note(Closed(reason=reason, opener="me", at=_instant(at)), at)
+        self.note(Closed(reason=reason, owner="me", at=_instant(at)), at)
 
     def ordered(self, at, name="ff-1234-5678-0002", reason="5 chunks are open"):
         order = Order(
@@ -127,13 +127,13 @@ class MadeUp:
             expires_at=_instant(at + 9999),
             reserved_usd=12.0,
         )
-        self.note(Ordered(order=order, opener="me", reason=reason, at=_instant(at)), at)
+        self.note(Ordered(order=order, owner="me", reason=reason, at=_instant(at)), at)
 
     def ended(self, at, name="ff-1234-5678-0002", **changes):
         values = {"reason": "succeeded", "items_done": 90, "spent_usd": 1.25, **changes}
         self.note(Ended(order=name, at=_instant(at), **values), at)
 
-    def beat(self, boot, at, order="ff-1234-5678-0002", **changes):
+    def beat(self, worker_id, at, order="ff-1234-5678-0002", **changes):
         values = {
             "status": "over",
             "reason": "nothing is left",
@@ -141,11 +141,13 @@ class MadeUp:
             "gpu_use": GpuUse(busy_share=0.88),
             **changes,
         }
-        self.ledger.beat(Heartbeat(boot=boot, order=order, slot=0, host="h", **{"seconds": SECONDS, **values}))
-        self.stamp(keys.worker(boot), at)
+        self.ledger.beat(
+            Heartbeat(worker_id=worker_id, order=order, slot=0, host="h", **{"seconds": SECONDS, **values})
+        )
+        self.stamp(keys.worker(worker_id), at)
 
-    def attempt(self, chunk, number, boot, at):
-        self.ledger.begin(Attempt(chunk=chunk, number=number, boot=boot, follows=""))
+    def attempt(self, chunk, number, worker_id, at):
+        self.ledger.begin(Attempt(chunk=chunk, number=number, worker_id=worker_id, follows=""))
         self.stamp(keys.attempt(chunk.id, number), at)
 
     def attempt_ended(self, chunk, number, at, cause):
@@ -154,7 +156,7 @@ class MadeUp:
 
     def settled(self, chunk, at):
         tiles = (Committed(range=chunk, part="part", sha256="0"),)
-        self.ledger.settle(Settlement(chunk=chunk, attempt=1, boot="b", tiles=tiles))
+        self.ledger.settle(Settlement(chunk=chunk, attempt=1, worker_id="b", tiles=tiles))
         self.stamp(keys.settled(chunk.id), at)
 
     def manifest(self, rows, quarantine=(), *, num_open=0, num_quarantined=None):

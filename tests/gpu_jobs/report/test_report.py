@@ -45,7 +45,14 @@ def test_a_real_campaign_is_told_in_full(noop, read_page):
     page = read_page(campaign, manifest)
     assert "Complete Every item is settled." in page.words
     assert "items 30 committed 30 quarantined 0 open 0" in page.words
-    for expected in (beat.boot, beat.reason, ordered.reason, "prompt-28", manifest.digest, campaign.plan.cut_reason):
+    for expected in (
+        beat.worker_id,
+        beat.reason,
+        ordered.reason,
+        "prompt-28",
+        manifest.digest,
+        campaign.plan.chunk_reason,
+    ):
         assert expected in page.words
     assert page.count("rect", **{"class": "committed"}) == 3
 

@@ -16,15 +16,15 @@ T = 1_790_000_000.0
 SECONDS = WorkerSeconds(starting=10.0, model_load=20.0, working=60.0, idle=10.0)
 
 
-def a_life(boot="boot-1", began_at=T, ended_at=T + 100):
-    beat = Heartbeat(boot=boot, order="", slot=0, host="h", status="over", seconds=SECONDS)
+def a_life(worker_id="boot-1", began_at=T, ended_at=T + 100):
+    beat = Heartbeat(worker_id=worker_id, order="", slot=0, host="h", status="over", seconds=SECONDS)
     assert ended_at - began_at == pytest.approx(beat.seconds.lived_s)
     return GpuWorker(beat, ended_at)
 
 
 def an_attempt(start, began_at, ended_at):
     chunk = Chunk(start, start + 1)
-    return Attempted(chunk=chunk, number=1, boot="boot-1", began_at=began_at, ended_at=ended_at, end="settled")
+    return Attempted(chunk=chunk, number=1, worker_id="boot-1", began_at=began_at, ended_at=ended_at, end="settled")
 
 
 def test_wall_time_is_summed_over_openings(made, video_rows):
@@ -49,7 +49,7 @@ def test_attempts_end_as_the_ledger_tells(made, video_rows):
     made.attempt(second, 2, "b", T + 50)
     made.attempt(third, 1, "b", T + 60)
     found = gather(made.campaign, made.campaign.snapshot(), made.manifest(video_rows())).attempts
-    assert [(one.chunk, one.number, one.boot, one.ended_at, one.end) for one in found] == [
+    assert [(one.chunk, one.number, one.worker_id, one.ended_at, one.end) for one in found] == [
         (first, 1, "a", T + 10, "crashed"),
         (first, 2, "b", T + 30, "settled"),
         (second, 1, "a", T + 50, "lost"),

@@ -10,7 +10,7 @@ from gpu_jobs.telemetry.rightsizing import advice
 
 def a_beat(gpu, working=100.0, infer=90.0):
     seconds = WorkerSeconds(working=working, infer=infer)
-    return Heartbeat(boot="b", order="o", slot=0, host="h", status="over", seconds=seconds, gpu_use=gpu)
+    return Heartbeat(worker_id="b", order="o", slot=0, host="h", status="over", seconds=seconds, gpu_use=gpu)
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,15 @@ AT = datetime(2026, 11, 24, tzinfo=UTC)
 
 def ordered(*, num_workers=1, reserved_usd=1e9, **rules):
     order = an_order(offer=an_offer(**rules), num_workers=num_workers, reserved_usd=reserved_usd)
-    return Ordered(order=order, opener="test", reason="", at=AT)
+    return Ordered(order=order, owner="test", reason="", at=AT)
 
 
-def life(boot="b", *, began_s, seconds, status="over", slot=0):
+def life(worker_id="b", *, began_s, seconds, status="over", slot=0):
     """A GPU worker's last heartbeat, and the store's stamp of it."""
     order = an_order().name
-    beat = Heartbeat(boot=boot, order=order, slot=slot, host="h", status=status, items_done=9, seconds=seconds)
+    beat = Heartbeat(
+        worker_id=worker_id, order=order, slot=slot, host="h", status=status, items_done=9, seconds=seconds
+    )
     return beat, AT.timestamp() + began_s + seconds.lived_s
 
 

@@ -12,7 +12,7 @@ from gpu_jobs.jobs.failures import AttemptEnd, Cause
 from gpu_jobs.ledger import keys
 from gpu_jobs.ledger.ledger import Attempt, Committed, Ledger, Settlement
 from gpu_jobs.ledger.open_chunks import WINDOW_CHUNKS, Survey
-from gpu_jobs.ledger.ranges import Chunk, from_cuts
+from gpu_jobs.ledger.ranges import Chunk, from_boundaries
 from gpu_jobs.testing import FakeClock, FakeGpuWorker, MemoryStore, a_plan, a_policy, plan_campaign
 from gpu_jobs.worker.leaser import Leaser
 from gpu_jobs.worker.leasing import StoreClock
@@ -30,8 +30,10 @@ class World:
         self.plan = plan_campaign(self.store, num_items=num_items)
         self.holder, self.other = (self.gpu(f"gpu-{number}", skew) for number, skew in enumerate(skews))
 
-    def gpu(self, boot, skew_s=0.0):
-        return FakeGpuWorker(self.store, self.plan, POLICY, boot=boot, monotonic=lambda: self.clock() + skew_s)
+    def gpu(self, worker_id, skew_s=0.0):
+        return FakeGpuWorker(
+            self.store, self.plan, POLICY, worker_id=worker_id, monotonic=lambda: self.clock() + skew_s
+        )
 
     def other_leases(self, after_s):
         """What the other GPU worker can lease some time later; its own heartbeat is fresh."""
@@ -109,7 +111,7 @@ def test_a_heartbeat_from_before_the_lease_cannot_name_it(world):
 def test_a_holder_without_any_heartbeat_is_judged_by_its_lease(world):
     """It may have begun a moment ago; later it is dead."""
     chunk = Chunk(0, 2)
-    world.holder.ledger.begin(Attempt(chunk=chunk, number=1, boot="never-beat", follows=""))
+    world.holder.ledger.begin(Attempt(chunk=chunk, number=1, worker_id="never-beat", follows=""))
 
     assert world.other_leases(after_s=30) is None
     assert world.other_leases(after_s=1) is not None
@@ -155,7 +157,7 @@ def test_a_slow_sweep_does_not_take_live_leases_for_dead():
         world.holder.beat()
         world.other.beat()
 
-    assert taken == set(from_cuts(world.plan.cuts)) - held
+    assert taken == set(from_boundaries(world.plan.chunk_boundaries)) - held
 
 
 def test_our_store_clock_never_runs_ahead():
@@ -173,7 +175,7 @@ def test_our_store_clock_never_runs_ahead():
 
 def settle_all_but(store, plan, left):
     """With bodies that nobody can read: a listing has to do."""
-    for chunk in from_cuts(plan.cuts):
+    for chunk in from_boundaries(plan.chunk_boundaries):
         if chunk not in left:
             store.create(keys.attempt(chunk.id, 1), b"?")
             store.create(keys.settled(chunk.id), b"?")
@@ -188,10 +190,10 @@ def calls_of(store, act):
 def test_resuming_a_huge_campaign_costs_about_two_listings_per_thousand_chunks():
     """30,000 chunks, three of them open: found without one call per settled chunk, then without listing the rest."""
     store, num_chunks = MemoryStore(), 30_000
-    plan = a_plan(num_items=num_chunks, cuts=tuple(range(num_chunks + 1)))
+    plan = a_plan(num_items=num_chunks, chunk_boundaries=tuple(range(num_chunks + 1)))
     left = [Chunk(7, 8), Chunk(15_500, 15_501), Chunk(29_999, 30_000)]
     settle_all_but(store, plan, left)
-    gpu = FakeGpuWorker(store, plan, POLICY, boot="one", monotonic=FakeClock())
+    gpu = FakeGpuWorker(store, plan, POLICY, worker_id="one", monotonic=FakeClock())
     found = []
 
     first = calls_of(store, lambda: found.extend(gpu.finder.sweep()))
@@ -209,7 +211,7 @@ def test_a_window_once_done_is_never_listed_again():
     store = MemoryStore()
     plan = a_plan(num_items=4)
     settle_all_but(store, plan, [])
-    survey = Survey(Ledger(store), plan.cuts)
+    survey = Survey(Ledger(store), plan.chunk_boundaries)
     survey.refresh_all()
     store.calls.clear()
 
@@ -226,12 +228,12 @@ def test_one_listing_of_many_windows_tells_what_each_would(seed, done):
     dice = Random(seed)
     is_settled = [dice.random() < 0.5 for _ in range(3 * WINDOW_CHUNKS)]
     store = MemoryStore()
-    plan = a_plan(num_items=3 * WINDOW_CHUNKS, cuts=tuple(range(3 * WINDOW_CHUNKS + 1)))
+    plan = a_plan(num_items=3 * WINDOW_CHUNKS, chunk_boundaries=tuple(range(3 * WINDOW_CHUNKS + 1)))
     left = [
         Chunk(item, item + 1) for item, each in enumerate(is_settled) if not (each or item // WINDOW_CHUNKS in done)
     ]
     settle_all_but(store, plan, left)
-    together, apart = (Survey(Ledger(store), plan.cuts) for _ in range(2))
+    together, apart = (Survey(Ledger(store), plan.chunk_boundaries) for _ in range(2))
     together.refresh_all()
     for window in apart.windows:
         apart.refresh(window)
@@ -245,8 +247,8 @@ def test_one_listing_of_many_windows_tells_what_each_would(seed, done):
 def test_gpu_workers_that_start_together_rarely_collide():
     """Eight at once over 2,000 chunks: few leases are lost to another, listings stay rare, nobody leaves early."""
     store, clock = MemoryStore(), FakeClock()
-    plan = a_plan(num_items=2000, cuts=tuple(range(2001)))
-    gpus = [FakeGpuWorker(store, plan, POLICY, boot=f"gpu-{number}", monotonic=clock) for number in range(8)]
+    plan = a_plan(num_items=2000, chunk_boundaries=tuple(range(2001)))
+    gpus = [FakeGpuWorker(store, plan, POLICY, worker_id=f"gpu-{number}", monotonic=clock) for number in range(8)]
     store.calls.clear()
     done = Counter()
 
@@ -258,9 +260,9 @@ def test_gpu_workers_that_start_together_rarely_collide():
                 at_work.remove(gpu)
                 continue
             tile = Committed(range=work.chunk, part="parts/x", sha256="0")
-            gpu.ledger.settle(Settlement(chunk=work.chunk, attempt=1, boot=gpu.boot, tiles=(tile,)))
+            gpu.ledger.settle(Settlement(chunk=work.chunk, attempt=1, worker_id=gpu.worker_id, tiles=(tile,)))
             gpu.hands.drop(work)
-            done[gpu.boot] += 1
+            done[gpu.worker_id] += 1
 
     num_lost = store.calls["create"] - 2 * done.total()
     assert done.total() == 2000
@@ -287,7 +289,7 @@ def test_only_attempts_up_to_the_limit_are_begun(world):
     """A chunk that has had its attempts is left to the campaign's owner, who closes it."""
     chunk = Chunk(0, 2)
     for number in range(1, POLICY.max_attempts + 1):
-        world.holder.ledger.begin(Attempt(chunk=chunk, number=number, boot="x", follows=""))
+        world.holder.ledger.begin(Attempt(chunk=chunk, number=number, worker_id="x", follows=""))
         world.holder.ledger.end(chunk, number, AttemptEnd(cause=Cause.STOPPED))
 
     assert world.other.lease() is None
@@ -297,9 +299,10 @@ def test_a_second_attempt_begins_beside_a_living_one_only_where_it_is_wanted():
     """Whoever settles first counts; the other's work is dropped, and its attempt is called lost by nobody."""
     clock = FakeClock()
     store = MemoryStore(clock=clock)
-    plan = plan_campaign(store, num_items=4, cuts=(0, 4))
+    plan = plan_campaign(store, num_items=4, chunk_boundaries=(0, 4))
     slow, idle, third = (
-        FakeGpuWorker(store, plan, POLICY, boot=boot, monotonic=clock) for boot in ("slow", "idle", "third")
+        FakeGpuWorker(store, plan, POLICY, worker_id=worker_id, monotonic=clock)
+        for worker_id in ("slow", "idle", "third")
     )
     held = slow.lease()
     slow.compute(held)
@@ -316,6 +319,6 @@ def test_a_second_attempt_begins_beside_a_living_one_only_where_it_is_wanted():
     assert (second.leased.attempt.number, second.leased.attempt.follows) == (2, "hedge")
     assert third.lease() is None
     settlement = idle.ledger.settlement(Chunk(0, 4))
-    assert (settlement.boot, settlement.attempt) == ("idle", 2)
+    assert (settlement.worker_id, settlement.attempt) == ("idle", 2)
     assert slow.settler.lost_races == 1
     assert idle.ledger.ends(Chunk(0, 4), 2) == []

@@ -67,9 +67,9 @@ def campaign(tmp_path):
     policy = a_policy(platforms=("local",), heartbeat_s=0.2)
     campaign = open_campaign(spec, policy)
     journal, at = Journal(campaign.store), an_order().expires_at
-    journal.append(Opened(opener="test", policy=policy, at=at), upon=journal.read())
+    journal.append(Opened(owner="test", policy=policy, at=at), upon=journal.read())
     order = an_order(name="ff-1", campaign_uri=campaign.store.uri, num_workers=2)
-    journal.append(Ordered(order=order, opener="test", reason="test", at=at), upon=journal.read())
+    journal.append(Ordered(order=order, owner="test", reason="test", at=at), upon=journal.read())
     return campaign
 
 
@@ -112,7 +112,7 @@ def test_a_gpu_worker_that_is_killed_is_started_again_in_its_slot(campaign, star
 
     (again,) = (each for each in gpu_workers(campaign) if each.pid != other.pid)
     assert again.cmdline()[again.cmdline().index("--slot") + 1] == slot
-    wait_for(lambda: len({beat.boot for beat, _ in campaign.ledger.heartbeats()}) == 3)
+    wait_for(lambda: len({beat.worker_id for beat, _ in campaign.ledger.heartbeats()}) == 3)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 0
     assert gpu_workers(campaign) == []

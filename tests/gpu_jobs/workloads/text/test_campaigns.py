@@ -87,8 +87,8 @@ def test_answers_are_the_same_in_one_chunk_in_fifty_and_after_kills(opened, llam
     expected, *others = (rows_of(each, finish(each, policy)) for each in (one, fifty, killed))
 
     assert expected.height == NUM_TEXTS
-    assert len(one.plan.cuts) == 2
-    assert len(fifty.plan.cuts) > 40
+    assert len(one.plan.chunk_boundaries) == 2
+    assert len(fifty.plan.chunk_boundaries) > 40
     assert expected["text"].n_unique() > 1
     for found in others:
         assert found.rows() == expected.rows()

@@ -98,5 +98,5 @@ def test_a_cloud_gives_the_texts_of_this_machine(bucket, cloud):
 
     assert found.rows() == expected.rows()
     assert expected["text"].n_unique() > 10
-    assert len(there.plan.cuts) > 10
+    assert len(there.plan.chunk_boundaries) > 10
     assert {row["platform"] for row in there.cost().iter_rows(named=True)} == {cloud}

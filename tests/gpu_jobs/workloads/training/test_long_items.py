@@ -11,7 +11,7 @@ from gpu_jobs.dispatch.circuit_breakers import is_fruitless_error
 from gpu_jobs.jobs.failures import Cause, Failure
 from gpu_jobs.jobs.offers import LOCAL
 from gpu_jobs.ledger.journal import Ended, Ordered
-from gpu_jobs.ledger.ranges import from_cuts
+from gpu_jobs.ledger.ranges import from_boundaries
 from gpu_jobs.platforms.local import LocalPlatform
 from gpu_jobs.telemetry.workers import GpuWorkers
 from gpu_jobs.testing import an_order
@@ -19,7 +19,7 @@ from tests.chaos.havoc import finish, gpu_workers, quarantine_of, rows_of, wait_
 
 
 def planned(campaign):
-    return from_cuts(campaign.plan.cuts)
+    return from_boundaries(campaign.plan.chunk_boundaries)
 
 
 def ends_of(campaign):
@@ -145,7 +145,7 @@ def test_a_heartbeat_tells_how_far_a_long_item_is(open_marathon, policy):
 def test_a_gpu_job_that_only_checkpointed_was_not_fruitless(checkpoints, is_fruitless):
     """Preempted again and again, it gets on: the campaign is not closed as broken."""
     now = datetime.now(UTC)
-    ordered = Ordered(order=an_order(), opener="test", reason="test", at=now)
+    ordered = Ordered(order=an_order(), owner="test", reason="test", at=now)
     ended = Ended(
         order=ordered.order.name, reason="failed", items_done=0, checkpoints=checkpoints, spent_usd=0.1, at=now,
         failure=Failure.UNKNOWN,
