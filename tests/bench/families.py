@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gpu_jobs.forecast.simulator import Truth
-from gpu_jobs.jobs.offers import Offer
+from gpu_jobs.jobs.offers import Offer, OfferKey
 from gpu_jobs.telemetry.samples import Samples
 
 
@@ -74,7 +74,7 @@ FAMILIES = (
 )
 
 
-def measured(truths: list[Truth], rng: random.Random, num_workers: int = 25) -> dict[object, Samples]:
+def measured(truths: list[Truth], rng: random.Random, num_workers: int = 25) -> dict[OfferKey, Samples]:
     """What an earlier campaign would have left of such a world: so many GPU workers of each offer, for half an hour."""
     found = {}
     for truth in truths:
