@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gpu_jobs.forecast.simulator import OfferBehaviour
-from gpu_jobs.jobs.offers import Offer
+from gpu_jobs.jobs.offers import Offer, OfferKey
 from gpu_jobs.telemetry.samples import Samples
 
 
@@ -74,7 +74,7 @@ FAMILIES = (
 )
 
 
-def measured(behaviours: list[OfferBehaviour], rng: random.Random, num_workers: int = 25) -> dict[object, Samples]:
+def measured(behaviours: list[OfferBehaviour], rng: random.Random, num_workers: int = 25) -> dict[OfferKey, Samples]:
     """Return what an earlier campaign would have measured: `num_workers` GPU workers of each offer for half an hour."""
     found = {}
     for behaviour in behaviours:

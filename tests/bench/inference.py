@@ -60,7 +60,7 @@ def generate_loop(prompts: Texts, *, batch: int, is_sorted: bool) -> float:
     def answer(several: Texts) -> None:
         nonlocal useful
         chats = [[{"role": "user", "content": text}] for text in several]
-        inputs = tokenizer.apply_chat_template(
+        inputs: Any = tokenizer.apply_chat_template(
             chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
         )
         output = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)

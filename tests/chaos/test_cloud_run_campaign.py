@@ -91,7 +91,7 @@ def cloud(tmp_path, monkeypatch):
         pl.DataFrame({"id": ITEMS}).write_parquet(table)
         open_store("gs://campaigns/data").upload(table.name, table)
         spec = CampaignSpec(
-            store_root="gs://campaigns/root",
+            store_root=f"gs://campaigns/{tmp_path.name}",
             dataset=f"gs://campaigns/data/{table.name}",
             workload="noop",
             chunk_weight=6,

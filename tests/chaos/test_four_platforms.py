@@ -78,7 +78,7 @@ def bucket(monkeypatch, tmp_path):
 def video_campaign(dataset):
     """A shot detector and an image model over segments that begin at keyframes, three to a chunk."""
     spec = CampaignSpec(
-        store_root="gs://campaigns/root",
+        store_root="gs://campaigns/four-platforms",
         dataset=f"gs://campaigns/data/{dataset}",
         workload="video",
         params={"segment_s": 1},

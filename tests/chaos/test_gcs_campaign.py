@@ -29,7 +29,7 @@ def test_a_bucket_that_loses_replies_and_refuses_loses_no_row(bucket, policy, tm
     table = tmp_path / "items.parquet"
     pl.DataFrame({"id": ITEMS}).write_parquet(table)
     spec = CampaignSpec(
-        store_root="gs://campaigns/root",
+        store_root=f"gs://campaigns/{tmp_path.name}",
         dataset=str(table),
         workload="tests.chaos.hostile:Hostile",
         params={"item_s": 0.02},

@@ -42,7 +42,7 @@ KEYS = (
 )
 
 
-@pytest.fixture(params=STORES.values(), ids=STORES.keys())
+@pytest.fixture(params=list(STORES.values()), ids=list(STORES))
 def store(request):
     return request.param(request.getfixturevalue)
 

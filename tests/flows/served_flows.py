@@ -1,7 +1,5 @@
 """A flow for tests against a real server: its items take as long as they are told, one at a time."""
 
-from typing import ClassVar
-
 from pydantic import Field
 
 from flows.campaign import CampaignParameters, CampaignSummary, run_campaign
@@ -12,7 +10,7 @@ from gpu_jobs.workloads.noop import Noop, NoopParams
 class OneByOne(Noop):
     """Like noop, so that a GPU worker that is stopped has finished some items of its chunk and not others."""
 
-    micro_batch: ClassVar[int] = 1
+    micro_batch = 1
 
 
 class SlowCampaign(CampaignParameters):

@@ -30,6 +30,7 @@ class Gated(Noop):
     """Cannot be set up while the file `gate` is not there; with `opens_gate`, the first try makes it."""
 
     params_model: ClassVar[type[Params]] = GatedParams
+    params: GatedParams
 
     def setup(self, device: str) -> None:
         gate = Path(self.params.gate)

@@ -12,7 +12,7 @@ from prefect.logging.handlers import PrefectConsoleHandler
 from flows.display import Display, said_of
 from tasks import artifacts, events
 from tasks.artifacts import ProgressArtifact
-from tests.flows.looks import a_job, a_look
+from tests.tasks.looks import a_job, a_look
 
 
 class Terminal(io.StringIO):

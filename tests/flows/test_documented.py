@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import polars as pl
 import pytest
@@ -28,8 +29,8 @@ def block(page: str, holding: str, places: Mapping[str, str] = MappingProxyType(
     return found
 
 
-def run(code: str) -> dict[str, object]:
-    scope: dict[str, object] = {"__name__": "documented"}
+def run(code: str) -> dict[str, Any]:
+    scope: dict[str, Any] = {"__name__": "documented"}
     exec(compile(code, "documented", "exec"), scope)
     return scope
 

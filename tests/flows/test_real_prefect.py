@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from prefect.blocks.system import Secret
@@ -66,7 +67,7 @@ def test_a_deployment_runs_with_its_default_parameters(served: Prefect, name):
     """It completes at once and shows artifacts."""
     served.start_worker()
 
-    run = run_deployment(f"{name}/{name}", timeout=1200, poll_interval=1, as_subflow=False)
+    run: Any = run_deployment(f"{name}/{name}", timeout=1200, poll_interval=1, as_subflow=False)
 
     state = served.state(run.id)
     assert state.is_completed(), state
@@ -79,7 +80,7 @@ def test_a_schedule_fires(served: Prefect):
     with served.client() as client:
         reaper = client.read_deployment_by_name("reap-orphans/reap-orphans")
         wait_for(lambda: of_schedules(served, StateType.SCHEDULED), 60, "the scheduler plans the reaper")
-        often = IntervalSchedule(interval=timedelta(seconds=30), anchor_date=datetime.now(UTC))
+        often: Any = IntervalSchedule(interval=timedelta(seconds=30), anchor_date=datetime.now(UTC))
         (schedule,) = client.create_deployment_schedules(reaper.id, [(often, True)])
 
     try:

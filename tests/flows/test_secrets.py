@@ -1,6 +1,7 @@
 """No secret value leaves its place."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect.blocks.system import Secret
@@ -56,7 +57,7 @@ def told_by_prefect(state) -> str:
     run = flow_run_id(state)
     logs_of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run]))
     with get_client(sync_client=True) as client:
-        told = [client.read_flow_run(run), *client.read_flow_run_states(run)]
+        told: list[Any] = [client.read_flow_run(run), *client.read_flow_run_states(run)]
         offset = 0
         while page := client.read_logs(log_filter=logs_of_run, limit=200, offset=offset):
             told += page

@@ -3,6 +3,7 @@
 import signal
 import time
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -195,7 +196,7 @@ def reap(served: Prefect, **parameters: object) -> None:
     """One run of the reaper's deployment, on a Prefect worker that lives."""
     if not served.workers:
         served.start_worker()
-    run = run_deployment(
+    run: Any = run_deployment(
         "reap-orphans/reap-orphans", parameters={"reaper": parameters}, timeout=120, poll_interval=1, as_subflow=False
     )
     assert served.state(run.id).is_completed(), served.state(run.id)

@@ -26,7 +26,7 @@ def store_root(request, tmp_path, monkeypatch):
     with GcsEmulator() as gcs:
         gcs.make_bucket("campaigns")
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
-        yield "gs://campaigns/root"
+        yield f"gs://campaigns/{tmp_path.name}"
 
 
 @pytest.fixture

@@ -217,7 +217,7 @@ class GpuWorkers(RuleBasedStateMachine):
         assert collect(self.store, self.plan) == manifest
 
 
-class TestAnyInterleaving(GpuWorkers.TestCase):
+class TestAnyInterleaving(GpuWorkers.TestCase):  # type: ignore[valid-type,misc]
     """Whatever GPU workers do and suffer, tiles never overlap and a healthy one ends the campaign exactly."""
 
     settings = settings(

@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from gpu_jobs.campaign.campaign import Campaign, Policy
+from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.campaign.collect import Manifest, OutputFile
 from gpu_jobs.jobs.costs import WorkerSeconds
 from gpu_jobs.jobs.failures import AttemptEnd
 from gpu_jobs.jobs.offers import Offer
-from gpu_jobs.jobs.orders import Order
+from gpu_jobs.jobs.orders import Order, Policy
 from gpu_jobs.ledger import keys
 from gpu_jobs.ledger.gpu_use import GpuUse
 from gpu_jobs.ledger.journal import Closed, Ended, Journal, Opened, Ordered

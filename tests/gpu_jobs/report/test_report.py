@@ -6,10 +6,12 @@ import polars as pl
 import pytest
 from pydantic import TypeAdapter
 
-from gpu_jobs.campaign.campaign import CampaignSpec, Policy, open_campaign
+from gpu_jobs.campaign.campaign import open_campaign
 from gpu_jobs.campaign.collect import collect
+from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.forecast.forecast import Forecast, ForecastOption, Quantiles
 from gpu_jobs.forecast.history import Outlook
+from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.ledger import keys
 from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.report import sample_text

@@ -1,7 +1,6 @@
 """How many inputs a model takes at once: found out at work."""
 
 import pytest
-import torch
 
 from gpu_jobs.workloads.batch_size import Batches, BatchSize
 
@@ -29,6 +28,8 @@ def run_windows(size, meter, best, *, num_windows=8, fits=10**9):
     def model(inputs):
         calls.append(len(inputs))
         if len(inputs) > fits:
+            import torch
+
             raise torch.OutOfMemoryError
         meter.now += 1 + max(0, len(inputs) - best)
         return inputs

@@ -2,16 +2,8 @@
 
 from pathlib import Path
 
-import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    BertModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
 
 CONTEXT = 128
 _CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<answer>"
@@ -25,7 +17,7 @@ def write_tokenizer(folder: Path, *, chat: bool = False) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
-    fast = PreTrainedTokenizerFast(
+    fast = transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>", model_max_length=CONTEXT
     )
     if chat:
@@ -35,27 +27,33 @@ def write_tokenizer(folder: Path, *, chat: bool = False) -> None:
 
 def write_llama(folder: Path, *, chat: bool = True, seed: int = 0) -> str:
     """A causal language model."""
+    import torch
+
     torch.manual_seed(seed)
-    config = LlamaConfig(
+    config = transformers.LlamaConfig(
         vocab_size=258, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=1, max_position_embeddings=CONTEXT, bos_token_id=None, eos_token_id=1, pad_token_id=0,
         initializer_range=0.5,
     )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
     write_tokenizer(folder, chat=chat)
     return str(folder)
 
 
 def write_bert(folder: Path, *, labels: tuple[str, ...] = ()) -> str:
     """An encoder, or a classifier with these labels."""
+    import torch
+
     torch.manual_seed(0)
     names = dict(enumerate(labels))
-    config = BertConfig(
+    config = transformers.BertConfig(
         vocab_size=258, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
         max_position_embeddings=CONTEXT, id2label=names or None,
         label2id={name: place for place, name in names.items()},
         initializer_range=0.5,
     )  # fmt: skip
-    (BertForSequenceClassification(config) if labels else BertModel(config)).save_pretrained(folder)
+    (transformers.BertForSequenceClassification(config) if labels else transformers.BertModel(config)).save_pretrained(
+        folder
+    )
     write_tokenizer(folder)
     return str(folder)

@@ -1,7 +1,6 @@
 """What happens when memory runs out: fewer at a time, then fewer bits, then a larger GPU or the item's own error."""
 
 import pytest
-import torch
 import transformers
 
 from gpu_jobs.errors import ModelTooLargeError, WorkloadImportError
@@ -21,6 +20,8 @@ def small_memory(monkeypatch):
         def check(precision, count):
             calls.append((precision, count))
             if precision not in precisions or count > at_once:
+                import torch
+
                 raise torch.OutOfMemoryError("CUDA out of memory")
 
         def static(engine, requests, real=TransformersEngine._run_static):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForCausalLM
+import transformers
 
 from gpu_jobs.workloads.engines.precision import Device, PrecisionChoice, choose_precision, count_params, next_lower
 
@@ -52,5 +52,5 @@ def test_the_ladder_ends_at_four_bits():
 
 
 def test_parameters_are_counted_from_headers(llama):
-    model = AutoModelForCausalLM.from_pretrained(llama)
+    model = transformers.AutoModelForCausalLM.from_pretrained(llama)
     assert count_params(Path(llama)) == sum(p.numel() for p in model.parameters())

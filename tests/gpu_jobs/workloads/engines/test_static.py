@@ -3,17 +3,9 @@
 from dataclasses import replace
 
 import pytest
-import torch
-from transformers import (
-    AutoModelForCausalLM,
-    Lfm2Config,
-    Lfm2ForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-)
+import transformers
 
 from gpu_jobs.workloads.engines.base import Request
-from gpu_jobs.workloads.engines.static import generate
 
 END, PAD = 1, 0
 SIZES = dict(  # noqa: C408 - keyword arguments
@@ -29,24 +21,34 @@ REQUESTS = [
 
 def sliding():
     """Its cache keeps the last eight tokens only."""
-    return MistralForCausalLM(MistralConfig(sliding_window=8, **SIZES))
+    return transformers.MistralForCausalLM(transformers.MistralConfig(sliding_window=8, **SIZES))
 
 
 def convolving():
     """Beside keys and values it keeps the state of a convolution: rows cannot leave its cache."""
-    return Lfm2ForCausalLM(Lfm2Config(layer_types=["conv", "full_attention"], **SIZES))
+    return transformers.Lfm2ForCausalLM(transformers.Lfm2Config(layer_types=["conv", "full_attention"], **SIZES))
 
 
 @pytest.fixture(params=["llama", "sliding", "convolving"])
 def model(request, llama):
+    import torch
+
     torch.manual_seed(3)
     if request.param == "llama":
-        return AutoModelForCausalLM.from_pretrained(llama).eval()
+        return transformers.AutoModelForCausalLM.from_pretrained(llama).eval()
     return {"sliding": sliding, "convolving": convolving}[request.param]().eval()
+
+
+def generate(*asked):
+    from gpu_jobs.workloads.engines import static
+
+    return static.generate(*asked)
 
 
 def alone(model, request):
     """The library's own, for one prompt."""
+    import torch
+
     ids = torch.tensor([request.tokens])
     output = model.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=request.max_new_tokens, do_sample=False,
@@ -70,7 +72,7 @@ def test_a_batch_gives_what_each_request_gives_alone(model):
 
 def test_a_drawn_answer_is_the_same_alone(llama):
     """Each row's dice stay with it when others leave."""
-    model = AutoModelForCausalLM.from_pretrained(llama).eval()
+    model = transformers.AutoModelForCausalLM.from_pretrained(llama).eval()
     drawn = [replace(request, temperature=1.0, seed=place % 4) for place, request in enumerate(REQUESTS)]
 
     together = generate(model, drawn, [END], PAD)
@@ -82,7 +84,7 @@ def test_a_drawn_answer_is_the_same_alone(llama):
 
 def test_similar_prompts_are_read_together_and_rows_that_have_ended_leave(llama):
     """Prompts of 14 and 11, of 8, of 5 and of 2 tokens are read; after 9, 17, 25 new tokens some rows have ended."""
-    model = AutoModelForCausalLM.from_pretrained(llama).eval()
+    model = transformers.AutoModelForCausalLM.from_pretrained(llama).eval()
     rows = []
     model.register_forward_pre_hook(
         lambda _module, _args, given: rows.append(len(given["input_ids"])), with_kwargs=True

@@ -44,7 +44,7 @@ class SlowEmbed(Embed):
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return forward(texts)
 
-        self._encoder._encode = encode
+        self._encoder._encode = encode  # type: ignore[method-assign]
 
     def answer(self, inputs: Sequence[Any]) -> Any:
         rows = super().answer(inputs)

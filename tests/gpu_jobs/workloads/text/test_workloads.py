@@ -4,7 +4,6 @@ import shutil
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file, save_file
 
 from gpu_jobs.dataset.sources import Source, read_sources
 from gpu_jobs.errors import ItemError, RefusedError, WorkloadImportError
@@ -228,6 +227,8 @@ def test_an_encoder_needs_no_pooler(bert, tmp_path):
     """Many come without; the vectors are the same."""
     folder = tmp_path / "bare"
     shutil.copytree(bert, folder)
+    from safetensors.torch import load_file, save_file
+
     weights = load_file(folder / "model.safetensors")
     bare = {name: value for name, value in weights.items() if "pooler" not in name}
     assert len(bare) < len(weights)

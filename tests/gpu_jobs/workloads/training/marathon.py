@@ -32,7 +32,7 @@ class Marathon(LongWorkload):
         session.store.create(f"{prefix}start-{start:04d}", os.urandom(8))
         if name.startswith("refuse"):
             return ItemError("diverged: as it always does")
-        unsaved = []
+        unsaved: list[int] = []
         for step in range(done, self.params.steps):
             if session.is_stopping:
                 self._save(session, prefix, unsaved)

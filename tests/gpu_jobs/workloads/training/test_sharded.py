@@ -4,8 +4,6 @@ import os
 import shutil
 
 import pytest
-from safetensors.torch import load_file
-from torch.testing import assert_close
 
 from gpu_jobs.testing import MemoryStore
 from gpu_jobs.workloads.training.checkpoints import Checkpoints
@@ -60,6 +58,9 @@ def test_shards_of_two_processes_are_gone_on_with_by_one(train, tmp_path, method
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     assert losses[2] == pytest.approx(losses[1], rel=1e-4)
     assert whole.eval_loss < whole.log[0]["eval_loss"]
+    from safetensors.torch import load_file
+    from torch.testing import assert_close
+
     weights = [load_file(each / MODEL / f"{name}.safetensors") for each in (ddp_out, out, again_out)]
     assert_close(weights[1], weights[0], rtol=1e-3, atol=1e-5)
     assert_close(weights[2], weights[1], rtol=1e-3, atol=1e-5)

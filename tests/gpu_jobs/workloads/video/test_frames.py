@@ -6,7 +6,6 @@ import av
 import numpy as np
 import polars as pl
 import pytest
-import torch
 import transformers
 
 from gpu_jobs.errors import WorkloadImportError
@@ -22,6 +21,8 @@ def tiny_model(request, tmp_path):
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=8,
         num_labels=3, id2label={0: "red", 1: "green", 2: "blue"}, label2id={"red": 0, "green": 1, "blue": 2},
     )  # fmt: skip
+    import torch
+
     torch.manual_seed(0)
     kind = transformers.ViTForImageClassification if request.param == "classifier" else transformers.ViTModel
     kind(config).save_pretrained(tmp_path)
@@ -58,6 +59,8 @@ def test_out_of_memory_halves_the_batch_for_good():
     def double(inputs):
         calls.append(len(inputs))
         if len(inputs) > 2:
+            import torch
+
             raise torch.OutOfMemoryError
         return [2 * each for each in inputs]
 

@@ -3,11 +3,11 @@
 import threading
 
 import pytest
+from prefect.client.schemas.objects import StateType
 from prefect.logging import disable_run_logger
-from prefect.states import StateType
 
 from tasks.gpu_job import Follower, gpu_job
-from tests.flows.looks import a_job
+from tests.tasks.looks import a_job
 
 
 def follow(follower: Follower):

@@ -3,7 +3,7 @@
 import pytest
 
 from tasks.events import Events
-from tests.flows.looks import a_job, a_look
+from tests.tasks.looks import a_job, a_look
 
 
 class World:
