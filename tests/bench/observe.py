@@ -77,7 +77,7 @@ class OldCampaign:
         self._ledger = Ledger(store)
         entries = list(self._journal())
         for seq, entry in enumerate(entries):
-            assert Journal(store).append(entry, upon=_AnyState(seq))
+            assert Journal(store).append(entry, upon=_AnyState(seq))  # type: ignore[arg-type]
         for worker in range(NUM_DEAD):
             ended = entries[1 + worker % (NUM_ENTRIES // 2 - 1) * 2]
             assert isinstance(ended, Ordered)

@@ -16,7 +16,7 @@ from gpu_jobs.errors import RefusedError
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.store import open_store
 from gpu_jobs.testing import an_offer
-from tests.flows.looks import a_job, a_look
+from tests.tasks.looks import a_job, a_look
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 

@@ -70,7 +70,7 @@ def findings(source: str) -> Iterator[tuple[str, int]]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             function = node.name
         if reads_a_sentence(node):
-            yield function, node.lineno
+            yield function, getattr(node, "lineno", 0)
         for child in ast.iter_child_nodes(node):
             yield from visit(child, function)
 
