@@ -4,7 +4,6 @@ One listing of `settled/` shows a window of about a thousand planned chunks, spl
 its range. A window once seen done is never listed again.
 """
 
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -33,11 +32,15 @@ class Window:
     def items_left(self) -> int:
         return sum(found.chunk.num_items for found in self.open)
 
-    def update(self, settled: Mapping[Chunk, Summary]) -> None:
-        """Take in what is settled, given the summaries of all settlements in this window."""
-        tiles = {chunk: parse_open(summary) if summary else () for chunk, summary in settled.items()}
+    def update(self, settled: Mapping[tuple[int, int], Summary]) -> None:
+        """Take in what is settled, given the summaries of all settlements in this window by range."""
+        summed = {Chunk(*span): summary for span, summary in settled.items() if summary}
+        if not summed and all(chunk in settled for chunk in self.planned):
+            self.open, self.quarantined_items = [], 0  # the usual end, without a look at each tile
+            return
+        tiles = {Chunk(*span): parse_open(summary) if summary else () for span, summary in settled.items()}
         self.open = list(descend(self.planned, tiles))
-        self.quarantined_items = sum(int(summary.get("failed", 0)) for summary in settled.values() if summary)
+        self.quarantined_items = sum(int(summary.get("failed", 0)) for summary in summed.values())
 
 
 @dataclass(slots=True)
@@ -62,16 +65,18 @@ class Survey:
     def refresh(self, window: Window) -> None:
         """List which chunks of a window are settled, unless all were."""
         if window.open:
-            window.update(self._settled(window.range))
+            window.update(dict(self._settled(window.range)))
 
     def refresh_all(self) -> None:
         """Refresh every window that is not done; neighbours share one listing."""
         for run in self._open_runs():
-            stops = [window.range.stop for window in run]
-            settled: list[dict[Chunk, Summary]] = [{} for _ in run]
-            for chunk, summary in self._settled(_span(run)).items():
-                settled[bisect_right(stops, chunk.start)][chunk] = summary
-            for window, found in zip(run, settled, strict=True):
+            listed = self._settled(_span(run))
+            following = next(listed, None)
+            for window in run:
+                stop, found = window.range.stop, {}
+                while following is not None and following[0][0] < stop:
+                    found[following[0]] = following[1]
+                    following = next(listed, None)
                 window.update(found)
 
     def newest_attempts(self) -> dict[Chunk, Lease]:
@@ -105,10 +110,12 @@ class Survey:
             if is_open:
                 yield list(run)
 
-    def _settled(self, span: Chunk) -> dict[Chunk, Summary]:
+    def _settled(self, span: Chunk) -> Iterator[tuple[tuple[int, int], Summary]]:
+        """Range and summary of each settlement whose chunk begins in the span, in order of their begin."""
         at = len(keys.SETTLED)
-        listed = self._entries(keys.SETTLED, span)
-        return {Chunk.parse(entry.key[at:].removesuffix(".json")): entry.summary for entry in listed}
+        for key, _, _, summary in self._entries(keys.SETTLED, span):
+            start, _, stop = key[at:-5].partition("-")  # without ".json"
+            yield (int(start), int(stop)), summary
 
     def _leases(self, span: Chunk) -> dict[Chunk, Lease]:
         newest: dict[Chunk, Lease] = {}

@@ -64,18 +64,24 @@ class LocalStore:
 
     def list(self, prefix: str, after: str = "") -> Iterator[Entry]:
         with self._errors(prefix):
-            keys = sorted(_walk(self._base, prefix))
-            for key in keys[bisect_right(keys, after) :]:
+            base = self._base
+            keys = sorted(_walk(base, prefix))
+            for key in keys[bisect_right(keys, after) :]:  # written out, since a folder may hold 100,000 objects
                 try:
-                    descriptor = os.open(self._path(key), os.O_RDONLY)
+                    descriptor = os.open(f"{base}/{key}", os.O_RDONLY)
                 except _ABSENT:
                     continue  # deleted since the folder was read
                 try:
                     status = os.fstat(descriptor)
-                    size, summary = _read_tail(descriptor, status.st_size)
+                    size = status.st_size
+                    end = os.pread(descriptor, _TAIL_BYTES, size - _TAIL_BYTES if size > _TAIL_BYTES else 0)
                 finally:
                     os.close(descriptor)
-                yield Entry(key, size, status.st_mtime, summary)
+                if end.endswith(_END):
+                    tail = _tail(end)
+                    yield Entry(key, size - len(end) + tail.body_bytes, status.st_mtime, tail.summary)
+                else:
+                    yield Entry(key, size, status.st_mtime, NO_SUMMARY)
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         with self._errors(prefix):
