@@ -1,4 +1,4 @@
-"""What a person starts. Also: settings of Prefect that any flow of ours wants; the environment overrules them."""
+"""The Prefect flows that people start. Importing it sets defaults for Prefect that the environment may override."""
 
 import os
 
@@ -6,4 +6,4 @@ os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "gpu_jobs")
-os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")  # the library logs outside of flows too
+os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")  # the library also logs outside of flows

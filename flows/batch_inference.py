@@ -1,4 +1,4 @@
-"""Answers, embeddings or classes of any number of texts.
+"""Generate answers, embeddings or classes for any number of texts.
 
 python -m flows.batch_inference --dataset questions.parquet --params.text 'Answer briefly: {question}'
 python -m flows.batch_inference --dataset texts.csv --params.task embed
@@ -27,12 +27,12 @@ from gpu_jobs.workloads.text.openai_batch import OpenAIBatchParams
 from gpu_jobs.workloads.weights import check_weights
 
 DEMO = "demo"
-"""As a dataset: real texts that are on every machine with Python, written on first use where the flow runs."""
+"""The dataset of the demo: real texts that every Python installation contains, written where the flow runs."""
 _DEMO_TEXTS = Path("demo/texts")
 
 
 def _task(params: Any) -> str:
-    """Which of the tasks a person means; those who name none want answers."""
+    """Return the name of the requested task; generate if none is named."""
     return str(params.get("task", "generate") if isinstance(params, dict) else params.task)
 
 
@@ -50,18 +50,18 @@ TaskParams = Annotated[
 
 
 def _as_choice(schema: JsonDict) -> None:
-    """`anyOf`, which Prefect's form shows as a choice; it does not know `oneOf`."""
+    """Replace `oneOf` by `anyOf`, since Prefect's form shows only `anyOf` as a choice."""
     schema["anyOf"] = schema.pop("oneOf")
 
 
 class BatchInference(CampaignParameters):
-    """Put texts through a language model: one row per text."""
+    """Run a language model on texts: one row per text."""
 
     workload = "generate"
     params: TaskParams = Field(default=GenerateParams(), title="What to do", json_schema_extra=_as_choice)
 
     def spec(self, scheduled_for: datetime) -> CampaignSpec:
-        """As for any campaign; the task names the workload, and the demo's texts are written if they are asked for."""
+        """Describe the campaign; the task determines the workload. Writes the demo's texts if they are requested."""
         spec = replace(super().spec(scheduled_for), workload=self.params.task)
         if not needs_bucket(self.where.platforms):
             self._refuse_unknown_models()
@@ -72,7 +72,7 @@ class BatchInference(CampaignParameters):
         return replace(spec, dataset=str((_DEMO_TEXTS / name).absolute()))
 
     def _refuse_unknown_models(self) -> None:
-        """At once, where GPU workers will look for models on this machine too."""
+        """Refuse unknown models before the campaign starts, if GPU workers will look for them on this machine."""
         for name in ("model", "draft_model"):
             try:
                 if model := getattr(self.params, name, ""):
@@ -83,7 +83,7 @@ class BatchInference(CampaignParameters):
 
 @campaign_flow("batch-inference")
 def batch_inference(campaign: BatchInference) -> CampaignSummary:
-    """Run a model on texts on GPU workers. Started again with the same dataset and parameters, it goes on."""
+    """Run a model on texts on GPU workers. Start it again with the same parameters to resume."""
     return run_campaign(campaign)
 
 

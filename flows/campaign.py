@@ -1,4 +1,4 @@
-"""The one path that all flows share: split, dispatch, collect, report. How it ends, the campaign alone decides."""
+"""The steps that all flows share: split, dispatch, collect, report. The campaign decides how a flow ends."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from flows.display import Display
 from flows.parameters import CampaignParameters
 from gpu_jobs.campaign.campaign import Campaign
-from gpu_jobs.campaign.collect import Manifest
+from gpu_jobs.campaign.manifest import Manifest
 from gpu_jobs.campaign.progress import JobStatus, Progress
 from gpu_jobs.errors import CampaignClosedError, RefusedError, SupersededError
 from gpu_jobs.forecast.history import EarlierCampaigns
@@ -35,66 +35,68 @@ from tasks.summary import summary
 __all__ = ["CampaignParameters", "CampaignSummary", "follow_jobs", "run_campaign"]
 
 _MAX_FOLLOWED_JOBS = 64
-_LAST_WORD_S = 4.0
-"""For task runs of an interrupted flow to end; stopping GPU jobs has used up most of the 30 s that Prefect gives."""
+_LAST_STATUS_S = 4.0
+"""How many seconds task runs of an interrupted flow get to end; most of Prefect's 30 s went into stopping GPU jobs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignSummary:
-    """What a flow returns."""
+    """The result of a flow."""
 
     campaign: str
-    """Where it is: a folder or gs://bucket/prefix; "" if there was nothing new to do."""
+    """Address of the campaign, a folder or gs://bucket/prefix; "" if there was nothing new to do."""
     manifest: str = ""
-    """Key of what was published, under `campaign`."""
+    """Key of the published manifest, relative to `campaign`."""
     num_items: int = 0
     num_committed: int = 0
     num_quarantined: int = 0
     num_open: int = 0
     spent_usd: float = 0.0
-    """By all flow runs of the campaign."""
+    """Estimated dollars spent by all flow runs of the campaign."""
     report: str = ""
-    """Where the report is; "" if it could not be written."""
+    """Address of the report; "" if it could not be written."""
 
 
 def follow_jobs() -> TaskRunner[Any]:
-    """The task runner of every flow: follows so many GPU jobs at once, later ones when earlier ones are over."""
+    """Return the task runner of every flow, which limits how many GPU jobs are followed at the same time."""
     return ThreadPoolTaskRunner(max_workers=_MAX_FOLLOWED_JOBS)
 
 
 def run_campaign(parameters: CampaignParameters, *, tidy: Callable[[Campaign], None] | None = None) -> CampaignSummary:
-    """Run a campaign, or go on with it; for the main thread of a flow, which must return what this returns.
+    """Run a campaign or resume it. Call it in the main thread of a flow, and return its result from the flow.
 
     Args:
-        parameters: what to do.
-        tidy: called once all of it is published.
+        parameters: what the person has requested.
+        tidy: called after the complete result was published.
 
     Raises:
-        RefusedError: what is wrong with which parameter; nothing was started.
-        CampaignClosedError: the campaign ended incomplete; what is settled was published as a partial result.
-        SupersededError: another flow run took the campaign over.
+        RefusedError: a parameter is wrong; the error names it, and nothing was started.
+        CampaignClosedError: the campaign ended before all items were settled; a partial result was published.
+        SupersededError: another flow run took over the campaign.
     """
     try:
         spec = parameters.spec(flow_run.scheduled_start_time)
         earlier = EarlierCampaigns(spec.store_root)
         campaign = split(spec, parameters.policy, earlier, return_state=True).result()
         if campaign is None:
-            return end_in(Completed(message="nothing new", data=CampaignSummary(campaign="")))
+            return end_in(Completed(message="no new items", data=CampaignSummary(campaign="")))
         label_flow_run(campaign)
         is_free = not any(offer.usd_per_hour for offer in known_offers(parameters.policy.platforms))
-        is_foretold = is_free or forecast(campaign, parameters.policy, earlier) is not None
-        first, last = _dispatch(campaign, parameters.policy, earlier, is_foretold=is_foretold)
+        has_forecast = is_free or forecast(campaign, parameters.policy, earlier) is not None
+        first, last = _dispatch(campaign, parameters.policy, earlier, has_forecast=has_forecast)
     except RefusedError as error:
         return end_in(Failed(message=f"refused: {error}", data=error))
     except SupersededError as error:
-        return end_in(Cancelled(message=f"another flow run took over: {error}", data=error))
+        return end_in(
+            Cancelled(message=f"another flow run took over; the campaign continues there: {error}", data=error)
+        )
     return _publish(campaign, first, last, tidy)
 
 
 def _dispatch(
-    campaign: Campaign, policy: Policy, earlier: EarlierCampaigns, *, is_foretold: bool
+    campaign: Campaign, policy: Policy, earlier: EarlierCampaigns, *, has_forecast: bool
 ) -> tuple[Progress, Progress]:
-    """Run the loop to its end; return its first look and its last. A forecast follows the first items, if none came."""
+    """Run the loop to its end; return its first and its last progress. Forecast after the first items if not before."""
     first: Progress | None = None
     followers = _Followers()
     evidence = {key: found.evidence for key, found in earlier.samples(campaign).items() if found.items_per_s}
@@ -106,19 +108,19 @@ def _dispatch(
             for progress in turns:
                 leave_if_suspended()
                 first = first or progress
-                followers.tell(progress.jobs)
+                followers.notify(progress.jobs)
                 display.show(progress)
-                if not is_foretold and any(job.items_done and job.usd for job in progress.jobs):
-                    is_foretold = True
+                if not has_forecast and any(job.items_done and job.usd for job in progress.jobs):
+                    has_forecast = True
                     forecast(campaign, policy, earlier)
             assert first is not None
             display.show(progress, is_last=True)
         except SupersededError:
-            followers.leave("another flow run took over; the GPU job goes on under it")
+            followers.leave("another flow run took over; this job continues there")
             raise
         except BaseException as error:
             followers.leave(f"the flow run was interrupted by {type(error).__name__}")
-            turns.throw(error)  # unless it came from there: stops all GPU jobs, then raises it again
+            turns.throw(error)  # unless the loop raised it: stops all GPU jobs, then raises it again
             raise
         finally:
             followers.wait()
@@ -126,44 +128,46 @@ def _dispatch(
 
 
 class _Followers:
-    """A task run for each GPU job that the loop has seen."""
+    """The task runs that follow GPU jobs, one for each."""
 
     def __init__(self) -> None:
         self._by_order: dict[str, Follower] = {}
         self._futures: list[PrefectFuture[str]] = []
 
-    def tell(self, jobs: Sequence[JobStatus]) -> None:
+    def notify(self, jobs: Sequence[JobStatus]) -> None:
+        """Pass statuses on, and start a task run for each GPU job that has none yet."""
         for job in jobs:
             if job.order not in self._by_order:
                 self._by_order[job.order] = Follower()
                 self._futures.append(gpu_job.submit(job.order, self._by_order[job.order]))
-            self._by_order[job.order].tell(job)
+            self._by_order[job.order].notify(job)
 
     def leave(self, reason: str) -> None:
+        """End task runs that still wait, with `reason`."""
         for follower in self._by_order.values():
             follower.leave(reason)
 
     def wait(self) -> None:
-        """Let the task runs end; their failures are their own."""
+        """Wait for the task runs to end; their failures do not matter here."""
         self.leave("the campaign ended first")
         for future in self._futures:
-            future.wait(timeout=_LAST_WORD_S)
+            future.wait(timeout=_LAST_STATUS_S)
 
 
 def _publish(
     campaign: Campaign, first: Progress, last: Progress, tidy: Callable[[Campaign], None] | None
 ) -> CampaignSummary:
-    """Collect and report, whole or partial, and say how it ended."""
-    snapshot = campaign.snapshot()  # the only one: everything below is computed from it
+    """Publish the complete or partial result, write the report, and end the flow accordingly."""
+    snapshot = campaign.snapshot()  # read once: everything below is computed from it
     manifest = collect(campaign, snapshot.workers)
     written = report(campaign, manifest, snapshot, return_state=True)
-    page = written.result() if written.is_completed() else None  # an outcome without a report is still one
+    page = written.result() if written.is_completed() else None  # without a report the outcome is still valid
     outcome = _outcome(manifest, first, last)
     scored = score_of(campaign, snapshot)
     show_summary(_name(campaign), summary(campaign.store.uri, snapshot, manifest, page, outcome, scored=scored))
     get_run_logger().info(outcome)
     if scored:
-        get_run_logger().info("the forecast against the outcome: %s", scored)
+        get_run_logger().info("forecast compared with the outcome: %s", scored)
     if not manifest.is_complete:
         return end_in(Failed(message=outcome, data=CampaignClosedError(outcome)))
     if tidy is not None:
@@ -185,11 +189,11 @@ def _outcome(manifest: Manifest, first: Progress, last: Progress) -> str:
     counts = f"{manifest.num_committed} committed, {manifest.num_quarantined} quarantined"
     if not manifest.is_complete:
         return (
-            f"closed before the end: {last.closed}. So far {counts}, {manifest.num_open} open, published as a partial "
-            "result; start the flow again with the same dataset and parameters to resume (limits may differ)"
+            f"closed before the end: {last.closed}. So far {counts}, {manifest.num_open} open; this was published as a "
+            "partial result. To resume, start the flow again with the same dataset and parameters (limits may differ)"
         )
     if first.is_complete:
-        return f"nothing to do: all {manifest.num_items} items were settled before: {counts}"
+        return f"nothing to do: all {manifest.num_items} items were already settled: {counts}"
     return f"every item is settled: {counts}"
 
 

@@ -1,4 +1,4 @@
-"""One workload on each platform in turn, and the comparison that people ask for. Without a dataset: published figures.
+"""Compare platforms by running one workload on each in turn. Without a dataset, published figures are compared.
 
 python -m flows.compare_platforms
 python -m flows.compare_platforms --workload noop --dataset texts.parquet --platforms '["local"]'
@@ -33,24 +33,34 @@ from tasks.outcome import end_in
 
 _PAGE = "comparison.html"
 _MEASURED = "Measured by this flow."
-_PUBLISHED = "From published figures, in a simulated month; their items/s are taken as one GPU worker's."
+_PUBLISHED = (
+    "From published figures, in a simulated month. Published items/s are assumed to be those of one GPU worker."
+)
 
 
 class ComparePlatforms(BaseModel):
-    """What to compare, on what volume."""
+    """What to compare, and for how many items a month."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dataset: str = Field(default="", title="Dataset", description="Empty: simulate the published figures, rent nothing")
+    dataset: str = Field(
+        default="", title="Dataset", description="Empty: published figures are simulated, and nothing is rented"
+    )
     workload: str = Field(default="noop", title="Workload", description="A built-in name or package.module:Class")
     params: dict[str, str | int | float | bool] = Field(default={}, title="What to do")
     platforms: list[PlatformName] = Field(
         default=[each.platform for each in PUBLISHED], title="Platforms", min_length=1
     )
     store_root: str = Field(default="./fanfold-store", title="Store")
-    name: str = Field(default="comparison", title="Name", description="Campaigns are named after it and the platform")
-    max_workers: int = Field(default=2, ge=1, title="GPU workers", description="Of each platform")
-    budget_usd: float | None = Field(default=None, ge=0, title="Budget, dollars", description="Of each platform")
+    name: str = Field(
+        default="comparison", title="Name", description="Names of the campaigns begin with it and end with the platform"
+    )
+    max_workers: int = Field(
+        default=2, ge=1, title="GPU workers", description="The most GPU workers on each platform at the same time"
+    )
+    budget_usd: float | None = Field(
+        default=None, ge=0, title="Budget, dollars", description="For each platform; empty: no limit"
+    )
     items_a_month: int = Field(default=10_000_000, ge=1, title="Items a month")
     campaigns_a_month: int = Field(default=30, ge=1, title="Campaigns a month")
 
@@ -61,25 +71,25 @@ class ComparePlatforms(BaseModel):
 
 @flow(name="compare-platforms")
 def compare_platforms(compare: ComparePlatforms) -> str:
-    """Run the workload on each platform, or simulate published figures; return where the page is.
+    """Run the workload on each platform, or simulate published figures; return the address of the page.
 
     Raises:
-        RefusedError: a platform cannot be used as asked.
+        RefusedError: a platform cannot be used as requested.
     """
     try:
         figures = _measured(compare) if compare.dataset else _published(compare)
     except RefusedError as error:
         return end_in(Failed(message=f"refused: {error}", data=error))
     if not figures:
-        return end_in(Failed(message="no platform has finished an item: there is nothing to compare"))
+        return end_in(Failed(message="no platform has finished an item, so there is nothing to compare"))
     source = _MEASURED if compare.dataset else _PUBLISHED
     store = open_store(compare.store_root)
     store.put(_PAGE, page(figures, compare.volume, source).encode())
     where = f"{store.uri}/{_PAGE}"
     show_table(f"{compare.name}-platforms", table(figures), source)
-    said = "\n".join(f"- {sentence}" for sentence in choose_when(figures))
+    advice = "\n".join(f"- {sentence}" for sentence in choose_when(figures))
     words = "\n".join(f"- **{name}**: {meaning}" for name, meaning in NOTES)
-    show_summary(compare.name, f"![dollars a month]({chart_uri(figures)})\n\n{said}\n\nPage: `{where}`\n\n{words}")
+    show_summary(compare.name, f"![dollars a month]({chart_uri(figures)})\n\n{advice}\n\nPage: `{where}`\n\n{words}")
     get_run_logger().info("%s; page: %s", " ".join(choose_when(figures)), where)
     return where
 
@@ -93,17 +103,17 @@ def _published(compare: ComparePlatforms) -> list[Figures]:
 
 
 class _Planned(NamedTuple):
-    """What will be run on one platform."""
+    """The campaigns that will be run on one platform."""
 
     policy: Policy
     offers: Sequence[Offer]
     campaign: Campaign
     warm: Campaign | None
-    """For warm starts, where containers stay; planned beforehand, since they do not stay for long."""
+    """The campaign that measures warm starts, if the platform keeps containers; planned early, as these end soon."""
 
 
 def _measured(compare: ComparePlatforms) -> list[Figures]:
-    """One campaign after another, so that none takes another's share of this machine or of a quota."""
+    """Run one campaign after another, so that they do not compete for this machine or for a quota."""
     found = []
     for platform, planned in [(platform, _plan(compare, platform)) for platform in compare.platforms]:
         for progress in planned.campaign.run(planned.policy):
@@ -139,19 +149,19 @@ def _plan(compare: ComparePlatforms, platform: str) -> _Planned:
 
 
 def measure_start(campaign: Campaign, policy: Policy, *, within_s: float) -> str:
-    """Run a campaign until a GPU worker is at work: more would only cost. Returns why it was closed.
+    """Run a campaign until one GPU worker is working, then stop it to save money; return why it was closed.
 
     Args:
-        campaign: that was not run yet.
-        policy: for it.
-        within_s: without any GPU worker's sign of life in this time, it is given up.
+        campaign: a campaign that was not run yet.
+        policy: the limits for it.
+        within_s: if no GPU worker sends a heartbeat within so many seconds, the campaign is stopped.
     """
     owner, begun = new_owner(), time.monotonic()
     for progress in campaign.run(policy, owner=owner):
         if any(job.seconds.working for job in progress.jobs):
             campaign.stop("a start was measured", owner=owner)
         elif time.monotonic() - begun > within_s and not any(job.has_lived for job in progress.jobs):
-            campaign.stop("no GPU worker has started in time", owner=owner)
+            campaign.stop("no GPU worker started in time", owner=owner)
     return progress.closed
 
 

@@ -1,6 +1,6 @@
-"""The main job on this machine: `make demo`. Real clips, real pretrained models, two GPU workers (here: CPU processes).
+"""Video analysis on this machine: `make demo`. Real clips, real models, two GPU workers (here: CPU processes).
 
-Run it again and it goes on where it was, which is at the end.
+Run it again and it resumes; if it was finished, it does nothing.
 """
 
 import sys
@@ -11,7 +11,7 @@ import polars as pl
 from flows.campaign import CampaignSummary
 from flows.command_line import main as run_flow
 from flows.video_analysis import VideoAnalysis, video_analysis
-from gpu_jobs.campaign.collect import newest_manifest, read_output
+from gpu_jobs.campaign.manifest import newest_manifest, read_output
 from gpu_jobs.report import sample_text
 from gpu_jobs.store import open_store
 from gpu_jobs.workloads.video.demo import make_demo_videos
@@ -20,7 +20,7 @@ _FOLDER = Path("demo")
 
 
 def main() -> int:
-    """Make the videos if they are not there, analyse them, show what was found."""
+    """Create the videos if they do not exist, analyse them, and show the results."""
     videos = (_FOLDER / "videos").absolute()
     known_cuts = make_demo_videos(videos)
     store_root = str((_FOLDER / "store").absolute())

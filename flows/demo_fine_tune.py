@@ -1,7 +1,7 @@
 """Fine-tuning on this machine: `make demo-finetune`. Real texts, a real small model, two processes that train together.
 
-LoRA adapters of SmolLM2 learn what docstrings of Python's library read like, from two seeds; then the same prompt is
-continued by the base model and by the best adapter. Run it again and it goes on where it was, which is at the end.
+LoRA adapters of SmolLM2 learn the style of the docstrings in Python's library, with two seeds; then the base model and
+the best adapter continue the same prompt. Run it again and it resumes; if it was finished, it does nothing.
 """
 
 import os
@@ -35,7 +35,7 @@ _ARGUMENTS = {
 
 
 def main() -> int:
-    """Write the texts, prepare them, train twice, show what came of it."""
+    """Write the texts, prepare them, train twice, and show the results."""
     texts = (_FOLDER / "texts").absolute()
     make_demo_texts(texts)
     os.environ.setdefault("FANFOLD_GANG_SIZE", "2")

@@ -1,7 +1,7 @@
 """Batch inference on this machine: `make demo-llm`. Real texts, real pretrained models, two GPU workers.
 
-A small chat model says in a sentence what functions of Python's library are good for; an encoder finds which
-docstrings mean the same. Run it again and both campaigns go on where they were, which is at the end.
+A small chat model explains functions of Python's library in one sentence each; an encoder finds docstrings with similar
+meanings. Run it again and both campaigns resume; if they were finished, it does nothing.
 """
 
 import sys
@@ -25,7 +25,7 @@ _NUM_NEIGHBOURS = 3
 
 
 def main() -> int:
-    """Write the texts, run both campaigns, show what came of them."""
+    """Write the texts, run both campaigns, and show the results."""
     texts = (_FOLDER / "texts").absolute()
     make_demo_texts(texts)
     found = list[CampaignSummary]()

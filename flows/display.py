@@ -1,4 +1,4 @@
-"""What a campaign shows while it runs: artifacts, events, log lines, and a bar if there is a terminal."""
+"""Shows a running campaign: artifacts, events, log lines, and a progress bar if there is a terminal."""
 
 import logging
 import sys
@@ -28,7 +28,7 @@ _MAX_DOING = 4
 
 
 class Display:
-    """Shows every look at a campaign, each way at its own pace. A context, for the bar."""
+    """Shows the progress of a campaign in several ways, each at its own pace. A context manager, for the bar."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Display:
         curves: CurvesArtifact | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`curves`: what long items measure; None if there are none."""
+        """`curves` shows what long items measure; None if the campaign has none."""
         campaign = uri.rpartition("/")[2]
         self._artifact = ProgressArtifact(campaign, clock=clock)
         self._table = JobsTable(uri, clock=clock)
@@ -48,14 +48,14 @@ class Display:
         self._last: Progress | None = None
         self._logger = get_run_logger()
         self._bar = _bar() if sys.stderr.isatty() else None
-        self._row = self._bar.add_task(campaign, total=None, said="") if self._bar else None
+        self._row = self._bar.add_task(campaign, total=None, status="") if self._bar else None
         self._log_due_at = 0.0
         self._logged = ""
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
         if self._bar:
-            self._open.enter_context(self._bar.console.use_theme(Theme()))  # Prefect's lacks the bar's styles
+            self._open.enter_context(self._bar.console.use_theme(Theme()))  # Prefect's theme lacks the bar's styles
             self._open.enter_context(self._bar)
         return self
 
@@ -67,15 +67,18 @@ class Display:
             self._events.closed(f"interrupted by {type(error).__name__}", self._last)
 
     def show(self, progress: Progress, *, is_last: bool = False) -> None:
-        said = said_of(progress)
+        """Show one turn's progress; `is_last` also shows what would otherwise wait."""
+        status = status_line(progress)
         if self._bar and self._row is not None:
-            self._bar.update(self._row, total=progress.num_items, completed=progress.items_done, said=said)
-        self._log(f"{progress.items_done} of {progress.num_items} items, {said}: {progress.decision}", is_last=is_last)
+            self._bar.update(self._row, total=progress.num_items, completed=progress.items_done, status=status)
+        self._log(
+            f"{progress.items_done} of {progress.num_items} items, {status}: {progress.decision}", is_last=is_last
+        )
         self._artifact.show(progress, is_last=is_last)
         self._table.show(progress.jobs, is_last=is_last)
         if self._curves:
             self._curves.show(is_last=is_last)
-        self._events.tell(progress, is_last=is_last)
+        self._events.report(progress, is_last=is_last)
         self._last = progress
         if is_last:
             self._events.closed(progress.closed, progress)
@@ -88,8 +91,8 @@ class Display:
         self._log_due_at = self._clock() + (_LOG_BESIDE_BAR_EVERY_S if self._bar else _LOG_EVERY_S)
 
 
-def said_of(progress: Progress) -> str:
-    """Pace, time left, GPU workers, quarantine, dollars; in a few words."""
+def status_line(progress: Progress) -> str:
+    """Summarise pace, time left, GPU workers, quarantine and dollars in a few words."""
     rate = sum(job.items_per_s for job in progress.jobs)
     workers = sum(job.workers_alive for job in progress.jobs)
     left = progress.num_items - progress.items_done
@@ -109,14 +112,14 @@ def _bar() -> Bar:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[said]}"),
+        TextColumn("{task.fields[status]}"),
         TimeElapsedColumn(),
         console=_console(),
     )
 
 
 def _console() -> Console:
-    """Prefect's own, so that its log lines go above the bar, not through it."""
+    """Return Prefect's console, so that its log lines appear above the bar and do not break it."""
     consoles = [
         handler.console for handler in logging.getLogger().handlers if isinstance(handler, PrefectConsoleHandler)
     ]

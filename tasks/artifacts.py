@@ -1,4 +1,4 @@
-"""What Prefect's UI shows of a campaign. All of it is for the eye: a failure to show something is only logged."""
+"""Artifacts that show a campaign in Prefect's UI. They are for people only: a failure is only logged."""
 
 import json
 import time
@@ -21,18 +21,18 @@ from prefect.logging import get_run_logger
 
 from gpu_jobs.campaign.progress import OVER, JobStatus, Progress
 from gpu_jobs.ledger import keys
-from tasks.summary import place
+from tasks.summary import link
 
 Row = dict[str, str | int]
 
 _MIN_PAUSE_S = 5.0
 _MAX_JOBS = 100
 _MAX_REASON = 200
-"""Characters."""
+"""The most characters of a reason in a table."""
 
 
 class _Pace:
-    """Lets one call through every five seconds, and none that would say nothing new."""
+    """Limits updates to one every five seconds, and to those that change something."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -50,7 +50,7 @@ class _Pace:
 
 
 class ProgressArtifact:
-    """Percent of items done. However often it is told, it calls the API at most every five seconds."""
+    """The percentage of items done. It calls the API at most every five seconds, however often `show` is called."""
 
     def __init__(self, campaign: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._campaign = campaign
@@ -61,7 +61,7 @@ class ProgressArtifact:
         percent = round(100 * progress.items_done / progress.num_items, 1)
         if not self._pace.is_due(percent, is_last=is_last):
             return
-        with _for_the_eye("progress"):
+        with _only_logging("progress"):
             if self._id is None:
                 key = f"{self._campaign}-progress"
                 text = f"Items of {self._campaign} that are done, in percent"
@@ -72,7 +72,7 @@ class ProgressArtifact:
 
 
 class JobsTable:
-    """GPU jobs of this flow run, one row each, changed in place at most every five seconds."""
+    """A table with one row per GPU job of this flow run, updated in place at most every five seconds."""
 
     def __init__(self, uri: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._uri = uri
@@ -83,7 +83,7 @@ class JobsTable:
         rows = _rows(jobs)
         if not self._pace.is_due(rows, is_last=is_last):
             return
-        with _for_the_eye("GPU jobs"):
+        with _only_logging("GPU jobs"):
             if self._id is None:
                 key = f"{self._uri.rpartition('/')[2]}-gpu-jobs"
                 self._id = cast("UUID", create_table_artifact(key=key, table=rows, description=self._about(len(jobs))))
@@ -92,15 +92,15 @@ class JobsTable:
             self._pace.passed(rows)
 
     def _about(self, num_jobs: int) -> str:
-        some = f" (the newest {_MAX_JOBS} of {num_jobs}, those that run first)" if num_jobs > _MAX_JOBS else ""
+        some = f" (the newest {_MAX_JOBS} of {num_jobs}, running ones first)" if num_jobs > _MAX_JOBS else ""
         return (
-            f"GPU jobs of this flow run{some}. Dollars are estimates. Store: {place(self._uri)}. "
-            f"Report, at the end: {place(f'{self._uri}/{keys.REPORT}')}"
+            f"GPU jobs of this flow run{some}. Dollars are estimates. Store: {link(self._uri)}. "
+            f"Report, at the end: {link(f'{self._uri}/{keys.REPORT}')}"
         )
 
 
 class MarkdownArtifact:
-    """A page that changes in place; it is made anew at most every five seconds."""
+    """A Markdown page that is updated in place at most every five seconds."""
 
     def __init__(self, key: str, about: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._key = key
@@ -111,14 +111,14 @@ class MarkdownArtifact:
         self._shown = ""
 
     def show(self, make: Callable[[], str], *, is_last: bool = False) -> None:
-        """`make`: the page, "" if there is nothing to show yet."""
+        """Show the page that `make` returns; "" means that there is nothing to show yet."""
         if self._clock() < self._due_at and not is_last:
             return
         self._due_at = self._clock() + _MIN_PAUSE_S
         text = make()
         if not text or text == self._shown:
             return
-        with _for_the_eye(self._about):
+        with _only_logging(self._about):
             if self._id is None:
                 found = create_markdown_artifact(key=self._key, markdown=text, description=self._about)
                 self._id = cast("UUID", found)
@@ -128,7 +128,7 @@ class MarkdownArtifact:
 
 
 def update_table_artifact(artifact_id: UUID, table: list[Row], description: str) -> None:
-    """Change a table in place; Prefect has this for progress only."""
+    """Update a table in place; Prefect offers this for progress artifacts only."""
     _update(artifact_id, json.dumps(table), description)
 
 
@@ -138,19 +138,19 @@ def _update(artifact_id: UUID, data: str, description: str) -> None:
 
 
 def show_table(key: str, rows: list[dict[str, str]], description: str) -> None:
-    """One table, as it stands."""
-    with _for_the_eye(key):
+    """Show a table that will not change."""
+    with _only_logging(key):
         create_table_artifact(key=key, table=rows, description=description)
 
 
 def show_summary(name: str, markdown: str) -> None:
-    """What came of the campaign, and where it is."""
-    with _for_the_eye("summary"):
+    """Show the campaign's outcome and where its results are."""
+    with _only_logging("summary"):
         create_markdown_artifact(key=f"{name}-summary", markdown=markdown, description=f"Outcome of {name}")
 
 
-def _most_telling(jobs: Sequence[JobStatus]) -> list[JobStatus]:
-    """All in order; if there are too many, those that run, then those that are over, the newest first."""
+def _selected(jobs: Sequence[JobStatus]) -> list[JobStatus]:
+    """Return all GPU jobs in order; if there are too many, the running ones, then the ended ones, newest first."""
     if len(jobs) <= _MAX_JOBS:
         return list(jobs)
     over = [job for job in jobs if job.status in OVER]
@@ -159,8 +159,10 @@ def _most_telling(jobs: Sequence[JobStatus]) -> list[JobStatus]:
 
 
 def _rows(jobs: Sequence[JobStatus]) -> list[Row]:
-    rows = [_row(job) for job in _most_telling(jobs)]
-    empty = [name for name in ("GPU use", "doing") if not any(row[name] for row in rows)]  # a page is only so wide
+    rows = [_row(job) for job in _selected(jobs)]
+    empty = [
+        name for name in ("GPU use", "doing") if not any(row[name] for row in rows)
+    ]  # hidden, since the page is narrow
     return [{name: value for name, value in row.items() if name not in empty} for row in rows]
 
 
@@ -182,8 +184,9 @@ def _row(job: JobStatus) -> Row:
 
 
 @contextmanager
-def _for_the_eye(what: str) -> Iterator[None]:
+def _only_logging(what: str) -> Iterator[None]:
+    """Log a failure to write an artifact, and continue."""
     try:
         yield
     except (httpx.HTTPError, PrefectException) as error:
-        get_run_logger().warning("Prefect did not take the artifact '%s': %s", what, error)
+        get_run_logger().warning("Prefect rejected the artifact '%s': %s", what, error)

@@ -1,21 +1,21 @@
-"""From settlements to published outputs."""
+"""The task that publishes a campaign's outputs."""
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from gpu_jobs.campaign.campaign import Campaign
-from gpu_jobs.campaign.collect import Manifest
 from gpu_jobs.campaign.collect import collect as publish
+from gpu_jobs.campaign.manifest import Manifest
 from gpu_jobs.telemetry.workers import GpuWorkers
 
 
 @task(name="collect", cache_policy=NO_CACHE)
 def collect(campaign: Campaign, workers: GpuWorkers) -> Manifest:
-    """Audit and publish what is settled now.
+    """Audit what is settled now, and publish it.
 
     Raises:
-        AuditError: the ledger does not add up; nothing was published.
+        AuditError: the settlements or parts contradict one another; nothing was published.
     """
     manifest = publish(campaign.store, campaign.plan, workers)
     num_rows = sum(file.num_rows for file in manifest.outputs)

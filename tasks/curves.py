@@ -1,4 +1,4 @@
-"""Curves of what long items measure, as an artifact that changes while they are worked on."""
+"""Training curves of long items, as an artifact that is updated while they are worked on."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,13 +15,13 @@ from tasks.summary import table
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 40
-"""Characters of a curve."""
+"""The width of a curve, in characters."""
 _MAX_ROWS = 50
 _COLUMNS = ("training", "step", "loss", "curve of the loss", "validation", "tokens/s")
 
 
 class CurvesArtifact:
-    """One row per training, at most every five seconds."""
+    """A table with one row per training, updated at most every five seconds."""
 
     def __init__(self, campaign: Campaign, *, clock: Callable[[], float] = time.monotonic) -> None:
         name = campaign.store.uri.rpartition("/")[2]
@@ -43,12 +43,12 @@ class CurvesArtifact:
 
 
 def measures(campaign: Campaign) -> bool:
-    """Whether there will be curves."""
+    """Return whether the campaign's items are long ones, for which there are curves."""
     return isinstance(load_workload(campaign.plan.workload, campaign.plan.params), LongWorkload)
 
 
 def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:
-    """Values in order as a line of bars, at most `width` of them; each bar is the mean of its stretch."""
+    """Draw values as a line of at most `width` bars; each bar is the mean of consecutive values."""
     if not values:
         return ""
     size = max(1, -(-len(values) // width))

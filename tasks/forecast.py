@@ -1,4 +1,4 @@
-"""What a campaign is expected to cost, before it is spent and as soon as it was measured."""
+"""The task that forecasts a campaign's cost and duration, before it starts or after the first measurements."""
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -17,7 +17,7 @@ _LIKELY = 0.9
 
 @task(name="forecast", cache_policy=NO_CACHE)
 def forecast(campaign: Campaign, policy: Policy, earlier: EarlierCampaigns) -> Outlook | None:
-    """Report the forecast of each platform and of all together; None if all is free or nothing was measured yet."""
+    """Show the forecast for each platform and for all together; None if all is free or nothing was measured yet."""
     logger = get_run_logger()
     offers = allowed([offer for name in policy.platforms for offer in open_platform(name).offers()], policy)
     if not any(offer.usd_per_hour for offer in offers):
@@ -25,16 +25,18 @@ def forecast(campaign: Campaign, policy: Policy, earlier: EarlierCampaigns) -> O
         return None
     outlook = look_ahead(campaign, campaign.snapshot(), policy, offers, earlier.samples(campaign))
     if outlook is None:
-        logger.info("no forecast yet: nothing was measured, here or in earlier campaigns; it follows the first items")
+        logger.info(
+            "no forecast yet: neither this campaign nor an earlier one was measured; it will follow the first items"
+        )
         return None
     expected = outlook.forecast
     best = expected.option(expected.recommended)
-    said = logger.info if best.complete_share >= _LIKELY else logger.warning
-    said("forecast: %s", expected.why)
+    log = logger.info if best.complete_share >= _LIKELY else logger.warning
+    log("forecast: %s", expected.why)
     header, *rows = table(expected)
     show_table(
         f"{campaign.store.uri.rpartition('/')[2]}-forecast",
         [dict(zip(header, row, strict=True)) for row in rows],
-        f"From {expected.num_campaigns} simulated campaigns for each option. Recommended: {expected.why}",
+        f"Based on {expected.num_campaigns} simulated campaigns for each option. Recommended: {expected.why}",
     )
     return outlook

@@ -1,4 +1,4 @@
-"""One GPU job as one task run. The campaign's loop starts and ends GPU jobs; the task only follows."""
+"""One GPU job as one task run. The campaign's loop starts and ends GPU jobs; the task only follows one."""
 
 import time
 from collections.abc import Callable
@@ -15,60 +15,63 @@ from gpu_jobs.campaign.progress import OVER, JobStatus
 from tasks.outcome import end_in
 
 _LOG_PAUSE_S = 10.0
-"""Between two looks at the log of a GPU job that runs; so long may its lines wait."""
+"""Seconds between two updates of a running GPU job's log; a log line waits at most this long."""
 
 
 class _Left(NamedTuple):
-    """The last word of a loop that ended before the GPU job did."""
+    """The message that the loop ended before the GPU job did."""
 
     reason: str
 
 
 class Follower:
-    """Carries what the loop sees of one GPU job to its task run, from thread to thread."""
+    """Passes the statuses of one GPU job from the loop's thread to the thread of its task run."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._words: SimpleQueue[JobStatus | _Left] = SimpleQueue()
+        self._messages: SimpleQueue[JobStatus | _Left] = SimpleQueue()
         self._last: JobStatus | None = None
         self._clock = clock
         self._log_due_at = 0.0
 
-    def tell(self, job: JobStatus) -> None:
-        """Pass a status on, if it says something new; a longer log alone every ten seconds. Never blocks."""
+    def notify(self, job: JobStatus) -> None:
+        """Pass a status on if something in it is new; new log lines alone at most every ten seconds. Never blocks."""
         last = self._last
         has_log = last is not None and job.log != last.log and self._clock() >= self._log_due_at
-        if last is None or told(job) != told(last) or has_log:
-            self._words.put(job)
+        if last is None or logged_fields(job) != logged_fields(last) or has_log:
+            self._messages.put(job)
             self._last = job
             self._log_due_at = self._clock() + _LOG_PAUSE_S
 
     def leave(self, reason: str) -> None:
-        """Nothing more will be told; a task run that still waits ends with `reason`."""
-        self._words.put(_Left(reason))
+        """Announce that no more statuses will come; a task run that still waits ends with `reason`."""
+        self._messages.put(_Left(reason))
 
     def next(self) -> JobStatus | _Left:
-        """Wait for the next word. The last is a status that is over, or that the loop has left."""
-        return self._words.get()
+        """Wait for the next message. The last is the status of an ended GPU job, or says that the loop has ended."""
+        return self._messages.get()
 
 
 @task(name="gpu_job", task_run_name="{order}", cache_policy=NO_CACHE)
 def gpu_job(order: str, follower: Follower) -> str:
-    """Follow one GPU job to its end; return it in a sentence. A failed one is this task's failure, nobody else's."""
+    """Follow one GPU job to its end and return how it ended, in a sentence.
+
+    If the GPU job fails, this task run fails; nothing else does.
+    """
     logger = get_run_logger()
     last: JobStatus | None = None
-    while not isinstance(word := follower.next(), _Left):
-        if last is None or told(word) != told(last):
-            logger.info("%s on %s (%s): %s", order, word.platform, word.machine, _sentence(word))
-        if lines := new_lines(word.log, last.log if last else ""):
-            logger.info("told by %s:\n%s", word.platform, lines)
-        if word.status in OVER:
-            return end_in(_final_state(word))
-        last = word
-    return end_in(Cancelled(message=word.reason))
+    while not isinstance(message := follower.next(), _Left):
+        if last is None or logged_fields(message) != logged_fields(last):
+            logger.info("%s on %s (%s): %s", order, message.platform, message.machine, _sentence(message))
+        if lines := new_lines(message.log, last.log if last else ""):
+            logger.info("log from %s:\n%s", message.platform, lines)
+        if message.status in OVER:
+            return end_in(_final_state(message))
+        last = message
+    return end_in(Cancelled(message=message.reason))
 
 
 def new_lines(log: str, before: str) -> str:
-    """The lines of a log's end that were not in an earlier look at it."""
+    """Return the lines of a log's end that were not in its earlier version `before`."""
     seen = set(before.splitlines())
     return "\n".join(line for line in log.splitlines() if line and line not in seen)
 
@@ -88,6 +91,6 @@ def _sentence(job: JobStatus) -> str:
     return f"{job.status}{reason}; {alive}{job.items_done} items done, ${job.usd:.2f}"
 
 
-def told(job: JobStatus) -> tuple[object, ...]:
-    """What makes a line in the task run's log when it changes."""
+def logged_fields(job: JobStatus) -> tuple[object, ...]:
+    """Return the fields whose change is worth a line in the task run's log."""
     return job.status, job.workers_alive, job.reason

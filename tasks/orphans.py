@@ -1,4 +1,4 @@
-"""What Prefect gets to know of orphans: a table, and an event for each that was ended."""
+"""Report orphans to Prefect: a table, and an event for each orphan that was ended."""
 
 from collections.abc import Sequence
 
@@ -9,16 +9,16 @@ from gpu_jobs.campaign.reaper import Orphan
 
 
 def show_orphans(orphans: Sequence[Orphan]) -> None:
-    """Table of what was found, why, and what it had cost; empty if there was nothing."""
+    """Show a table of the orphans, why each is one, and what it has cost; the table is empty if there are none."""
     create_table_artifact(
         key="orphans",
         table=[_row(orphan) for orphan in orphans],
-        description=f"{len(orphans)} GPU jobs that nobody owned" if orphans else "No GPU job was without an owner",
+        description=f"{len(orphans)} GPU jobs without an owner" if orphans else "No GPU job was without an owner",
     )
 
 
 def emit_orphans(orphans: Sequence[Orphan]) -> None:
-    """One event per orphan that was ended; automations may alarm on it."""
+    """Emit one event per orphan that was ended, so that automations can raise an alarm."""
     for orphan in orphans:
         if orphan.has_ended:
             emit_event(

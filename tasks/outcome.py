@@ -1,4 +1,4 @@
-"""Ends of flows and tasks that say in one sentence what happened."""
+"""End a flow or task in a state whose message says what happened."""
 
 from typing import TypeVar, cast
 
@@ -10,7 +10,8 @@ _T = TypeVar("_T")
 def end_in(state: State[_T]) -> _T:
     """Return this from a flow or task to end it in `state`.
 
-    A flow's caller gets the state's data, or has it raised if the state is a failure; a task's caller gets the same
-    from `task(..., return_state=True).result()`. Unlike an exception that is raised, it leaves no traceback in the log.
+    The caller of a flow receives the state's data, or the data is raised if the state is a failure; the caller of a
+    task receives the same from `task(..., return_state=True).result()`. Unlike a raised exception, this puts no
+    traceback into the log.
     """
     return cast("_T", state)

@@ -1,4 +1,4 @@
-"""From a request to a campaign in the store."""
+"""The task that finds the requested campaign in the store, or creates it."""
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -16,10 +16,10 @@ from tasks.outcome import end_in
 
 @task(name="split", cache_policy=NO_CACHE)
 def split(spec: CampaignSpec, policy: Policy, earlier: EarlierCampaigns) -> Campaign | None:
-    """Find the campaign or create it; None: `only_new` was asked for and nothing is.
+    """Find the campaign or create it; return None if `only_new` was requested and there are no new items.
 
     Raises:
-        RefusedError: what is wrong with which field; nothing was started.
+        RefusedError: a field of the request is wrong; nothing was started.
     """
 
     def pace(workload: BaseWorkload) -> float | None:

@@ -1,11 +1,11 @@
-"""The outcome of a campaign as one Markdown page: counts, dollars and where they went, timeline, places."""
+"""The outcome of a campaign as one Markdown page: counts, costs by class, timeline, and links to the results."""
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import polars as pl
 
-from gpu_jobs.campaign.collect import Manifest, OutputFile
+from gpu_jobs.campaign.manifest import Manifest, OutputFile
 from gpu_jobs.campaign.progress import Progress, cost_frame, progress_of
 from gpu_jobs.jobs.costs import by_class, to_cents
 from gpu_jobs.report import Report
@@ -18,10 +18,10 @@ _CLASSES = {
     "starting": "starting",
     "model_load": "loading the model",
     "idle": "waiting for items, or billed after their end",
-    "retry": "at work that failed and was done again",
-    "preempted": "at work that was lost when they were stopped",
-    "hedged": "at work that another had finished first",
-    "quarantined": "at items that gave no rows",
+    "retry": "doing work that failed and was repeated",
+    "preempted": "doing work that was lost when they were stopped",
+    "hedged": "doing work that another GPU worker finished first",
+    "quarantined": "working on items that gave no rows",
 }
 _PAID_WORK = "useful"
 
@@ -32,12 +32,12 @@ def summary(
     """Write the page.
 
     Args:
-        uri: where the campaign is.
+        uri: address of the campaign.
         snapshot: what its store says at the end of the flow run.
         manifest: what was published.
-        report: None if it could not be written.
+        report: the HTML report; None if it could not be written.
         outcome: how the flow run ended, in a sentence.
-        scored: how the forecast has turned out; "" if there was none.
+        scored: how good the forecast was; "" if there was none.
     """
     progress = progress_of(snapshot)
     cost = cost_frame(snapshot.journal, snapshot.workers, snapshot.at)
@@ -46,10 +46,15 @@ def summary(
         [
             f"**{outcome}**",
             "",
-            *table(("campaign", place(uri)), _facts(uri, progress, manifest, report)),
+            *table(("campaign", link(uri)), _facts(uri, progress, manifest, report)),
             "",
             *_cost(by_class(cost)),
-            *[line for said in [advice_by_offer(snapshot.journal, snapshot.workers)] if said for line in (*said, "")],
+            *[
+                line
+                for advice in [advice_by_offer(snapshot.journal, snapshot.workers)]
+                if advice
+                for line in (*advice, "")
+            ],
             *(["### Forecast against outcome", "", scored, ""] if scored else []),
             *(["### Timeline", "", f"![one lane for each GPU worker]({report.timeline})", ""] if report else []),
             f"### {kind}",
@@ -61,8 +66,8 @@ def summary(
     )
 
 
-def place(uri: str) -> str:
-    """A link where a browser can follow it."""
+def link(uri: str) -> str:
+    """Return a Markdown link if a browser can open the address, else the address alone."""
     if not uri.startswith("gs://"):
         return f"`{uri}`"
     path = uri.removeprefix("gs://")
@@ -73,12 +78,12 @@ def place(uri: str) -> str:
 
 def _facts(uri: str, progress: Progress, manifest: Manifest, report: Report | None) -> list[tuple[str, str]]:
     return [
-        ("report", place(report.uri) if report else "not written"),
+        ("report", link(report.uri) if report else "not written"),
         ("workload", manifest.workload),
         ("dataset", manifest.dataset),
         ("items", f"{manifest.num_items:,}"),
         ("committed", f"{manifest.num_committed:,}"),
-        ("quarantined", f"{manifest.num_quarantined:,}: {place(f'{uri}/{manifest.quarantine.key}')}"),
+        ("quarantined", f"{manifest.num_quarantined:,}: {link(f'{uri}/{manifest.quarantine.key}')}"),
         ("open", f"{manifest.num_open:,}"),
         ("spent", f"${progress.spent_usd:.2f}, an estimate"),
         ("GPU jobs of this flow run", str(len(progress.jobs))),
@@ -86,7 +91,7 @@ def _facts(uri: str, progress: Progress, manifest: Manifest, report: Report | No
 
 
 def _cost(classes: pl.DataFrame) -> list[str]:
-    """Where GPU worker seconds and dollars went; all but work on items is waste."""
+    """Show what GPU worker seconds and dollars were spent on; all except work on items is waste."""
     if not classes["seconds"].sum():
         return []
     work = classes.filter(pl.col("class") == _PAID_WORK)
@@ -98,13 +103,15 @@ def _cost(classes: pl.DataFrame) -> list[str]:
         if row["seconds"]
     ]
     total = ("**all**", f"{classes['seconds'].sum():,.1f}", "100%", f"${sum(cents) / 100:.2f}")
-    said = f"Over all flow runs of the campaign, {wasted:.0%} of the billed GPU worker seconds did not go into items."
+    words = (
+        f"Over all flow runs of the campaign, {wasted:.0%} of the billed GPU worker seconds were not spent on items."
+    )
     header = ("GPU workers were", "seconds", "share", "dollars")
-    return ["### Cost and waste", "", said, "", *table(header, [*rows, total]), ""]
+    return ["### Cost and waste", "", words, "", *table(header, [*rows, total]), ""]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table."""
+    """Return the lines of a Markdown table."""
     return [_line(header), _line(["-"] * len(header)), *map(_line, rows)]
 
 
@@ -114,7 +121,7 @@ def _line(cells: Sequence[str]) -> str:
 
 def _outputs(uri: str, files: Sequence[OutputFile]) -> list[str]:
     listed = [
-        f"- {place(f'{uri}/{file.key}')}: {file.num_rows:,} rows, {file.num_bytes / 1e6:.1f} MB"
+        f"- {link(f'{uri}/{file.key}')}: {file.num_rows:,} rows, {file.num_bytes / 1e6:.1f} MB"
         for file in files[:_MAX_LISTED]
     ]
     more = len(files) - _MAX_LISTED

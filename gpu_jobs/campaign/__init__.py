@@ -1,4 +1,4 @@
-"""One campaign: planned, run, collected, cleaned up after."""
+"""Everything that happens to one campaign: it is planned, run, collected and cleaned up."""
 
 from gpu_jobs.campaign.campaign import Campaign, open_campaign
 from gpu_jobs.campaign.collect import collect

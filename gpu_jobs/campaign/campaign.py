@@ -1,4 +1,4 @@
-"""One campaign as its owner sees it: open it, run it to its end, stop it, look at it."""
+"""A campaign as its owner sees it: open it, run it to its end, stop it, read its status."""
 
 import io
 import time
@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from gpu_jobs.campaign.chunk_size import Fleet
-from gpu_jobs.campaign.collect import Manifest, newest_manifest
+from gpu_jobs.campaign.chunk_size import ChunkingLimits
 from gpu_jobs.campaign.loop import Loop
+from gpu_jobs.campaign.manifest import Manifest, newest_manifest
 from gpu_jobs.campaign.plan import CampaignSpec, split
 from gpu_jobs.campaign.progress import Progress, cost_frame, progress_of
 from gpu_jobs.dispatch import allowed
@@ -35,24 +35,24 @@ from gpu_jobs.workloads.base import BaseWorkload
 def open_campaign(
     spec: CampaignSpec, policy: Policy, pace: Callable[[BaseWorkload], float | None] = lambda _: None
 ) -> "Campaign":
-    """Check a request, then find its campaign or create it; nothing is started yet.
+    """Check a request, then find its campaign or create it. Nothing is started yet.
 
     Args:
         spec: what is to be done.
-        policy: what may be used for it.
-        pace: weight a second that a GPU worker of speed 1 did in earlier campaigns, if that is known.
+        policy: the limits: platforms, GPU workers, dollars, time.
+        pace: weight per second that a GPU worker of speed 1 reached in earlier campaigns, or None if it is unknown.
 
     Raises:
-        RefusedError: what is wrong with which field.
+        RefusedError: a field of the request is wrong; the error names it and says why.
     """
     check(spec, policy, datetime.now(UTC))
     offers = allowed(known_offers(policy.platforms), policy)
-    store, plan = split(spec, Fleet(max_workers=policy.max_workers, offers=offers, pace=pace))
+    store, plan = split(spec, ChunkingLimits(max_workers=policy.max_workers, offers=offers, pace=pace))
     return Campaign(store, plan)
 
 
 def check(spec: CampaignSpec, policy: Policy, now: datetime) -> None:
-    """Refuse what cannot work, before anything is read or written."""
+    """Refuse a request that cannot work, before anything is read or written."""
     if policy.budget_usd is not None and policy.budget_usd < 0:
         raise RefusedError("budget_usd", f"it is {policy.budget_usd}; it cannot be negative")
     if policy.deadline is not None and policy.deadline <= now:
@@ -62,7 +62,7 @@ def check(spec: CampaignSpec, policy: Policy, now: datetime) -> None:
     if spec.chunk_weight is not None and spec.chunk_weight <= 0:
         raise RefusedError("chunk_weight", f"it is {spec.chunk_weight}; it must be positive")
     if not policy.platforms:
-        raise RefusedError("platforms", "name at least one")
+        raise RefusedError("platforms", "name at least one platform")
     remote = needs_bucket(policy.platforms)
     inputs = [spec.dataset] if isinstance(spec.dataset, str) else list(spec.dataset)
     if remote and is_local(spec.store_root):
@@ -72,7 +72,7 @@ def check(spec: CampaignSpec, policy: Policy, now: datetime) -> None:
 
 
 class Campaign:
-    """A planned campaign in its store."""
+    """A planned campaign and its store."""
 
     def __init__(self, store: Store, plan: Plan) -> None:
         self.store = store
@@ -82,7 +82,7 @@ class Campaign:
 
     @classmethod
     def open(cls, uri: str) -> "Campaign":
-        """Look at an existing campaign."""
+        """Open an existing campaign for reading. Raises `CampaignError` if there is none."""
         store = open_store(uri)
         plan = Ledger(store).plan()
         if plan is None:
@@ -98,20 +98,20 @@ class Campaign:
         owner: str = "",
         earlier: Mapping[OfferKey, Evidence] | None = None,
     ) -> Generator[Progress, None, None]:
-        """Open the campaign under `policy` and work until it is closed; yield after every look.
+        """Open the campaign under `policy` and run its loop until it is closed; yield the progress after every turn.
 
-        Close the iterator, or let an exception into it, and all GPU jobs are stopped, what they have finished is
-        committed, and the campaign is closed so that it can be resumed.
+        If the iterator is closed or an exception is thrown into it, all GPU jobs are stopped, what they have finished
+        is committed, and the campaign is closed so that it can be resumed.
 
         Args:
-            policy: what may be used; written into the journal.
-            platforms: adapters; empty: the policy's platforms are opened by name.
-            tick_s: seconds between two looks.
-            owner: id of this flow run, by which `stop` knows it; empty: a new one.
-            earlier: what earlier campaigns of the same workload measured of offers.
+            policy: the limits of this run; written into the journal.
+            platforms: the adapters to use; empty: the policy's platforms are opened by name.
+            tick_s: seconds between two turns.
+            owner: id of this flow run, to be passed to `stop`; empty: a new one is made.
+            earlier: what earlier campaigns of the same workload measured, by offer.
 
         Raises:
-            SupersededError: (while iterating) a newer flow run opened the campaign; its GPU jobs go on under that.
+            SupersededError: (while iterating) a newer flow run has opened the campaign; the GPU jobs continue there.
         """
         adapters = platforms or [open_platform(name) for name in policy.platforms]
         with Background() as background:
@@ -132,12 +132,12 @@ class Campaign:
                 raise
 
     def stop(self, reason: str, *, owner: str, platforms: Sequence[Platform] = ()) -> list[str]:
-        """Close the campaign and stop its GPU jobs, from outside of its loop; what they have finished is committed.
+        """Close the campaign and stop its GPU jobs from outside its loop. What they have finished is committed.
 
-        Does nothing if another flow run than `owner` has opened the campaign since. May be repeated.
+        Does nothing if another flow run than `owner` has opened the campaign since then. It may be called again.
 
         Returns:
-            the GPU jobs that could not be seen to end within 20 s.
+            the GPU jobs that were not confirmed to have ended within 20 s.
         """
         opened = self.journal.read().opened
         if opened is None or opened.owner != owner:
@@ -148,39 +148,39 @@ class Campaign:
         return [order.name for order in self.journal.read().live_orders]
 
     def snapshot(self) -> Snapshot:
-        """What its store says now; everything that is shown of a campaign is computed from it."""
+        """Read what the store says now. Everything that is shown of a campaign is computed from this."""
         return SnapshotReader(self.ledger, self.plan, self.journal).read(Moment.now())
 
     def workers(self) -> GpuWorkers:
-        """All GPU workers that it ever had, by their newest heartbeats."""
+        """Read the newest heartbeats of all GPU workers that the campaign ever had."""
         return SnapshotReader(self.ledger, self.plan, self.journal).workers()
 
     def status(self) -> Progress:
-        """Where the campaign is now, from its store alone: GPU jobs are shown by their heartbeats."""
+        """Compute the progress from the store alone: GPU jobs are judged by heartbeats, platforms are not asked."""
         return progress_of(self.snapshot())
 
     def outputs(self) -> pl.LazyFrame:
-        """The published rows, in item order. Raises `CampaignError` if nothing was published yet."""
+        """Return the published rows, in item order. Raises `CampaignError` if nothing was published yet."""
         return scan_parquet(self.store, [file.key for file in self._manifest().outputs])
 
     def preview(self) -> pl.DataFrame | None:
-        """What a draft model said of the first items, if it was asked and has answered; never part of `outputs`."""
+        """Return a draft model's answers to the first items, or None if there are none. Never part of `outputs`."""
         body = self.store.get(keys.PREVIEW)
         return None if body is None else pl.read_parquet(io.BytesIO(body))
 
     def quarantine(self) -> pl.LazyFrame:
-        """Items without rows: `item_index`, `item`, `cause`, `detail`, `attempts`. Raises as `outputs`."""
+        """Return the items without rows: `item_index`, `item`, `cause`, `detail`, `attempts`. Raises as `outputs`."""
         return scan_parquet(self.store, [self._manifest().quarantine.key])
 
     def cost(self) -> pl.DataFrame:
-        """One row per GPU job of all openings: dollars, GPU worker seconds billed, and the same by class.
+        """Return one row per GPU job ever: dollars, billed GPU worker seconds, and these seconds by class.
 
-        Dollars are estimates by the offer's hourly price; of a GPU job that still runs, so far.
+        Dollars are estimated from the offer's hourly price; for a GPU job that still runs, up to now.
         """
         return cost_frame(self.journal.read(), self.workers(), datetime.now(UTC))
 
     def cost_by_class(self) -> pl.DataFrame:
-        """The same, added up by what GPU workers spent it on: `class`, `seconds`, `share`, `usd`."""
+        """Return the total cost by what GPU workers spent their time on: `class`, `seconds`, `share`, `usd`."""
         return by_class(self.cost())
 
     def _manifest(self) -> Manifest:
@@ -191,5 +191,5 @@ class Campaign:
 
 
 def new_owner() -> str:
-    """An id for a flow run that has none."""
+    """Return a new id, for a flow run that has none."""
     return uuid.uuid4().hex[:12]

@@ -1,25 +1,24 @@
-"""Collect: audit what was settled, then publish it in item order. It can be repeated, also for a partial result.
+"""Audit what was settled, then publish it in item order. This can be repeated, also for a partial result.
 
-Rows go to `outputs/<nonce>/part-*.parquet`, items without rows to `quarantine.parquet`; the manifest, created once for
-the digest of exactly these settlements, is what makes them the campaign's output.
+Rows go to `outputs/<nonce>/part-*.parquet`, items without rows to `quarantine.parquet`; the manifest, which is
+created once for the digest of exactly these settlements, makes them the campaign's output.
 """
 
 import hashlib
-import io
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import polars as pl
-from pydantic import TypeAdapter
 
 from gpu_jobs.campaign.exports import export
+from gpu_jobs.campaign.manifest import Manifest, OutputFile, publish_manifest, read_manifest
 from gpu_jobs.errors import AuditError
 from gpu_jobs.ledger import keys, rows
 from gpu_jobs.ledger.items import ItemsReader
@@ -37,46 +36,9 @@ _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputFile:
-    key: str
-    num_rows: int
-    """0 for what is no table."""
-    num_bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """What was published, from exactly which settlements."""
-
-    digest: str
-    """Of the tiles that it was made of."""
-    is_complete: bool
-    """False: some items are still open, and a later manifest will have more."""
-    num_items: int
-    num_committed: int
-    """Items with rows, or known to have none."""
-    num_quarantined: int
-    num_open: int
-    outputs: tuple[OutputFile, ...]
-    quarantine: OutputFile
-    workload: str
-    params: dict[str, Any]
-    dataset: str
-    dataset_digest: str
-    versions: dict[str, str]
-    created_at: datetime
-    exports: tuple[OutputFile, ...] = ()
-    """Files in the workload's own format."""
-    facts: dict[str, list[str]] = field(default_factory=dict)
-    """What GPU workers found out and rows may depend on (`device`, `engine`, `precision`, …): all values there were."""
-    version: int = 1
-
-
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The tiles of a campaign, in order; each item is in exactly one."""
+    """The tiles of a campaign, in order; each item is in exactly one of them."""
 
     committed: tuple[Committed, ...]
     quarantined: tuple[Quarantined, ...]
@@ -89,11 +51,8 @@ class Audit:
         return hashlib.sha256("\n".join(sorted(facts)).encode()).hexdigest()
 
 
-_MANIFEST = TypeAdapter(Manifest)
-
-
 def audit(plan: Plan, settlements: Iterable[Settlement]) -> Audit:
-    """Follow the settlements down from the first cut. Pure.
+    """Follow the settlements from the plan's chunks down to the tiles. Pure.
 
     Raises:
         AuditError: their tiles leave a gap or overlap.
@@ -127,15 +86,16 @@ def audit(plan: Plan, settlements: Iterable[Settlement]) -> Audit:
 
 
 def collect(store: Store, plan: Plan, workers: GpuWorkers | None = None) -> Manifest:
-    """Audit and publish what is settled now; return the manifest that holds for it.
+    """Audit and publish what is settled now; return its manifest.
 
     Args:
-        store: the campaign's.
-        plan: the campaign's.
-        workers: all its GPU workers, if the caller has read their heartbeats already.
+        store: the campaign's store.
+        plan: the campaign's plan.
+        workers: all GPU workers of the campaign, if the caller has read their heartbeats already.
 
     Raises:
-        AuditError: gap, overlap, wrong checksum, or rows that do not match the items. Nothing is published.
+        AuditError: there is a gap, an overlap, a wrong checksum, or a row that does not match its item. Nothing is
+            published then.
     """
     ledger = Ledger(store)
     chunks = (Chunk.parse(keys.stem(entry.key)) for entry in store.list(keys.SETTLED))
@@ -145,22 +105,12 @@ def collect(store: Store, plan: Plan, workers: GpuWorkers | None = None) -> Mani
     facts = (GpuWorkers(ledger.heartbeats()) if workers is None else workers).facts()
     with tempfile.TemporaryDirectory(prefix="fanfold-collect-") as folder:
         manifest = _Collector(store, plan, found, facts, Path(folder)).publish()
-    store.create(keys.manifest(found.digest), _MANIFEST.dump_json(manifest))
-    return read_manifest(store, found.digest) or manifest  # another collector's, if it was faster
-
-
-def read_manifest(store: Store, digest: str) -> Manifest | None:
-    body = store.get(keys.manifest(digest))
-    return None if body is None else _MANIFEST.validate_json(body)
-
-
-def newest_manifest(store: Store) -> Manifest | None:
-    """The manifest with the fewest open items, if anything was published."""
-    found = (read_manifest(store, keys.stem(entry.key)) for entry in store.list(keys.MANIFESTS))
-    return min((each for each in found if each is not None), key=lambda each: each.num_open, default=None)
+    return publish_manifest(store, manifest)
 
 
 class _Collector:
+    """Writes and uploads the files of one publication."""
+
     def __init__(self, store: Store, plan: Plan, found: Audit, facts: dict[str, list[str]], folder: Path) -> None:
         self._store = store
         self._plan = plan
@@ -209,7 +159,7 @@ class _Collector:
         )
 
     def _write_pieces(self) -> None:
-        """Checked rows in item order, as Parquet files that polars can stream."""
+        """Check the rows and write them in item order to local Parquet files, which polars can stream."""
         pending: list[pl.DataFrame] = []
         tiles: list[Committed] = []
         num_rows = number = 0
@@ -240,7 +190,7 @@ class _Collector:
         return tuple(files)
 
     def _read(self, tile: Committed) -> pl.DataFrame:
-        """A part, checked against its settlement."""
+        """Read a part and check it against its settlement."""
         body = self._store.get(tile.part)
         if body is None or sha256(body) != tile.sha256:
             state = "is gone" if body is None else "has another checksum than its settlement recorded"
@@ -248,7 +198,7 @@ class _Collector:
         return rows.decode(body)
 
     def _checked(self, tiles: list[Committed], frame: pl.DataFrame) -> pl.DataFrame:
-        """The rows of consecutive tiles, after their items were checked and their errors set aside."""
+        """Check the items of consecutive tiles, move failed items to the quarantine, and return the remaining rows."""
         self._check_items(tiles, frame)
         errors = frame.filter(pl.col("outcome") == rows.ERROR)
         parts = iter(tiles)
@@ -262,7 +212,7 @@ class _Collector:
         return frame.filter(pl.col("outcome") == rows.ROW).drop("outcome", "error")
 
     def _check_items(self, tiles: list[Committed], frame: pl.DataFrame) -> None:
-        """Every item of the tiles, each with the id that the plan gave it, in order, and with one kind of outcome."""
+        """Check that every item of the tiles is there, in order, with the plan's id and with one kind of outcome."""
         seen = frame.group_by("item_index", maintain_order=True).agg(
             pl.col("item").first(), pl.col("item").n_unique().alias("ids"), pl.col("outcome").n_unique().alias("kinds")
         )
@@ -293,16 +243,8 @@ class _Collector:
 
 
 def _read_ahead(read: Callable[[_In], _Out], wanted: Iterable[_In]) -> Iterator[_Out]:
-    """`map`, with a bounded number of reads under way at once: a bucket answers in tens of milliseconds."""
+    """Work like `map`, with a limited number of parallel reads, since a bucket takes tens of milliseconds for each."""
     left = iter(wanted)
     with ThreadPoolExecutor(_READS_AT_ONCE, "collect") as pool:
         while batch := list(islice(left, 4 * _READS_AT_ONCE)):
             yield from pool.map(read, batch)
-
-
-def read_output(store: Store, file: OutputFile) -> pl.DataFrame:
-    """One output file, in memory."""
-    body = store.get(file.key)
-    if body is None:
-        raise AuditError(f"{file.key} is gone; collect again")
-    return pl.read_parquet(io.BytesIO(body))

@@ -1,4 +1,4 @@
-"""What is published beside the tables: files in a workload's own format, and what GPU workers found out."""
+"""Publish files in a workload's own format, in addition to the tables."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -25,7 +25,7 @@ def export(
     created_at: datetime,
     folder: Path,
 ) -> list[Path]:
-    """Let the workload write its own files into `folder`; `left`: the items that are still open."""
+    """Let the workload write its own files into `folder`; `left` names the items that are still open."""
     items = ItemsReader(store, plan)
     errors: dict[int, str] = dict(quarantine.select("item_index", "detail").iter_rows())
     ranges = sorted([*left, *(Chunk(index, index + 1) for index in errors)])

@@ -1,7 +1,7 @@
 """The reconcile loop: observe, decide, act.
 
-It keeps nothing that matters: kill it anywhere, run it again, and it goes on from the store. Two of them on one
-campaign are safe; the one that opened it last rules, and the other gives way at its next look.
+It keeps no state that matters: it may be killed at any point, and continues from the store when it is run again. Two
+loops on one campaign are safe: the one that opened it last continues, and the other stops at its next turn.
 """
 
 import logging
@@ -39,13 +39,13 @@ from gpu_jobs.telemetry.workers import GpuWorkers
 from gpu_jobs.workloads import load_workload
 
 _STOP_S = 20.0
-"""How long to wait for GPU jobs to stop; Prefect kills a cancelled flow after 30 s."""
+"""How many seconds to wait for GPU jobs to stop; Prefect kills a cancelled flow after 30 s."""
 _STOP_PAUSE_S = 0.1
 _LOGGER = logging.getLogger(__name__)
 
 
 class Loop:
-    """One flow run's turn at one campaign."""
+    """One flow run's loop on one campaign."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Loop:
         earlier: Mapping[OfferKey, Evidence] | None = None,
         clock: Callable[[], Moment] = Moment.now,
     ) -> None:
-        """`clock` is read once a look."""
+        """Open adapters and offers for a campaign. `clock` is read once per turn."""
         self._clock = clock
         self._uri = ledger.store.uri
         self._journal = Journal(ledger.store)
@@ -74,18 +74,18 @@ class Loop:
         self._handles: dict[str, Handle] = {}
         self._seen: dict[str, Observation] = {}
         self._given_up: dict[str, StopJob] = {}
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self.is_over = False
 
     def open(self) -> None:
-        """Take the campaign over."""
+        """Open the campaign for this flow run, which takes it over from any other."""
         now = self._clock()
         for warning in stale_prices(self._offers, now.at.date()):
             _LOGGER.warning(warning)
         self._append(Opened(owner=self._owner, policy=self._policy, at=now.at))
 
     def turn(self) -> Progress:
-        """Observe, decide, act; once."""
+        """Observe, decide and act once."""
         now = self._clock()
         state = self._read()
         seen = self._observe(state, now)
@@ -94,7 +94,7 @@ class Loop:
         snapshot = self._observer.look(now, must_survey=not any(each.workers_alive for each in seen.values()))
         decision = self._decide(snapshot, seen, now)
         if any(isinstance(action, StartJob) for action in decision.actions):
-            snapshot = self._observer.look(now, must_survey=True)  # workers may have left because all is done
+            snapshot = self._observer.look(now, must_survey=True)  # GPU workers may have left because all is done
             decision = self._decide(snapshot, seen, now)
         self._act(decision, snapshot, now)
         snapshot = replace(snapshot, journal=self._journal.read())
@@ -105,14 +105,14 @@ class Loop:
         return decide(self._observer.view(snapshot, seen, now), self._offers, self._policy, now.at)
 
     def stop(self, reason: str, cause: CloseCause) -> None:
-        """Close the campaign and end its GPU jobs, within the time that an interrupted flow has."""
+        """Close the campaign and stop its GPU jobs, within the time that an interrupted flow has."""
         now = self._clock()
         give_up_s = now.monotonic_s + _STOP_S
-        with suppress(CampaignError):  # closed already, or another flow run's now
+        with suppress(CampaignError):  # it is closed already, or belongs to another flow run now
             self._append(Closed(reason=reason, cause=cause, owner=self._owner, at=now.at))
         while (state := self._journal.read()).live_orders and now.monotonic_s < give_up_s:
             if state.opened is None or state.opened.owner != self._owner:
-                return  # so are the GPU jobs
+                return  # another flow run has the campaign, and so its GPU jobs
             for order in state.live_orders:
                 self._stop_job(order.name)
             self._note_ends(state, self._observe(state, now), now, because=f"stopped: {reason}")
@@ -124,16 +124,16 @@ class Loop:
         opened = state.opened
         if opened is None or opened.owner != self._owner:
             by = opened.owner if opened else "nobody"
-            raise SupersededError(f"flow run {by} has opened {self._uri} since; this one gives way")
+            raise SupersededError(f"flow run {by} has opened {self._uri}; this one stops")
         return state
 
     def _append(self, entry: JournalEntry) -> None:
-        """Append an entry that stays right whatever others append first."""
+        """Append an entry that stays valid whatever others append first."""
         while not self._journal.append(entry, upon=self._journal.read()):
             continue
 
     def _observe(self, state: JournalState, now: Moment) -> dict[str, Observation]:
-        """What the platforms say of every live order that they know."""
+        """Ask the platforms about every live order."""
         seen: dict[str, Observation] = {}
         for name in {order.offer.platform for order in state.live_orders}:
             platform = self._platform(name)
@@ -145,7 +145,7 @@ class Loop:
             try:
                 found = self._background.run(platform.observe(handles)) if handles else {}
             except PlatformError as error:
-                self._tell(name, error)
+                self._warn_once(name, "status", error)
                 found = {handle: self._without_news(state, handle.order, error, now) for handle in handles}
             seen.update({handle.order: observation for handle, observation in found.items()})
         self._seen = seen
@@ -154,11 +154,11 @@ class Loop:
     def _look_up(
         self, platform: Platform, order: Order, state: JournalState, seen: dict[str, Observation], now: Moment
     ) -> None:
-        """Find a GPU job whose start we have not seen: a lost reply, or an orchestrator that died."""
+        """Find a GPU job whose start was not confirmed: the reply was lost, or the orchestrator died."""
         try:
             handle = self._background.run(platform.find(order.name))
-        except PlatformError as error:  # no news: asked again at the next turn
-            self._tell(platform.name, error)
+        except PlatformError as error:  # unknown: we ask again at the next turn
+            self._warn_once(platform.name, "status", error)
             if gone := self._presumed_gone(state, order.name, error, now):
                 seen[order.name] = gone
             return
@@ -168,21 +168,23 @@ class Loop:
         elif age_s > platform.find_lag_s:
             seen[order.name] = Observation(phase=Phase.GONE, reason="not to be found on its platform")
 
-    def _tell(self, platform: str, error: PlatformError) -> None:
-        """Say once what a person may have to mend; the campaign goes on, elsewhere if it can."""
-        if isinstance(error, RejectedError) and str(error) not in self._told:
-            self._told.add(str(error))
-            _LOGGER.warning("%s refuses to say how its GPU jobs fare: %s", platform, error)
+    def _warn_once(self, platform: str, request: str, error: PlatformError) -> None:
+        """Log once what a person may have to fix; the campaign continues, on other platforms if it can."""
+        if isinstance(error, RejectedError) and str(error) not in self._warned:
+            self._warned.add(str(error))
+            _LOGGER.warning("%s rejected a %s request: %s", platform, request, error)
 
     def _without_news(self, state: JournalState, name: str, error: PlatformError, now: Moment) -> Observation:
-        """What to believe of a GPU job while its platform does not answer: what was last seen of it."""
+        """Return the last known observation of a GPU job whose platform does not answer."""
         return self._presumed_gone(state, name, error, now) or self._seen.get(name, STARTING)
 
     def _presumed_gone(self, state: JournalState, name: str, error: PlatformError, now: Moment) -> Observation | None:
-        """No news is no end, until GPU workers and reaper must long have ended it."""
+        """Presume that a GPU job is gone only when it must have ended long ago, by its GPU workers or the reaper."""
         if now.at < state.orders[name].order.expires_at + timedelta(seconds=REAPER_S):
             return None
-        return Observation(phase=Phase.GONE, reason=f"its time is over, and its platform says nothing of it: {error}")
+        return Observation(
+            phase=Phase.GONE, reason=f"it has expired, and its platform does not report its status: {error}"
+        )
 
     def _note_ends(self, state: JournalState, seen: Mapping[str, Observation], now: Moment, because: str = "") -> bool:
         over = {name: observation for name, observation in seen.items() if observation.phase.is_over}
@@ -214,7 +216,7 @@ class Loop:
             at=now.at,
             failure=failure,
         )
-        with suppress(CampaignError):  # another flow run has noted it
+        with suppress(CampaignError):  # another flow run has recorded it already
             self._append(ended)
 
     def _act(self, decision: Decision, snapshot: Snapshot, now: Moment) -> None:
@@ -223,10 +225,10 @@ class Loop:
             match action:
                 case StartJob():
                     if not self._start_job(action, state, now):
-                        return  # another entry came first: decide again
+                        return  # another entry came first: we decide again
                     state = self._journal.read()
                     if state.entries[-1].kind != "ordered":
-                        return  # it is over already, so much has changed
+                        return  # the GPU job is over already: we decide again
                 case StopJob():
                     self._given_up[action.order] = action
                     self._stop_job(action.order)
@@ -237,7 +239,7 @@ class Loop:
                     self._journal.append(closed, upon=state)  # if another came first, we decide again
 
     def _start_job(self, action: StartJob, state: JournalState, now: Moment) -> bool:
-        """Order it, then start it; False if another entry came first."""
+        """Record the order, then start the GPU job; return False if another journal entry came first."""
         expires_at = now.at + timedelta(hours=action.hours)
         if self._policy.deadline is not None:
             expires_at = min(expires_at, self._policy.deadline)
@@ -258,18 +260,18 @@ class Loop:
             gone = Observation(phase=Phase.GONE, reason=str(error), failure=failure_of_refusal(error))
             self._end_order(self._journal.read().orders[order.name], gone, GpuWorkers(()), now)
         except OutcomeUnknownError:
-            pass  # looked up at every turn until its platform must know
+            pass  # we look it up at every turn until its platform must know it
         return True
 
     def _stop_job(self, order: str) -> None:
         if handle := self._handles.get(order):
             try:
                 self._background.run(self._platform(handle.platform).stop(handle))
-            except PlatformError as error:  # asked again at the next turn
-                self._tell(handle.platform, error)
+            except PlatformError as error:  # we ask again at the next turn
+                self._warn_once(handle.platform, "stop", error)
 
     def _platform(self, name: str) -> Platform:
-        """An adapter; those of earlier openings are opened too, since their GPU jobs may live."""
+        """Return an adapter, opening it if only earlier flow runs used that platform: their GPU jobs may still run."""
         if name not in self._platforms:
             self._platforms[name] = open_platform(name)
         return self._platforms[name]

@@ -1,4 +1,4 @@
-"""The loop's eyes: one snapshot a look, and what only a comparison with earlier looks can tell."""
+"""What the loop observes: one snapshot per turn, and what can only be seen by comparing it with earlier ones."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -17,18 +17,18 @@ from gpu_jobs.telemetry.snapshot import Moment, Snapshot, SnapshotReader
 from gpu_jobs.telemetry.workers import GpuWorkers
 
 _SURVEY_SHARE = 0.1
-"""Share of the loop's time that surveys may take: with many chunks they come less often."""
+"""The largest share of the loop's time that surveys of chunks may take; with many chunks they are less frequent."""
 _MIN_SURVEY_PAUSE_S = 1.0
 _Marks = tuple[tuple[int, int, int], ...]
 
 
 class Observer:
-    """Looks at one campaign again and again."""
+    """Observes one campaign, turn by turn."""
 
     def __init__(
         self, ledger: Ledger, plan: Plan, policy: Policy, journal: Journal, earlier: Mapping[OfferKey, Evidence]
     ) -> None:
-        """`earlier`: what other campaigns measured of offers."""
+        """`earlier` holds what other campaigns measured, by offer."""
         self._ledger = ledger
         self._policy = policy
         self._earlier = earlier
@@ -39,11 +39,11 @@ class Observer:
         self._items_done = 0
 
     def workers(self) -> GpuWorkers:
-        """All GPU workers, by their newest heartbeats."""
+        """Read the newest heartbeats of all GPU workers."""
         return self._reader.workers()
 
     def look(self, now: Moment, *, must_survey: bool) -> Snapshot:
-        """Read what the store says now; the chunks that are left only if that is due."""
+        """Read what the store says now; the remaining chunks are read only if that is due."""
         is_due = must_survey or now.monotonic_s >= self._survey_due_s
         snapshot = self._reader.read(now, must_survey=is_due, with_attempts=True)
         if is_due:
@@ -55,7 +55,7 @@ class Observer:
         return snapshot
 
     def view(self, snapshot: Snapshot, seen: Mapping[str, Observation], now: Moment) -> CampaignView:
-        """What `decide` gets to know."""
+        """Return what `decide` is given."""
         journal, workers, chunks = snapshot.journal, snapshot.workers, snapshot.chunks
         live = journal.live_orders
         jobs = [
@@ -81,12 +81,12 @@ class Observer:
         )
 
     def hedge(self, snapshot: Snapshot, chunk_id: str, reason: str) -> None:
-        """Let a second attempt begin at a chunk that somebody holds."""
+        """Allow a second attempt at a chunk that a GPU worker holds."""
         chunk = Chunk.parse(chunk_id)
         self._ledger.hedge(chunk, snapshot.chunks.leases[chunk].number, reason)
 
     def progress(self, snapshot: Snapshot, seen: Mapping[str, Observation], decision: Decision) -> Progress:
-        """What people get to know; items done never fall from one look to the next."""
+        """Return what people are shown; the number of items done never falls from one turn to the next."""
         num_items, items_left = snapshot.plan.num_items, snapshot.chunks.items_left
         computed = (self._settled_before or 0) + _items_done(snapshot.workers)
         at_most = num_items if items_left == 0 else num_items - 1
@@ -110,7 +110,7 @@ class Observer:
         )
 
     def _silent_s(self, order: str, workers: GpuWorkers, now: Moment) -> float:
-        """Seconds since its last progress, or since its first heartbeat."""
+        """Return seconds since the last progress, or since the first heartbeat."""
         marks = tuple(
             (each.heartbeat.items_done, each.heartbeat.checkpoints, each.heartbeat.progress_marks)
             for each in workers.of(order)

@@ -1,4 +1,4 @@
-"""Split: from a dataset to a plan. Items are written first; creating `plan.json` is the commit point."""
+"""Split a dataset into a campaign's plan. Items are written first; creating `plan.json` is the commit point."""
 
 import hashlib
 import io
@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from gpu_jobs.campaign.chunk_size import Fleet, first_cut
+from gpu_jobs.campaign.chunk_size import ChunkingLimits, first_chunk_boundaries
 from gpu_jobs.dataset.sources import Source, read_sources
 from gpu_jobs.errors import NothingNewError, RefusedError, WorkloadImportError
 from gpu_jobs.ledger import keys, rows
@@ -31,7 +31,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignSpec:
-    """What a caller asks for. All of it but `store_root` and `chunk_weight` determines the rows."""
+    """What a caller requests. All of it except `store_root` and `chunk_weight` determines the rows."""
 
     store_root: str
     """Folder or `gs://bucket/prefix` that holds campaigns."""
@@ -39,19 +39,19 @@ class CampaignSpec:
     workload: str
     params: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
-    """May hold `{date}`; empty: workload and a digest of parameters and dataset listing."""
+    """The campaign's name, which may contain `{date}`; empty: made from workload, parameters and dataset listing."""
     scheduled_for: datetime | None = None
-    """Fills `{date}` of the name."""
+    """The time whose date replaces `{date}` in the name."""
     only_new: bool = False
     """Skip items that earlier campaigns of the same name (with other dates) have committed."""
     chunk_weight: float | None = None
-    """Weight of a chunk, in the workload's unit; None: chosen."""
+    """Weight of a chunk, in the workload's unit; None: chosen automatically."""
     id_column: str = "id"
     """Column of a table that holds item ids."""
 
 
-def split(spec: CampaignSpec, fleet: Fleet) -> tuple[Store, Plan]:
-    """Find the campaign of `spec` or create it.
+def split(spec: CampaignSpec, limits: ChunkingLimits) -> tuple[Store, Plan]:
+    """Find the campaign that `spec` describes, or create it.
 
     Raises:
         RefusedError: the dataset is empty or has repeated ids, the workload or a parameter is wrong, or a campaign of
@@ -64,18 +64,18 @@ def split(spec: CampaignSpec, fleet: Fleet) -> tuple[Store, Plan]:
     ledger = Ledger(store)
     plan = ledger.plan()
     if plan is None:
-        plan = _create(spec, workload, sources, ledger, fleet)
+        plan = _create(spec, workload, sources, ledger, limits)
     _refuse_another(spec, plan, sources, digest, store)
     return store, plan
 
 
 def campaign_name(spec: CampaignSpec, dataset_digest: str) -> str:
-    """The name of a campaign: a folder of the store root."""
+    """Return the name of a campaign, which is its folder under the store root."""
     if not spec.name:
         label = re.sub(r"[^a-z0-9]+", "-", spec.workload.rpartition(":")[2].lower()).strip("-")[:40]
         return f"{label}-{_digest([(_canonical(spec.params), dataset_digest)])[:12]}"
     if "{date}" in spec.name and spec.scheduled_for is None:
-        raise RefusedError("name", "it holds {date}, but the flow run has no scheduled time")
+        raise RefusedError("name", "it contains {date}, but the flow run has no scheduled time")
     name = spec.name.replace("{date}", f"{spec.scheduled_for:%Y-%m-%d}" if spec.scheduled_for else "")
     if not _NAME.fullmatch(name):
         raise RefusedError("name", f"'{name}' must match {_NAME.pattern}")
@@ -94,7 +94,7 @@ def _sources(spec: CampaignSpec, workload: BaseWorkload) -> Iterator[Source]:
 
 
 def _create(
-    spec: CampaignSpec, workload: BaseWorkload, sources: Sequence[Source], ledger: Ledger, fleet: Fleet
+    spec: CampaignSpec, workload: BaseWorkload, sources: Sequence[Source], ledger: Ledger, limits: ChunkingLimits
 ) -> Plan:
     nonce = uuid.uuid4().hex[:12]
     known = _committed_before(spec, ledger.store) if spec.only_new else set()
@@ -106,9 +106,10 @@ def _create(
         raise RefusedError("dataset", f"{spec.dataset!r} has no items")
     total = sum(written.weights)
     if isinstance(workload, LongWorkload):
-        cuts, chunk_reason = list(range(len(written.weights) + 1)), "each item is a chunk, since it takes long"
+        boundaries = list(range(len(written.weights) + 1))
+        chunk_reason = "each item is a chunk, since one item takes long"
     else:
-        cuts, chunk_reason = first_cut(written.weights, workload, fleet, asked=spec.chunk_weight)
+        boundaries, chunk_reason = first_chunk_boundaries(written.weights, workload, limits, asked=spec.chunk_weight)
     plan = Plan(
         workload=spec.workload,
         params=workload.params.model_dump(mode="json"),
@@ -118,7 +119,7 @@ def _create(
         items=written.files,
         num_items=len(written.weights),
         total_weight=total,
-        chunk_boundaries=tuple(cuts),
+        chunk_boundaries=tuple(boundaries),
         chunk_reason=chunk_reason,
         versions=_versions(),
         created_at=datetime.now().astimezone(),
@@ -126,11 +127,11 @@ def _create(
     ledger.create_plan(plan)
     created = ledger.plan()
     assert created is not None
-    return created  # another flow run's, if it was faster
+    return created  # another flow run's plan, if that one was faster
 
 
 def _write_sources(store: Store, nonce: str, sources: Sequence[Source]) -> str:
-    """Keep the listing, so that a later one can be compared with it."""
+    """Store the listing, so that a later one can be compared with it."""
     buffer = io.BytesIO()
     listing = {"id": [source.id for source in sources], "fingerprint": [source.fingerprint for source in sources]}
     pl.DataFrame(listing, schema={"id": pl.String, "fingerprint": pl.String}).write_parquet(buffer)
@@ -162,14 +163,14 @@ def _listing_change(plan: Plan, sources: Sequence[Source], store: Store) -> str:
         "removed": [key for key in before if key not in now],
         "changed": [key for key in now if key in before and now[key] != before[key]],
     }
-    told = [f"{len(ids)} {kind} ({', '.join(ids[:_MAX_NAMED])}…)" for kind, ids in kinds.items() if ids]
-    return "; ".join(told) or "the same inputs in another order"
+    changes = [f"{len(ids)} {kind} ({', '.join(ids[:_MAX_NAMED])}…)" for kind, ids in kinds.items() if ids]
+    return "; ".join(changes) or "the same inputs in another order"
 
 
 def _committed_before(spec: CampaignSpec, store: Store) -> set[tuple[str, str]]:
-    """Ids and fingerprints of items that earlier campaigns of the same name template committed."""
+    """Return ids and fingerprints of the items that earlier campaigns with the same name template have committed."""
     if "{date}" not in spec.name:
-        raise RefusedError("only_new", "it needs a name with {date}, by which earlier campaigns are found")
+        raise RefusedError("only_new", "it needs a name with {date}, which is how earlier campaigns are found")
     root = open_store(spec.store_root)
     pattern = re.compile(re.escape(spec.name).replace(r"\{date\}", r"\d{4}-\d\d-\d\d"))
     known: set[tuple[str, str]] = set()
@@ -181,7 +182,7 @@ def _committed_before(spec: CampaignSpec, store: Store) -> set[tuple[str, str]]:
 
 
 def _committed(store: Store, plan: Plan) -> set[tuple[str, str]]:
-    """Items of one campaign that have rows or are known to be empty: not those that failed."""
+    """Return the items of one campaign that have rows or are known to be empty, but not those that failed."""
     ledger, reader = Ledger(store), ItemsReader(store, plan)
     known: set[tuple[str, str]] = set()
     for entry in store.list(keys.SETTLED):
@@ -195,7 +196,7 @@ def _committed(store: Store, plan: Plan) -> set[tuple[str, str]]:
 
 
 def _digest(pairs: Iterable[tuple[str, str]]) -> str:
-    """Of pairs of strings, lengths included, so that ("a", "bc") and ("ab", "c") differ."""
+    """Return a digest of pairs of strings. Lengths count: ("a", "bc") and ("ab", "c") differ."""
     digest = hashlib.sha256()
     for pair in pairs:
         digest.update(json.dumps(pair).encode())

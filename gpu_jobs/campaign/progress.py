@@ -1,4 +1,4 @@
-"""How a campaign is getting on, for people: computed from one snapshot. Pure."""
+"""A campaign's progress, for people: computed from one snapshot. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ COST_COLUMNS: dict[str, Any] = {
     **{f"{name}_s": pl.Float64 for name in CLASSES},
 }
 OVER = ("succeeded", "failed", "cancelled")
-"""Statuses of a GPU job of which nothing runs any more."""
+"""The statuses of a GPU job that has ended."""
 STARTING = Observation(phase=Phase.STARTING)
 NO_DECISION = Decision(actions=(), reason="")
 _STATUS = {JobOutcome.SUCCEEDED: "succeeded", JobOutcome.FAILED: "failed", JobOutcome.STOPPED: "cancelled"}
@@ -34,7 +34,7 @@ _STATUS = {JobOutcome.SUCCEEDED: "succeeded", JobOutcome.FAILED: "failed", JobOu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatus:
-    """One GPU job, for people."""
+    """The status of one GPU job, for people."""
 
     order: str
     platform: str
@@ -42,50 +42,50 @@ class JobStatus:
     machine: str
     """GPU, location and mode of the offer."""
     workers: int
-    """GPU workers that were ordered."""
+    """The number of GPU workers that were ordered."""
     workers_alive: int
     items_done: int
     items_failed: int
     items_per_s: float
     gpu_use: str
-    """How busy its GPUs are, in words; "" if that is not known."""
+    """How busy the GPUs are, in words; "" if that is not known."""
     usd: float
-    """Estimated cost; so far, while it runs."""
+    """Estimated cost; while the GPU job runs, its cost up to now."""
     status: str
-    """pending, running, succeeded, failed or cancelled."""
+    """One of pending, running, succeeded, failed, cancelled."""
     reason: str
     seconds: WorkerSeconds
-    """The accounts of its GPU workers, added up."""
+    """Seconds of all its GPU workers, by what they were spent on."""
     has_lived: bool
-    """A heartbeat of at least one of its GPU workers has come."""
+    """True once at least one of its GPU workers has sent a heartbeat."""
     stall: str = ""
-    """Why it appears stuck while it lives, such as "starved"; "" if it does not."""
+    """Why the GPU job appears stuck, such as "starved"; "" if it does not."""
     log: str = ""
-    """The end of its log, if its platform shows it while it runs; once it is over, in any case."""
+    """The end of its log; while the GPU job runs, only if its platform shows the log."""
     doing: str = ""
-    """How far its GPU workers are with long items, in words."""
+    """The progress of its GPU workers with long items, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """One look at the campaign, after the loop has acted on it."""
+    """The state of a campaign after one turn of its loop."""
 
     num_items: int
     items_done: int
-    """Items settled, plus those finished and not yet settled; never falls, never exceeds `num_items`."""
+    """Items that are settled, or finished and not yet settled; it never falls and never exceeds `num_items`."""
     items_left: int
-    """Items not settled, at the last survey."""
+    """Items that were not settled when the chunks were last read."""
     quarantined_items: int
     chunks_left: int
     jobs: tuple[JobStatus, ...]
     """All GPU jobs since the campaign was last opened, in order."""
     spent_usd: float
-    """Estimated cost of all GPU jobs ever; those that run count so far."""
+    """Estimated cost of all GPU jobs ever; for those that run, up to now."""
     reserved_usd: float
-    """What the GPU jobs that run may cost at most beyond that; not free for new GPU jobs."""
+    """The most that running GPU jobs may still cost; new GPU jobs cannot use it."""
     decision: str
     stall: str = ""
-    """Why nothing can be started; "" if something can."""
+    """Why no GPU job can be started; "" if one can."""
     closed: str = ""
     """Why the campaign is closed; "" while it runs."""
 
@@ -101,13 +101,13 @@ def progress_of(
     *,
     items_done: int | None = None,
 ) -> Progress:
-    """Say how far a campaign is.
+    """Compute the progress of a campaign.
 
     Args:
         snapshot: what its store says.
-        seen: what the platforms say of its GPU jobs; None: what heartbeats alone tell.
-        decision: what was decided in this look.
-        items_done: items done, if the caller knows of more than are settled.
+        seen: what the platforms report of its GPU jobs; None: heartbeats alone are used.
+        decision: what was decided in this turn.
+        items_done: the number of items done, if the caller knows of more than are settled.
     """
     journal, workers, chunks = snapshot.journal, snapshot.workers, snapshot.chunks
     observed = seen_by_heartbeats(journal, workers) if seen is None else seen
@@ -128,7 +128,7 @@ def progress_of(
 
 
 def spent_usd(journal: JournalState, workers: GpuWorkers, at: datetime) -> float:
-    """What all GPU jobs have cost; of those that run, up to `at`. An estimate."""
+    """Estimate what all GPU jobs have cost; for those that run, up to `at`."""
     return sum(end.spent_usd for end in journal.ended.values()) + _accrued_usd(journal, workers, at)
 
 
@@ -137,7 +137,7 @@ def _accrued_usd(journal: JournalState, workers: GpuWorkers, at: datetime) -> fl
 
 
 def seen_by_heartbeats(journal: JournalState, workers: GpuWorkers) -> dict[str, Observation]:
-    """What heartbeats alone tell of live GPU jobs, for those who cannot ask the platforms."""
+    """Derive observations of live GPU jobs from heartbeats alone, for callers that cannot ask the platforms."""
     found = {}
     for order in journal.live_orders:
         if alive := sum(not worker.is_over for worker in workers.of(order.name)):
@@ -146,7 +146,7 @@ def seen_by_heartbeats(journal: JournalState, workers: GpuWorkers) -> dict[str, 
 
 
 def cost_frame(journal: JournalState, workers: GpuWorkers, at: datetime) -> pl.DataFrame:
-    """One row per GPU job of all openings, by `COST_COLUMNS`; of those that run, up to `at`."""
+    """Return one row per GPU job ever, with `COST_COLUMNS`; for those that run, up to `at`."""
     observed = seen_by_heartbeats(journal, workers)
     rows = [_cost_row(ordered, journal, workers, at, observed) for ordered in journal.orders.values()]
     return pl.DataFrame(rows, schema=COST_COLUMNS)
@@ -208,6 +208,6 @@ def _status(end: Ended | None, seen: Observation) -> str:
 
 
 def _reason(end: Ended | None, of_workers: str) -> str:
-    """The platform's words, unless all went well, and those of the GPU workers."""
+    """Join the platform's reason, unless the GPU job succeeded, with the reasons of its GPU workers."""
     words = [end.reason] if end and end.outcome is not JobOutcome.SUCCEEDED else []
     return ": ".join(filter(None, [*words, of_workers]))

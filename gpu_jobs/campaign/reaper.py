@@ -1,8 +1,8 @@
-"""End what nobody owns: GPU jobs under a store root whose order is not open, or has expired.
+"""End GPU jobs that nobody owns: those under a store root whose order is not open, or has expired.
 
-It looks at the platforms first and at the journals second, so that an order written in between is not mistaken for
-none. It touches only GPU jobs whose name begins with this root's hash, and reads only journals of campaigns that have
-some. A store that cannot be read is an error, never "nothing to do".
+It asks the platforms first and reads the journals second, so that a GPU job ordered in between is not mistaken for one
+without an order. It touches only GPU jobs whose name begins with this root's hash, and reads only the journals of
+campaigns that have such GPU jobs. A store that cannot be read is an error, never "nothing to do".
 """
 
 import time
@@ -21,7 +21,7 @@ from gpu_jobs.platforms.event_loop import Background
 from gpu_jobs.store import campaign_names, open_store
 
 _GRACE_S = 60.0
-"""Past an order's expiry or a campaign's close: GPU workers end by themselves then, and need a moment for it."""
+"""How long to wait after an order's expiry or a campaign's close: GPU workers need a moment to end by themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,29 +31,29 @@ class Orphan:
     order: str
     platform: str
     campaign: str
-    """Where its campaign is; "" if there is none under this root."""
+    """Address of its campaign; "" if there is none under this root."""
     why: str
     usd: float | None
-    """What it has cost from its order on, at its offer's price; None if its order is not known."""
+    """Its cost since it was ordered, at its offer's price; None if its order is not known."""
     has_ended: bool
-    """It was seen to be over; always False in a dry run."""
+    """True if it was confirmed to have ended; always False in a dry run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Living:
-    """GPU jobs under a store root that their platforms list, and the journals of their campaigns."""
+    """The GPU jobs under a store root that platforms list, and the journals of their campaigns."""
 
     handles: Sequence[tuple[Platform, Handle]]
     campaigns: Mapping[str, str]
-    """Where a campaign is, by the prefix of its orders' names."""
+    """Addresses of campaigns, by the prefix of their orders' names."""
     states: Mapping[str, JournalState]
-    """By the same."""
+    """What the journals say, by the same prefix."""
 
 
 def reap(
     store_root: str, platforms: Sequence[Platform], now: datetime, *, is_dry_run: bool = False, wait_s: float = 20.0
 ) -> list[Orphan]:
-    """Find orphans on all platforms, and end them unless it is a dry run.
+    """Find orphans on all platforms, and end them unless this is a dry run.
 
     Raises:
         StoreError: the root or a journal cannot be read; nothing was ended.
@@ -72,10 +72,10 @@ def reap(
 
 
 def owners_of(store_root: str, platforms: Sequence[Platform]) -> dict[str, str]:
-    """Who has opened the campaigns under a root that have living GPU jobs and are not closed: owner by campaign.
+    """Return the owner of each campaign under a root that is not closed and has GPU jobs on the platforms.
 
     Raises:
-        StoreError: as `reap`.
+        StoreError: the root or a journal cannot be read.
     """
     with Background() as background:
         living = _look(store_root, platforms, background)

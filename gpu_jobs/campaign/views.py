@@ -1,4 +1,4 @@
-"""What `decide` gets to know of GPU jobs that are over and of chunks in hand. Pure."""
+"""What `decide` is given about GPU jobs that have ended and about chunks in work. Pure."""
 
 from collections.abc import Container
 
@@ -11,7 +11,7 @@ from gpu_jobs.telemetry.workers import GpuWorkers
 
 
 def order_end(workers: GpuWorkers, ordered: Ordered, end: Ended) -> OrderEnd:
-    """One GPU job that is over."""
+    """Describe one GPU job that has ended."""
     return OrderEnd(
         offer=ordered.order.offer,
         num_workers=ordered.order.num_workers,
@@ -24,18 +24,20 @@ def order_end(workers: GpuWorkers, ordered: Ordered, end: Ended) -> OrderEnd:
 
 
 def lease_views(snapshot: Snapshot, hedged: Container[tuple[str, int]]) -> list[LeaseView]:
-    """The chunks in hand; what is left of each is estimated by its GPU worker's pace.
+    """Describe the chunks in work; what is left of each is estimated from its GPU worker's pace.
 
     Args:
-        snapshot: with attempts.
-        hedged: attempts beside which another may begin.
+        snapshot: must have been read with attempts.
+        hedged: attempts beside which a second one is allowed.
     """
     now = max((worker.seen_at for worker in snapshot.workers), default=0.0)
     views = []
     for worker in snapshot.workers:
         beat = worker.heartbeat
         ordered = snapshot.journal.orders.get(beat.order)
-        if ordered is None or beat.status != "working" or beat.is_at_long_item:  # a long item is at one worker only
+        if (
+            ordered is None or beat.status != "working" or beat.is_at_long_item
+        ):  # a long item is never given to two GPU workers
             continue
         for chunk in map(Chunk.parse, beat.leases):
             lease = snapshot.chunks.leases.get(chunk)

@@ -7,12 +7,12 @@ itself: it has no scripts, loads nothing, and contains its pictures.
 from dataclasses import dataclass, replace
 
 from gpu_jobs.campaign.campaign import Campaign
-from gpu_jobs.campaign.collect import Manifest
+from gpu_jobs.campaign.manifest import Manifest
 from gpu_jobs.ledger import keys
 from gpu_jobs.report.facts import gather
 from gpu_jobs.report.page import render
 from gpu_jobs.report.picture import timeline_uri
-from gpu_jobs.report.sample import Limits, read_sample, sample_text
+from gpu_jobs.report.sample import SampleLimits, read_sample, sample_text
 from gpu_jobs.telemetry.snapshot import Snapshot
 
 __all__ = ["Report", "sample_text", "write_report"]
@@ -36,7 +36,7 @@ def write_report(campaign: Campaign, manifest: Manifest, snapshot: Snapshot | No
         manifest: what was published.
         snapshot: what the store says of it, if the caller has read that already.
     """
-    sample = replace(read_sample(campaign.store, manifest, Limits()), preview=campaign.preview())
+    sample = replace(read_sample(campaign.store, manifest, SampleLimits()), preview=campaign.preview())
     facts = gather(campaign, snapshot or campaign.snapshot(), manifest)
     page = render(facts, sample)
     campaign.store.put(keys.REPORT, page.encode("utf-8", "replace"))

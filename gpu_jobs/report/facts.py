@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from gpu_jobs.campaign.campaign import Campaign
-from gpu_jobs.campaign.collect import Manifest
+from gpu_jobs.campaign.manifest import Manifest
 from gpu_jobs.forecast.history import Outlook, kept_outlook, outcome
 from gpu_jobs.ledger import keys
 from gpu_jobs.ledger.journal import Closed, JournalState, Opened

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from gpu_jobs.campaign.collect import Manifest
+from gpu_jobs.campaign.manifest import Manifest
 from gpu_jobs.report import formats, trainings
 from gpu_jobs.report.markup import cell
 from gpu_jobs.store import Store
@@ -21,7 +21,7 @@ _NUM_LABELS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class SampleLimits:
     """The largest size of a sample."""
 
     videos: int = 5
@@ -85,7 +85,7 @@ class Sample:
     """Why the sample is empty or incomplete."""
 
 
-def read_sample(store: Store, manifest: Manifest, limits: Limits) -> Sample:
+def read_sample(store: Store, manifest: Manifest, limits: SampleLimits) -> Sample:
     """Read a sample of what was published."""
     file = manifest.outputs[0]
     if file.num_rows == 0:
@@ -107,7 +107,7 @@ def read_sample(store: Store, manifest: Manifest, limits: Limits) -> Sample:
 
 def sample_text(store: Store, manifest: Manifest, max_rows: int = 40) -> str:
     """A sample for a terminal: the shots of each video with times and labels, or else the first rows."""
-    sample = read_sample(store, manifest, Limits(moments=max_rows, rows=max_rows, pairs=0))
+    sample = read_sample(store, manifest, SampleLimits(moments=max_rows, rows=max_rows, pairs=0))
     lines = [sample.note] if sample.note else []
     each = max(1, max_rows // max(1, len(sample.videos)))
     for video in sample.videos:
@@ -151,7 +151,7 @@ def _table_lines(table: pl.DataFrame) -> list[str]:
     ]
 
 
-def _of_videos(rows: pl.LazyFrame, limits: Limits, note: str) -> Sample:
+def _of_videos(rows: pl.LazyFrame, limits: SampleLimits, note: str) -> Sample:
     counts = rows.group_by("video", "analysis", maintain_order=True).agg(num_moments=pl.len()).collect()
     names = counts["video"].unique(maintain_order=True).to_list()
     by_kind = {(video, kind): number for video, kind, number in counts.iter_rows()}

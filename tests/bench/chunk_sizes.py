@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, replace
 from statistics import mean
 
-from gpu_jobs.campaign.chunk_size import Fleet, first_cut
+from gpu_jobs.campaign.chunk_size import ChunkingLimits, first_chunk_boundaries
 from gpu_jobs.dispatch import decide
 from gpu_jobs.forecast.simulator import SimulatedWork
 from gpu_jobs.workloads import load_workload
@@ -32,11 +32,11 @@ def compare_cuts(case: SmallCase) -> Cut:
     """Compare all numbers of chunks on the case's seeds; the best is chosen afterwards."""
     case = replace(case, work=_finer(case.work), seeds=tuple(range(case.seeds[0], case.seeds[0] + _SEEDS)))
     offers = [behaviour.offer for behaviour in case.behaviours]
-    fleet = Fleet(max_workers=case.policy.max_workers, offers=offers, pace=lambda _: 1 / case.work.item_s)
-    cuts, _ = first_cut([1.0] * case.work.num_items, load_workload("noop", {}), fleet)
-    counts = {each * case.policy.max_workers for each in PER_WORKER} | {len(cuts) - 1}
+    limits = ChunkingLimits(max_workers=case.policy.max_workers, offers=offers, pace=lambda _: 1 / case.work.item_s)
+    boundaries, _ = first_chunk_boundaries([1.0] * case.work.num_items, load_workload("noop", {}), limits)
+    counts = {each * case.policy.max_workers for each in PER_WORKER} | {len(boundaries) - 1}
     usd = {count: _usd(case, count) for count in sorted(counts)}
-    return Cut(num_chunks=len(cuts) - 1, chosen_usd=usd[len(cuts) - 1], best_usd=min(usd.values()))
+    return Cut(num_chunks=len(boundaries) - 1, chosen_usd=usd[len(boundaries) - 1], best_usd=min(usd.values()))
 
 
 def _finer(work: SimulatedWork) -> SimulatedWork:

@@ -16,7 +16,8 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from gpu_jobs.campaign.campaign import open_campaign
-from gpu_jobs.campaign.collect import collect, read_output
+from gpu_jobs.campaign.collect import collect
+from gpu_jobs.campaign.manifest import read_output
 from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.ledger import keys

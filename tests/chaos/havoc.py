@@ -7,7 +7,8 @@ import polars as pl
 import psutil
 
 from gpu_jobs.campaign.campaign import Campaign
-from gpu_jobs.campaign.collect import Manifest, collect, read_output
+from gpu_jobs.campaign.collect import collect
+from gpu_jobs.campaign.manifest import Manifest, read_output
 from gpu_jobs.jobs.orders import Policy
 
 

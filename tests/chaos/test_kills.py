@@ -160,6 +160,6 @@ def test_two_loops_on_one_campaign_never_double_its_gpu_workers(open_hostile, po
     run_and(campaign, policy, count)
 
     _, errors = older.communicate(timeout=30)
-    assert "this one gives way" in errors
+    assert "this one stops" in errors
     assert max(most) <= 2
     assert published(campaign) == undisturbed

@@ -11,7 +11,7 @@ import pytest
 import flows.campaign
 from flows.display import Display
 from gpu_jobs.campaign.campaign import Campaign
-from gpu_jobs.campaign.collect import newest_manifest, read_output
+from gpu_jobs.campaign.manifest import newest_manifest, read_output
 from gpu_jobs.errors import CampaignClosedError, RefusedError, SupersededError
 from gpu_jobs.ledger import keys
 from gpu_jobs.ledger.open_chunks import Survey
@@ -62,7 +62,7 @@ def test_a_complete_campaign_has_nothing_to_do(start):
 
     again = start()
 
-    assert again.message == "nothing to do: all 40 items were settled before: 40 committed, 0 quarantined"
+    assert again.message == "nothing to do: all 40 items were already settled: 40 committed, 0 quarantined"
     assert again.result() == first
     assert len(Campaign.open(first.campaign).journal.read().orders) == 1
 
@@ -168,7 +168,7 @@ def test_nothing_new_is_a_success(start):
 
     state = start(name="nightly-{date}", only_new=True)
 
-    assert (state.is_completed(), state.message) == (True, "nothing new")
+    assert (state.is_completed(), state.message) == (True, "no new items")
     assert state.result().campaign == ""
 
 

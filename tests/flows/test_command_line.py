@@ -75,7 +75,7 @@ def test_a_model_that_is_not_on_this_machine_is_refused_in_a_line(capsys, name):
     code = main(batch_inference, BatchInference, ["--dataset", "demo", flag, "./no-such-folder"])
 
     assert code == 2
-    told = f"refused: params.{name}: model './no-such-folder' is no folder of this machine\n"
+    told = f"refused: params.{name}: model './no-such-folder' is no folder of this machine; check the path\n"
     assert capsys.readouterr().err == told
     elsewhere = BatchInference(
         dataset="gs://b/t.csv", params={"model": "/mnt/model"}, where={"platforms": ["modal"], "store_root": "gs://b"}

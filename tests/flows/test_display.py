@@ -9,7 +9,7 @@ import pytest
 from prefect.logging import disable_run_logger
 from prefect.logging.handlers import PrefectConsoleHandler
 
-from flows.display import Display, said_of
+from flows.display import Display, status_line
 from tasks import artifacts, events
 from tasks.artifacts import ProgressArtifact
 from tests.tasks.looks import a_job, a_look
@@ -160,7 +160,7 @@ def test_a_look_in_a_few_words():
     """Pace over all GPU jobs, time left, GPU workers, quarantine, dollars."""
     jobs = (a_job(items_per_s=2.0), a_job(items_per_s=3.0, workers_alive=1))
 
-    said = said_of(a_look(250, jobs=jobs, quarantined_items=4, spent_usd=1.5))
+    said = status_line(a_look(250, jobs=jobs, quarantined_items=4, spent_usd=1.5))
 
     assert said == "5 items/s, 2 min 30 s left, 3 GPU workers, 4 quarantined, $1.50"
 

@@ -49,4 +49,4 @@ def test_a_sweep_is_prepared_trained_ranked_and_shown(asked):
     assert Campaign.open(f"{root.uri}/{prepared}").quarantine().collect()["detail"].to_list() == ["the text is empty"]
 
     again = fine_tuning(asked, return_state=True)
-    assert "nothing to do: all 2 items were settled before" in again.message
+    assert "nothing to do: all 2 items were already settled" in again.message

@@ -21,9 +21,9 @@ def test_setup_may_be_repeated(served: Prefect):
     again = served.run("flows.setup")
 
     assert "made" not in again
-    assert f"work pool {POOL}: there" in again
-    assert "limit fanfold-local: there, 2 flow runs at once" in again
-    assert "automation fanfold-zombies: there" in again
+    assert f"work pool {POOL}: exists" in again
+    assert "limit fanfold-local: exists, 2 flow runs at the same time" in again
+    assert "automation fanfold-zombies: exists" in again
     assert "history: flow runs are kept for ever" in again
     changed = served.run("flows.setup", "--limits", '{"local": 3}')
     assert "limit fanfold-local: changed from 2 to 3" in changed

@@ -11,7 +11,7 @@ from prefect.states import Cancelling
 
 from flows.campaign import CampaignSummary, run_campaign
 from flows.display import Display
-from flows.stopping import campaign_flow, stop_and_tell, stop_campaign
+from flows.stopping import campaign_flow, stop_campaign, stop_if_owner
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.ledger.journal import CloseCause
@@ -115,7 +115,7 @@ def test_a_campaign_that_another_flow_run_has_opened_is_left_alone(lose):
     turns = campaign.run(POLICY, owner="somebody-else")
     next(turns)
 
-    assert stop_and_tell(campaign.store.uri, str(run.id), because="cancelled") == ""
+    assert stop_if_owner(campaign.store.uri, str(run.id), because="cancelled") == ""
 
     assert campaign.journal.read().closed is None
     assert alive(campaign)
@@ -127,9 +127,9 @@ def test_gpu_jobs_that_are_not_seen_to_end_are_named(lose, monkeypatch):
     run, campaign = lose("deaf")
     monkeypatch.setattr(Campaign, "stop", lambda *_, **__: ["ff-1", "ff-2"])
 
-    sentence = stop_and_tell(campaign.store.uri, str(run.id), because="crashed")
+    sentence = stop_if_owner(campaign.store.uri, str(run.id), because="crashed")
 
-    assert sentence.startswith("NOT seen to end: ff-1, ff-2; reap-orphans will try again; ")
+    assert sentence.startswith("end NOT confirmed: ff-1, ff-2; reap-orphans will try again; ")
     monkeypatch.undo()
     campaign.stop("test", owner=str(run.id))
 

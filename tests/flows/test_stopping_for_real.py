@@ -12,7 +12,7 @@ from prefect.deployments import run_deployment
 from prefect.states import Cancelling, Suspended
 
 from gpu_jobs.campaign.campaign import Campaign
-from gpu_jobs.campaign.collect import newest_manifest
+from gpu_jobs.campaign.manifest import newest_manifest
 from tests.flows.real_prefect import ZOMBIE_AFTER_S, Prefect, end, gpu_workers, wait_for
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]

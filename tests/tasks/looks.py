@@ -21,6 +21,7 @@ def a_job(**changed) -> JobStatus:
             "status": "running",
             "reason": "",
             "seconds": WorkerSeconds(),
+            "has_lived": False,
             **changed,
         }
     )

@@ -7,7 +7,7 @@ from tests.tasks.looks import a_job, a_look
 
 
 class World:
-    """Events told to a list, on a clock that a test moves."""
+    """Events emitted into a list, on a clock that a test moves."""
 
     def __init__(self, budget_usd: float | None = None) -> None:
         self.now = 0.0
@@ -28,7 +28,7 @@ def test_a_gpu_job_starts_and_ends_once():
     """However often it is looked at; it starts when it runs, not when it is ordered."""
     world = World()
     for job in [a_job(status="pending")] * 2 + [a_job()] * 3 + [a_job(status="failed", reason="killed", usd=0.5)] * 2:
-        world.events.tell(a_look(1, jobs=(job,)))
+        world.events.report(a_look(1, jobs=(job,)))
 
     assert world.names == ["gpu_job.started", "gpu_job.ended"]
     assert world.emitted[0][1] == {"order": "ff-1", "platform": "local", "machine": "no GPU", "workers": 2}
@@ -42,7 +42,7 @@ def test_a_gpu_job_that_was_over_at_the_first_look(has_lived, names):
     """It has started only if some GPU worker of it has lived."""
     world = World()
 
-    world.events.tell(a_look(1, jobs=(a_job(status="failed", has_lived=has_lived),)))
+    world.events.report(a_look(1, jobs=(a_job(status="failed", has_lived=has_lived),)))
 
     assert world.names == names
 
@@ -52,19 +52,19 @@ def test_quarantined_items_are_told_once_a_minute():
     world = World()
     for second in range(150):
         world.now = float(second)
-        world.events.tell(a_look(1, quarantined_items=10 * second))
-    world.events.tell(a_look(1, quarantined_items=1495), is_last=True)
+        world.events.report(a_look(1, quarantined_items=10 * second))
+    world.events.report(a_look(1, quarantined_items=1495), is_last=True)
 
-    told = [payload for name, payload in world.emitted if name == "chunk.quarantined"]
-    assert [payload["items"] for payload in told] == [10, 600, 600, 285]
-    assert told[-1]["items_so_far"] == 1495
+    payloads = [payload for name, payload in world.emitted if name == "chunk.quarantined"]
+    assert [payload["items"] for payload in payloads] == [10, 600, 600, 285]
+    assert payloads[-1]["items_so_far"] == 1495
 
 
 def test_what_was_quarantined_before_is_no_news():
-    """A flow run that resumes a campaign does not tell of what an earlier one has told."""
+    """A flow run that resumes a campaign does not report what an earlier one has reported."""
     world = World()
     for total in (7, 7, 9):
-        world.events.tell(a_look(1, quarantined_items=total))
+        world.events.report(a_look(1, quarantined_items=total))
 
     assert [payload["items"] for _, payload in world.emitted] == [2]
 
@@ -73,8 +73,8 @@ def test_a_near_budget_is_told_once():
     """From four fifths on; without a budget nothing is near."""
     world, unlimited = World(budget_usd=10.0), World()
     for spent_usd in (7.9, 8.0, 9.5):
-        world.events.tell(a_look(1, spent_usd=spent_usd))
-        unlimited.events.tell(a_look(1, spent_usd=spent_usd))
+        world.events.report(a_look(1, spent_usd=spent_usd))
+        unlimited.events.report(a_look(1, spent_usd=spent_usd))
 
     assert world.emitted == [("budget.near", {"budget_usd": 10.0, "spent_usd": 8.0})]
     assert unlimited.emitted == []

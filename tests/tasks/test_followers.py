@@ -24,10 +24,10 @@ def follow(follower: Follower):
     ],
 )
 def test_a_task_run_ends_as_its_gpu_job_does(status, reason, state):
-    """State and message tell how the GPU job ended."""
+    """State and message say how the GPU job ended."""
     follower = Follower()
     for job in (a_job(status="pending"), a_job(), a_job(status=status, reason=reason, items_done=7)):
-        follower.tell(job)
+        follower.notify(job)
 
     end = follow(follower)
 
@@ -36,11 +36,11 @@ def test_a_task_run_ends_as_its_gpu_job_does(status, reason, state):
     assert "7 items done" in end.message
 
 
-def test_only_news_is_told():
+def test_only_news_is_passed_on():
     """Thousands of looks at an unchanged GPU job are one word; progress in items is not a word."""
     follower = Follower()
     for done in range(5000):
-        follower.tell(a_job(items_done=done))
+        follower.notify(a_job(items_done=done))
     follower.leave("over")
 
     assert follower.next().items_done == 0
@@ -50,7 +50,7 @@ def test_only_news_is_told():
 def test_a_waiting_task_run_ends_when_the_loop_leaves():
     """The loop may end before the GPU job is seen to be over; its task run must not wait for ever."""
     follower = Follower()
-    follower.tell(a_job())
+    follower.notify(a_job())
     ends = []
     thread = threading.Thread(target=lambda: ends.append(follow(follower)), daemon=True)
     thread.start()
@@ -68,14 +68,14 @@ def test_a_log_is_followed_while_the_gpu_job_runs():
     follower = Follower(clock=lambda: now)
     for second in range(31):
         now = float(second)
-        follower.tell(a_job(log="".join(f"line {number}\n" for number in range(max(0, second - 20), second))))
-    follower.tell(a_job(status="succeeded", log="line 29\nline 30\nthe end"))
+        follower.notify(a_job(log="".join(f"line {number}\n" for number in range(max(0, second - 20), second))))
+    follower.notify(a_job(status="succeeded", log="line 29\nline 30\nthe end"))
     texts = []
     with disable_run_logger(), pytest.MonkeyPatch.context() as patch:
         patch.setattr("tasks.gpu_job.get_run_logger", lambda: Told(texts))
         gpu_job.fn("ff-1", follower)
 
-    logs = [text.splitlines()[1:] for text in texts if text.startswith("told by ")]
+    logs = [text.splitlines()[1:] for text in texts if text.startswith("log from ")]
     assert [line for lines in logs for line in lines] == [*(f"line {number}" for number in range(31)), "the end"]
     assert len(logs) == 4
 

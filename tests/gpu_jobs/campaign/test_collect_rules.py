@@ -5,7 +5,8 @@ import json
 import polars as pl
 import pytest
 
-from gpu_jobs.campaign.collect import audit, collect, newest_manifest, read_output
+from gpu_jobs.campaign.collect import audit, collect
+from gpu_jobs.campaign.manifest import newest_manifest, read_output
 from gpu_jobs.errors import AuditError
 from gpu_jobs.ledger import keys, rows
 from gpu_jobs.ledger.ledger import Attempt, Committed, Ledger, Open, Quarantined, Settlement, sha256

@@ -127,7 +127,7 @@ def test_a_permission_that_is_lost_costs_no_work_and_is_told_once(new_world, cap
 
     assert seen[-1].items_done == 6
     assert [told.message for told in caplog.records if "revoked" in told.message] == [
-        "fake refuses to say how its GPU jobs fare: the API key was revoked"
+        "fake rejected a status request: the API key was revoked"
     ]
     world.platform.refuses = ""
     *_, last = looks
@@ -145,7 +145,7 @@ def test_an_order_of_which_nothing_is_heard_is_given_up_when_its_time_is_long_ov
     *_, last = looks
 
     ended = next(entry for entry in world.entries if isinstance(entry, Ended))
-    assert ended.reason == "its time is over, and its platform says nothing of it: the API key was revoked"
+    assert ended.reason == "it has expired, and its platform does not report its status: the API key was revoked"
     assert ended.at > Journal(world.store).read().orders[ended.order].order.expires_at
     assert last.closed
 

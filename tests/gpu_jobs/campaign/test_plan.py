@@ -6,8 +6,9 @@ import polars as pl
 import pytest
 
 from gpu_jobs.campaign.campaign import open_campaign
-from gpu_jobs.campaign.chunk_size import Fleet, first_cut
-from gpu_jobs.campaign.collect import collect, read_output
+from gpu_jobs.campaign.chunk_size import ChunkingLimits, first_chunk_boundaries
+from gpu_jobs.campaign.collect import collect
+from gpu_jobs.campaign.manifest import read_output
 from gpu_jobs.campaign.plan import CampaignSpec, split
 from gpu_jobs.errors import NothingNewError, RefusedError
 from gpu_jobs.jobs.orders import Policy
@@ -110,13 +111,13 @@ def test_a_name_that_no_folder_should_have_is_refused(tmp_path, name):
         open_campaign(spec_of(tmp_path, ["a"], name=name), POLICY)
 
 
-def test_the_cut_is_explained(tmp_path):
+def test_the_chunk_size_is_explained(tmp_path):
     """In words, with the number of chunks and why there are so many."""
     asked = open_campaign(spec_of(tmp_path, list("abcdef"), chunk_weight=2), POLICY).plan
     chosen = open_campaign(spec_of(tmp_path, [f"i{n}" for n in range(64)]), POLICY).plan
     few = open_campaign(spec_of(tmp_path, list("abc")), POLICY).plan
 
-    assert asked.chunk_reason == "3 chunks of about 2 weight each: 2 was asked for"
+    assert asked.chunk_reason == "3 chunks of about 2 weight each: 2 was requested"
     assert chosen.chunk_reason.startswith("16 chunks of about 4 weight each: 8 for each of 2 GPU workers")
     assert "fewer than 8 for each of 2 GPU workers" in few.chunk_reason
 
@@ -128,17 +129,17 @@ CAPPED = an_offer(platform="capped", cold_start_p50_s=120.0, cold_start_p90_s=30
 @pytest.mark.parametrize(
     ("pace", "num_chunks", "why"),
     [
-        (None, 80, "8 for each of 10 GPU workers, so that they end together"),
-        (1.0, 160, "16 for each of 10 GPU workers, so that they end together"),
+        (None, 80, "8 for each of 10 GPU workers, so that all finish at about the same time"),
+        (1.0, 160, "16 for each of 10 GPU workers, so that all finish at about the same time"),
         (50.0, 16, "20 s of work, so that each is worth the shortest cold start"),
-        (0.02, 970, "13 min 45 s of work, a quarter of a GPU worker's longest life"),
+        (0.02, 970, "13 min 45 s of work, a quarter of a GPU worker's longest lifetime"),
     ],
 )
 def test_chunks_are_worth_a_cold_start_and_end_before_their_gpu_worker_has_to(tmp_path, pace, num_chunks, why):
-    """By the pace of earlier campaigns, on the slowest GPU workers that may be had."""
-    fleet = Fleet(max_workers=10, offers=[SOON, CAPPED], pace=lambda _: pace)
+    """By the pace of earlier campaigns, on the slowest GPU workers that are available."""
+    limits = ChunkingLimits(max_workers=10, offers=[SOON, CAPPED], pace=lambda _: pace)
 
-    _, plan = split(spec_of(tmp_path, list(map(str, range(8000)))), fleet)
+    _, plan = split(spec_of(tmp_path, list(map(str, range(8000)))), limits)
 
     assert plan.chunk_reason.endswith(f" weight each: {why}")
     assert len(plan.chunk_boundaries) - 1 == pytest.approx(num_chunks, rel=0.01)
@@ -149,9 +150,10 @@ def test_chunks_are_no_smaller_than_what_the_workload_takes_together(tmp_path):
 
     def chunks(num_items, workers):
         weights = [1.0] * num_items
-        cuts, why = first_cut(weights, load_workload("prepare", {}), Fleet(max_workers=workers))
-        return len(cuts) - 1, why.partition(": ")[2]
+        limits = ChunkingLimits(max_workers=workers)
+        boundaries, why = first_chunk_boundaries(weights, load_workload("prepare", {}), limits)
+        return len(boundaries) - 1, why.partition(": ")[2]
 
     assert chunks(2560, 2) == (10, "a batch of 256 items, or one for each of 2 GPU workers")
     assert chunks(256, 4) == (4, "a batch of 256 items, or one for each of 4 GPU workers")
-    assert chunks(256_000, 2) == (16, "8 for each of 2 GPU workers, so that they end together")
+    assert chunks(256_000, 2) == (16, "8 for each of 2 GPU workers, so that all finish at about the same time")

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from gpu_jobs.campaign.collect import audit, collect, read_output
+from gpu_jobs.campaign.collect import audit, collect
+from gpu_jobs.campaign.manifest import read_output
 from gpu_jobs.errors import StoreUnavailableError
 from gpu_jobs.ledger import keys
 from gpu_jobs.ledger.ledger import Ledger

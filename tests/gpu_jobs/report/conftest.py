@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from gpu_jobs.campaign.campaign import Campaign
-from gpu_jobs.campaign.collect import Manifest, OutputFile
+from gpu_jobs.campaign.manifest import Manifest, OutputFile
 from gpu_jobs.jobs.costs import WorkerSeconds
 from gpu_jobs.jobs.failures import AttemptEnd
 from gpu_jobs.jobs.offers import Offer
