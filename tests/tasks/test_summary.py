@@ -5,7 +5,7 @@ import pytest
 from gpu_jobs.campaign.campaign import Campaign
 from gpu_jobs.campaign.collect import collect
 from gpu_jobs.testing import MemoryStore, plan_campaign
-from tasks.summary import place, summary, table
+from tasks.summary import link, summary, table
 
 
 @pytest.mark.parametrize(
@@ -17,11 +17,11 @@ from tasks.summary import place, summary, table
     ],
 )
 def test_a_place_in_a_bucket_is_a_link_to_what_shows_it(uri, link):
-    assert place(uri) == f"[{uri}]({link})"
+    assert link(uri) == f"[{uri}]({link})"
 
 
 def test_a_folder_is_no_link():
-    assert place("/data/runs/x") == "`/data/runs/x`"
+    assert link("/data/runs/x") == "`/data/runs/x`"
 
 
 def test_no_cell_breaks_its_table():
