@@ -10,7 +10,7 @@ from gpu_jobs.ledger.open_chunks import Survey
 from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.store.base import Store
 from gpu_jobs.testing.factories import noop_rows
-from gpu_jobs.worker.holding import Hands, Settler, Work
+from gpu_jobs.worker.in_flight import Hands, Settler, Work
 from gpu_jobs.worker.leasing import Leased, LeaseFinder, StoreClock
 from gpu_jobs.worker.messages import Done
 

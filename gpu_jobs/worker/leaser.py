@@ -9,7 +9,7 @@ from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.ledger.ledger import Ledger
 from gpu_jobs.ledger.open_chunks import Survey
 from gpu_jobs.ledger.ranges import Chunk
-from gpu_jobs.worker.holding import Hands, Work
+from gpu_jobs.worker.in_flight import Hands, Work
 from gpu_jobs.worker.leasing import LeaseFinder
 
 _LEAD_S = 2.0

@@ -19,12 +19,12 @@ from gpu_jobs.ledger.open_chunks import Survey
 from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.worker.gpu import open_sampler
 from gpu_jobs.worker.heartbeat import Pulse
-from gpu_jobs.worker.holding import Hands, Settler, Work, clip
+from gpu_jobs.worker.in_flight import Hands, Settler, Work, clip
 from gpu_jobs.worker.leaser import Leaser
 from gpu_jobs.worker.leasing import LeaseFinder
-from gpu_jobs.worker.life import Life, Status
 from gpu_jobs.worker.messages import Assign, Cut, Done, Failed, Learned, Progress, Ready, Stop
 from gpu_jobs.worker.process import ComputeProcess
+from gpu_jobs.worker.record import Life, Status
 from gpu_jobs.worker.wake import Wake
 
 _TICK_S = 0.5

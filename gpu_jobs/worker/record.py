@@ -14,7 +14,7 @@ from gpu_jobs.telemetry.batch_sizes import keep
 from gpu_jobs.telemetry.latencies import added, step_of
 from gpu_jobs.worker.gpu import Sampler
 from gpu_jobs.worker.heartbeat import Rate
-from gpu_jobs.worker.holding import Hands
+from gpu_jobs.worker.in_flight import Hands
 from gpu_jobs.worker.messages import Done, Learned
 
 Status = Literal["starting", "working", "idle", "over"]

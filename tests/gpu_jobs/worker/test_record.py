@@ -12,9 +12,9 @@ from gpu_jobs.ledger.ledger import Heartbeat
 from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.telemetry.latencies import step_of
 from gpu_jobs.worker.gpu import NoGpu, NvmlSampler, open_sampler
-from gpu_jobs.worker.holding import Hands
-from gpu_jobs.worker.life import Life
+from gpu_jobs.worker.in_flight import Hands
 from gpu_jobs.worker.messages import Done
+from gpu_jobs.worker.record import Life
 
 
 class FakeNvml:
@@ -74,7 +74,7 @@ def test_seconds_are_booked_under_the_status_that_held(life, monkeypatch):
     """Starting, of which loading the model is a part, then working, then idle."""
     now = life._ticked_at
     clock = SimpleNamespace(monotonic=lambda: now)
-    monkeypatch.setattr("gpu_jobs.worker.life.time", clock)
+    monkeypatch.setattr("gpu_jobs.worker.record.time", clock)
     now += 10
     life.model_loaded(4.0, "cpu")
     life.tick("working")
@@ -91,7 +91,7 @@ def test_a_stuck_supervisor_gives_no_sign_of_life(life, monkeypatch):
     """Its heartbeat thread alone must not keep its leases alive."""
     assert life.heartbeat() is not None
     later = life._ticked_at + 61
-    monkeypatch.setattr("gpu_jobs.worker.life.time", SimpleNamespace(monotonic=lambda: later))
+    monkeypatch.setattr("gpu_jobs.worker.record.time", SimpleNamespace(monotonic=lambda: later))
 
     assert life.heartbeat() is None
 
