@@ -1,4 +1,4 @@
-"""What a GPU worker has in hand, and how it becomes parts and settlements."""
+"""The chunks in flight in a GPU worker, and how their rows become parts and settlements."""
 
 import threading
 import time
@@ -19,28 +19,29 @@ _THREADS = 4
 
 
 @dataclass(slots=True, eq=False)
-class Work:
-    """One leased chunk, its finished rows, and what is left of it. Rows arrive in order within a piece."""
+class InFlightChunk:
+    """One leased chunk, its finished rows, and the number of items left. Rows arrive in order within a piece."""
 
     leased: Leased
     items_left: int
     parts: list[Committed]
     buffer: list[Done] = field(default_factory=list)
     buffered_at: float = 0.0
-    """`time.monotonic()` of the oldest row in the buffer."""
+    """`time.monotonic()` when the oldest row in the buffer arrived."""
     has_begun: bool = False
     worked_s: float = 0.0
+    """Seconds of work on this attempt."""
     unsaved_s: float = 0.0
-    """Of `worked_s`, what went into rows that are in no part yet."""
+    """The share of `worked_s` that went into rows which are in no part yet."""
     advanced: bool = False
-    """This attempt has written a part, or a checkpoint of a long item."""
+    """Whether this attempt has written a part, or a checkpoint of a long item."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Held while the buffer becomes a part, and while a settlement is written."""
     _mutex: threading.Lock = field(default_factory=threading.Lock)
-    """Held while the buffer changes hands."""
+    """Held while the buffer is filled or emptied."""
 
     @classmethod
-    def of(cls, leased: Leased) -> "Work":
+    def of(cls, leased: Leased) -> "InFlightChunk":
         return cls(leased, sum(piece.num_items for piece in leased.left), list(leased.parts))
 
     @property
@@ -56,7 +57,7 @@ class Work:
         self.has_begun = True
 
     def take(self) -> list[list[Done]]:
-        """Empty the buffer; what was in it, in stretches without a gap."""
+        """Empty the buffer; return its content in stretches without gaps."""
         with self._mutex:
             taken, self.buffer = self.buffer, []
         stretches: list[list[Done]] = []
@@ -68,100 +69,103 @@ class Work:
         return stretches
 
 
-class Hands:
-    """The works in hand, shared by the threads of a supervisor."""
+class InFlightChunks:
+    """All chunks in flight, shared by the threads of a supervisor."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._works: dict[Chunk, Work] = {}
+        self._chunks: dict[Chunk, InFlightChunk] = {}
         self.hedged_s = 0.0
-        """Working seconds on chunks that somebody else settled first."""
+        """Working seconds spent on chunks that another GPU worker settled first."""
         self.num_uncomputed = 0
-        """Of those in hand, how many the compute process has not finished."""
+        """How many of the chunks still need the compute process."""
 
-    def take(self, work: Work) -> None:
+    def add(self, held: InFlightChunk) -> None:
         with self._lock:
-            self._works[work.chunk] = work
+            self._chunks[held.chunk] = held
             self.num_uncomputed += 1
 
-    def computed(self) -> None:
-        """One more is finished and only waits to be settled."""
+    def mark_computed(self) -> None:
+        """One chunk no longer needs the compute process; it only waits to be settled or ended."""
         with self._lock:
             self.num_uncomputed -= 1
 
-    def drop(self, work: Work) -> None:
-        """Settled or ended: no longer ours."""
+    def remove(self, held: InFlightChunk) -> None:
+        """The chunk is settled or its attempt has ended, so it is no longer ours."""
         with self._lock:
-            self._works.pop(work.chunk, None)
+            self._chunks.pop(held.chunk, None)
 
-    def outrun(self, work: Work) -> None:
-        """Somebody else has settled it."""
+    def note_hedged(self, held: InFlightChunk) -> None:
+        """Another GPU worker settled the chunk first, so the work on it was wasted."""
         with self._lock:
-            self.hedged_s += work.worked_s
+            self.hedged_s += held.worked_s
 
     @property
     def unsaved_s(self) -> float:
-        """Working seconds that are lost if this process dies now."""
-        return sum(work.unsaved_s for work in self.works())
+        """Working seconds that would be lost if this process died now."""
+        return sum(held.unsaved_s for held in self.chunks())
 
-    def works(self) -> list[Work]:
+    def chunks(self) -> list[InFlightChunk]:
         with self._lock:
-            return list(self._works.values())
+            return list(self._chunks.values())
 
 
 class Settler:
     """Writes parts and settlements in threads, so that neither leasing nor computing waits for the store."""
 
-    def __init__(self, ledger: Ledger, worker_id: str, hands: Hands, *, num_threads: int = _THREADS) -> None:
-        """With no threads, everything is written at once by the caller's."""
+    def __init__(
+        self, ledger: Ledger, worker_id: str, in_flight: InFlightChunks, *, num_threads: int = _THREADS
+    ) -> None:
+        """With `num_threads=0`, the calling thread writes everything at once."""
         self._ledger = ledger
         self._worker_id = worker_id
-        self._hands = hands
+        self._in_flight = in_flight
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._threads = [threading.Thread(target=self._drain, name=f"settle-{n}") for n in range(num_threads)]
         self.lost_races = 0
         self.error: Exception | None = None
-        """Why nothing more can be written; the GPU worker must end."""
+        """The error that prevents further writes, so that the GPU worker must end."""
         for thread in self._threads:
             thread.start()
 
     def close(self) -> None:
-        """Wait for everything that was asked for."""
+        """Wait until everything requested so far is written, and end the threads."""
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
             thread.join()
 
-    def write_part(self, work: Work) -> None:
-        """Make a part of what is finished."""
-        self._ask(lambda: self._flush(work))
+    def write_part(self, held: InFlightChunk) -> None:
+        """Write the finished rows as parts."""
+        self._ask(lambda: self._flush(held))
 
-    def settle(self, work: Work) -> None:
-        """Commit what is finished and leave the rest open; with nothing finished, end the attempt as stopped."""
-        self._ask(lambda: self._settle(work))
+    def settle(self, held: InFlightChunk) -> None:
+        """Commit the finished items and leave the rest open; if nothing is finished, end the attempt as stopped."""
+        self._ask(lambda: self._settle(held))
 
-    def end(self, work: Work, cause: Cause, detail: str, *, vouched: bool = False) -> None:
-        """Keep what is finished as parts and tell how the attempt ended; the next one goes on from there."""
-        self._ask(lambda: self._end(work, cause, detail, vouched=vouched))
+    def end(self, held: InFlightChunk, cause: Cause, detail: str, *, trusted: bool = False) -> None:
+        """Write the finished rows as parts and record how the attempt ended; the next attempt continues from there."""
+        self._ask(lambda: self._end(held, cause, detail, trusted=trusted))
 
-    def cut(self, work: Work) -> Work | None:
-        """Commit what is finished and give away the second half of the rest, which must be one piece of items.
+    def cut(self, held: InFlightChunk) -> InFlightChunk | None:
+        """Commit the finished items and give away the second half of the rest, which must be one piece of items.
 
-        Waits until it is written. Returns the first half as a work of ours; None if somebody else was faster.
+        Blocks until the settlement is written. Returns the first half as a new chunk in flight, or None if another
+        GPU worker was faster.
         """
-        self._flush(work)
-        (piece,) = work.leased.left
-        pieces = halve(Chunk(piece.stop - work.items_left, piece.stop))
-        crashes = work.leased.crashes
-        with work.lock:
-            if not self._write_settlement(work, (*work.parts, *(Open(range=each, crashes=crashes) for each in pieces))):
+        self._flush(held)
+        (piece,) = held.leased.left
+        pieces = halve(Chunk(piece.stop - held.items_left, piece.stop))
+        crashes = held.leased.crashes
+        with held.lock:
+            if not self._write_settlement(held, (*held.parts, *(Open(range=each, crashes=crashes) for each in pieces))):
                 return None
         attempt = Attempt(chunk=pieces[0], number=1, worker_id=self._worker_id, follows="")
         if not self._ledger.begin(attempt):
             return None
-        kept = Work.of(Leased(attempt=attempt, crashes=crashes, left=[pieces[0]]))
+        kept = InFlightChunk.of(Leased(attempt=attempt, crashes=crashes, left=[pieces[0]]))
         kept.has_begun = True
-        self._hands.take(kept)
+        self._in_flight.add(kept)
         return kept
 
     def _ask(self, act: Callable[[], None]) -> None:
@@ -175,48 +179,48 @@ class Settler:
             if self.error is None:
                 try:
                     act()
-                except Exception as error:  # noqa: BLE001 - told to the supervisor, which ends
+                except Exception as error:  # noqa: BLE001 - the supervisor reads it and ends
                     self.error = error
 
-    def _flush(self, work: Work) -> None:
-        with work.lock:
-            for stretch in work.take():
+    def _flush(self, held: InFlightChunk) -> None:
+        with held.lock:
+            for stretch in held.take():
                 covered = Chunk(stretch[0].range.start, stretch[-1].range.stop)
                 body = rows.join([done.body for done in stretch])
                 num_failed = sum(done.num_failed for done in stretch)
-                work.parts.append(self._ledger.write_part(work.leased.attempt, covered, body, num_failed))
-                work.advanced = True
-                work.unsaved_s = 0.0
+                held.parts.append(self._ledger.write_part(held.leased.attempt, covered, body, num_failed))
+                held.advanced = True
+                held.unsaved_s = 0.0
 
-    def _settle(self, work: Work) -> None:
-        self._flush(work)
-        with work.lock:
-            if work.parts:
-                self._write_settlement(work, tiles_left(work.chunk, work.parts, work.leased.crashes))
+    def _settle(self, held: InFlightChunk) -> None:
+        self._flush(held)
+        with held.lock:
+            if held.parts:
+                self._write_settlement(held, tiles_left(held.chunk, held.parts, held.leased.crashes))
                 return
-        self._end(work, Cause.STOPPED, "left at a checkpoint" if work.advanced else "nothing was finished yet")
+        self._end(held, Cause.STOPPED, "left at a checkpoint" if held.advanced else "nothing was finished yet")
 
-    def _write_settlement(self, work: Work, tiles: tuple[Tile, ...]) -> bool:
-        """False if somebody else has settled the chunk; either way it is no longer ours."""
-        attempt = work.leased.attempt
+    def _write_settlement(self, held: InFlightChunk, tiles: tuple[Tile, ...]) -> bool:
+        """Return False if another GPU worker has settled the chunk; in both cases it is no longer ours."""
+        attempt = held.leased.attempt
         tiles = tuple(sorted(tiles, key=lambda tile: tile.range))
-        settlement = Settlement(chunk=work.chunk, attempt=attempt.number, worker_id=self._worker_id, tiles=tiles)
+        settlement = Settlement(chunk=held.chunk, attempt=attempt.number, worker_id=self._worker_id, tiles=tiles)
         has_won = self._ledger.settle(settlement)
         self.lost_races += not has_won
         if not has_won:
-            self._hands.outrun(work)
-        self._hands.drop(work)
+            self._in_flight.note_hedged(held)
+        self._in_flight.remove(held)
         return has_won
 
-    def _end(self, work: Work, cause: Cause, detail: str, *, vouched: bool = False) -> None:
-        self._flush(work)
-        end = AttemptEnd(cause=cause, detail=detail, advanced=work.advanced, trusted=vouched)
-        self._ledger.end(work.chunk, work.leased.attempt.number, end)
-        self._hands.drop(work)
+    def _end(self, held: InFlightChunk, cause: Cause, detail: str, *, trusted: bool = False) -> None:
+        self._flush(held)
+        end = AttemptEnd(cause=cause, detail=detail, advanced=held.advanced, trusted=trusted)
+        self._ledger.end(held.chunk, held.leased.attempt.number, end)
+        self._in_flight.remove(held)
 
 
 def clip(done: Done, chunk: Chunk) -> Done:
-    """Of finished items, those of `chunk`: others were given away while they were in the works."""
+    """Keep only the finished items that belong to `chunk`; the others were given away while they were computed."""
     if chunk.holds(done.range):
         return done
     covered = Chunk(max(done.range.start, chunk.start), min(done.range.stop, chunk.stop))
