@@ -68,7 +68,7 @@ def test_the_rehearsal_finds_the_rows_that_this_machine_finds(shell, tmp_path):
     assert rehearsed.height > 10
     assert_frame_equal(rehearsed, local, abs_tol=1e-4)
     assert re.search(r"cloud_run: \d instances?, [\d.]+ s: \$\d", said)
-    assert "running still: 0" in said
+    assert "still running: 0" in said
 
 
 def test_the_doctor_runs_in_a_rehearsal(shell):

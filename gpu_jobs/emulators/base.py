@@ -1,4 +1,4 @@
-"""What every emulator offers to a rehearsal, and what those have in common that serve from an event loop."""
+"""What every emulator offers to a rehearsal, and the base class of emulators that serve from an event loop."""
 
 import asyncio
 import threading
@@ -10,30 +10,30 @@ from typing import Any, Self, TypeVar
 
 HOST = "127.0.0.1"
 PATIENCE_S = 60.0
-"""For a server to start, to end, or to do what a test asks."""
+"""How long to wait for a server to start, to end, or to do what a test asks."""
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rehearsal:
-    """A running emulator: what leads the platform's own client to it, and what it would have charged."""
+    """A running emulator: the environment that makes the platform's client use it, and the bill so far."""
 
     environ: Mapping[str, str]
     bill: Callable[[], str]
-    """A few lines for a person, any time."""
+    """Returns the bill so far, in a few lines for people; may be called at any time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """What a container of an image would add to the command and environment that it is started with."""
+    """An image: what its containers add to the command and environment that they are started with."""
 
     argv: Sequence[str] = ()
-    """Stands before the command; "python" as its first word is found on the image's PATH."""
+    """Precedes the command. If its first word is "python", that program is looked up on the image's PATH."""
     env: Mapping[str, str] = field(default_factory=dict)
 
 
 class ThreadedServer(ABC):
-    """A context manager: serves in a thread, with an event loop of its own, from entering it until leaving it."""
+    """A context manager: it serves in a thread with an own event loop while it is entered."""
 
     def __init__(self) -> None:
         self._running: Future[asyncio.AbstractEventLoop] = Future()
@@ -50,12 +50,12 @@ class ThreadedServer(ABC):
         self._thread.join(PATIENCE_S)
 
     def call(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Let the server's own thread do something, and wait for it."""
+        """Run a coroutine in the server's thread, and wait for its result."""
         return asyncio.run_coroutine_threadsafe(work, self._running.result()).result(PATIENCE_S)
 
     @abstractmethod
     async def _serve(self) -> None:
-        """Start, `await self._until_over()`, and leave nothing behind."""
+        """Start the server, `await self._until_over()`, and clean up everything."""
 
     async def _until_over(self) -> None:
         self._running.set_result(asyncio.get_running_loop())

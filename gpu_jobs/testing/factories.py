@@ -1,4 +1,4 @@
-"""Nouns with every field filled in; name the fields that your test is about."""
+"""Makes domain objects with every field filled in; a test names only the fields that it is about."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ _AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 def an_offer(**changes: Any) -> Offer:
-    """By default a GPU for a hundredth of a cent a second."""
+    """Make an offer; by default a GPU for a hundredth of a cent per second."""
     offer = Offer(
         platform="fake",
         gpu="l4",
@@ -51,7 +51,7 @@ def a_policy(**changes: Any) -> Policy:
 
 
 def a_plan(**changes: Any) -> Plan:
-    """By default six items in chunks of two; with `num_items` alone, as many such chunks as that takes."""
+    """Make a plan; by default six items, or `num_items`, in chunks of two."""
     num_items = changes.get("num_items", 6)
     plan = Plan(
         workload="noop",
@@ -71,12 +71,12 @@ def a_plan(**changes: Any) -> Plan:
 
 
 def item_id(index: int) -> str:
-    """What the items of `plan_campaign` are called."""
+    """Return the id of an item of `plan_campaign`."""
     return f"item-{index:06d}"
 
 
 def plan_campaign(store: Store, **changes: Any) -> Plan:
-    """Write the items and the plan of a `noop` campaign, as `split` would."""
+    """Write the items and the plan of a `noop` campaign, as opening a campaign would."""
     plan = a_plan(**changes)
     items = ({"item": item_id(index), "weight": 1.0, "fingerprint": ""} for index in range(plan.num_items))
     plan = replace(plan, items=write_items(store, "test", items).files)
@@ -85,7 +85,7 @@ def plan_campaign(store: Store, **changes: Any) -> Plan:
 
 
 def noop_rows(covered: Chunk) -> bytes:
-    """The finished rows of some items of such a campaign, as the workload `noop` computes them."""
+    """Return the encoded rows of some items of such a campaign, as the workload `noop` computes them."""
     indices = range(*covered)
     ids = [item_id(index) for index in indices]
     columns = {

@@ -1,4 +1,4 @@
-"""A store in memory, and a clock that moves when it is told to."""
+"""A store in memory, and a clock that a test moves."""
 
 import threading
 import time
@@ -12,11 +12,11 @@ from gpu_jobs.errors import StoreError, StoreUnavailableError
 from gpu_jobs.store.base import NO_SUMMARY, Entry, Summary, encode_summary
 
 WriteFault = Callable[[int, str], bool]
-"""Whether a fault befalls a write, given its number (from 1, over the store's life) and its key."""
+"""Says whether a write fails, given its number (from 1, over the store's lifetime) and its key."""
 
 
 class FakeClock:
-    """Seconds that pass by `pass_time` only."""
+    """A clock that only `pass_time` moves."""
 
     def __init__(self, now_s: float = 1_800_000_000.0) -> None:
         self.now_s = now_s
@@ -56,7 +56,7 @@ class MemoryStore:
         request_lost: WriteFault = _never,
         page_size: int = 1000,
     ) -> None:
-        """`reply_lost`: these writes happen and then raise; `request_lost`: these raise and do not happen."""
+        """Writes that `reply_lost` selects happen and then raise; those that `request_lost` selects only raise."""
         self.uri = f"memory://{name}"
         self.before: Callable[[str, str], None] = lambda _method, _key: None
         self.calls: Counter[str] = Counter()
@@ -122,7 +122,7 @@ class MemoryStore:
         self.before(method, key)
 
     def _write(self, method: str, key: str, body: bytes, summary: Summary) -> _Stored:
-        """What is stored under `key` afterwards."""
+        """Write, and return what is stored under `key` afterwards."""
         self._begin(method, key)
         encode_summary(summary)
         with self._lock:

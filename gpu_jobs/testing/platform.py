@@ -1,4 +1,4 @@
-"""A GPU cloud that does what its script says, and bills for it."""
+"""A fake GPU cloud, which follows a script of faults and computes a bill."""
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,7 +13,7 @@ from gpu_jobs.testing.factories import an_offer
 from gpu_jobs.testing.memory import FakeClock
 
 StartFault = Literal["fine", "no_capacity", "rejected", "reply_lost", "request_lost"]
-"""What becomes of one `start`. Of a lost reply the GPU job is started; of a lost request it is not."""
+"""The result of one `start`. If the reply is lost, the GPU job was started; if the request is lost, it was not."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,12 +25,12 @@ class FakeJob:
     started_s: float
     phase: Phase = Phase.STARTING
     ended_s: list[float] = field(default_factory=list)
-    """When each GPU worker that is over ended."""
+    """When each GPU worker that has ended did so."""
     reason: str = ""
     detail: str = ""
     failure: Failure | None = None
     num_stops: int = 0
-    """How often a stop was asked for."""
+    """Number of calls of `stop`."""
 
     @property
     def workers_alive(self) -> int:
@@ -38,7 +38,7 @@ class FakeJob:
 
 
 class FakePlatform:
-    """Implements `Platform`. Takes one fault for each `start`, in order; when they are used up, all goes well.
+    """Implements `Platform`. Each `start` takes one fault, in order; when none is left, every `start` succeeds.
 
     A GPU job stays in the phase `STARTING` until the test moves it. Every GPU worker is billed by the second from
     `start` to its end.
@@ -52,18 +52,18 @@ class FakePlatform:
         clock: Callable[[], float] | None = None,
         find_lag_s: float = 0.0,
     ) -> None:
-        """`find_lag_s`: for so long after its start a GPU job is missing from `find` and `list_owned`."""
+        """For `find_lag_s` seconds after its start, a GPU job is missing from `find` and `list_owned`."""
         self.name = name
         self.find_lag_s = find_lag_s
         self.jobs: list[FakeJob] = []
         self.num_starts = 0
-        """Calls of `start`, whatever became of them."""
+        """Number of calls of `start`, whatever their result."""
         self.on_start: Callable[[Order], None] = lambda _order: None
         """Called at the beginning of each `start`."""
         self.num_blind = 0
-        """How many of the next calls of `find`, `observe` and `stop` get no answer."""
+        """Number of the next calls of `find`, `observe` and `stop` that get no answer."""
         self.refuses = ""
-        """Why all those calls are refused from now on."""
+        """If not "", all calls of `find`, `observe` and `stop` are refused for this reason."""
         self._faults = list(faults)
         self._offers = list(offers) or [an_offer(platform=name)]
         self._clock = clock or FakeClock()
@@ -97,7 +97,7 @@ class FakePlatform:
         return {handle: _observation(known.get(handle)) for handle in handles}
 
     async def stop(self, handle: Handle) -> None:
-        """It stops at once."""
+        """Stop a GPU job, which happens at once."""
         self._answer()
         for job in self.jobs:
             if job.handle == handle:
@@ -108,23 +108,23 @@ class FakePlatform:
         return [job.handle for job in self._listed() if job.order.name.startswith(prefix) and not job.phase.is_over]
 
     def job(self, name: str) -> FakeJob:
-        """The GPU job that was started for the order of this name, the last if there are several."""
+        """Return the GPU job that was started last for the order of this name."""
         return next(job for job in reversed(self.jobs) if job.order.name == name)
 
     def run(self, name: str) -> None:
-        """Its GPU workers begin to run."""
+        """Let the GPU workers of a GPU job begin to run."""
         self.job(name).phase = Phase.RUNNING
 
     def finish(self, name: str) -> None:
-        """Its GPU workers exit with 0."""
+        """Let the GPU workers of a GPU job exit with 0."""
         self._end(self.job(name), Phase.SUCCEEDED, "")
 
     def fail(self, name: str, reason: str, detail: str = "", failure: Failure | None = None) -> None:
-        """The platform ends it."""
+        """Let the platform end a GPU job as failed."""
         self._end(self.job(name), Phase.FAILED, reason, detail, failure)
 
     def kill_workers(self, name: str, count: int = 1) -> None:
-        """So many of its GPU workers die; with the last one it has failed."""
+        """Kill `count` GPU workers of a GPU job, which fails when none is left."""
         job = self.job(name)
         job.ended_s.extend([self._clock()] * min(count, job.workers_alive))
         if not job.workers_alive:
@@ -132,7 +132,7 @@ class FakePlatform:
 
     @property
     def billed_usd(self) -> float:
-        """What everything has cost up to now."""
+        """The cost of all GPU jobs up to now."""
         return sum(self._billed_usd(job) for job in self.jobs)
 
     def _billed_usd(self, job: FakeJob) -> float:

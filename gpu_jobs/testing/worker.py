@@ -1,4 +1,4 @@
-"""A GPU worker in the hands of a test: real leasing, parts and settlements around scripted computing."""
+"""A GPU worker that a test drives step by step: leasing, parts and settlements are real, computing is scripted."""
 
 from collections.abc import Callable, Collection, Iterator
 from typing import Literal
@@ -10,7 +10,7 @@ from gpu_jobs.ledger.open_chunks import Survey
 from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.store.base import Store
 from gpu_jobs.testing.factories import noop_rows
-from gpu_jobs.worker.holding import Hands, Settler, Work
+from gpu_jobs.worker.in_flight import InFlightChunk, InFlightChunks, Settler
 from gpu_jobs.worker.leasing import Leased, LeaseFinder, StoreClock
 from gpu_jobs.worker.messages import Done
 
@@ -18,8 +18,8 @@ from gpu_jobs.worker.messages import Done
 class FakeGpuWorker:
     """One GPU worker of a campaign made by `plan_campaign`, without processes, threads or waiting.
 
-    Every method is one step and leaves the rest to whoever comes next. A test that calls none for a while has frozen
-    it; one that forgets it has killed it.
+    Every method is one step. A GPU worker whose methods are not called for a while acts as if it were frozen; one whose
+    methods are never called again acts as if it were killed.
     """
 
     def __init__(
@@ -33,12 +33,12 @@ class FakeGpuWorker:
         order: str = "",
         poison: Collection[int] = (),
     ) -> None:
-        """`monotonic`: its machine's own seconds, from any origin. `poison`: items that kill the compute process."""
+        """`monotonic` gives monotonic seconds from any origin; the items in `poison` kill the compute process."""
         self.worker_id = worker_id
         self.ledger = Ledger(store)
         self.survey = Survey(self.ledger, plan.chunk_boundaries)
-        self.hands = Hands()
-        self.settler = Settler(self.ledger, worker_id, self.hands, num_threads=0)
+        self.in_flight = InFlightChunks()
+        self.settler = Settler(self.ledger, worker_id, self.in_flight, num_threads=0)
         self.clock = StoreClock(monotonic)
         self.finder = LeaseFinder(self.ledger, self.survey, policy, worker_id, self.clock.now)
         self.items_done = 0
@@ -51,7 +51,7 @@ class FakeGpuWorker:
     def beat(
         self, status: Literal["working", "over"] = "working", reason: str = "", failure: Failure | None = None
     ) -> None:
-        """Tell the store that it lives and what it holds."""
+        """Write a heartbeat, which names the chunks that it holds."""
         heartbeat = Heartbeat(
             worker_id=self.worker_id,
             order=self._order,
@@ -60,91 +60,94 @@ class FakeGpuWorker:
             status=status,
             reason=reason,
             failure=failure,
-            leases=tuple(work.chunk.id for work in self.hands.works()),
+            leases=tuple(held.chunk.id for held in self.in_flight.chunks()),
             items_done=self.items_done,
         )
         self.clock.set(self.ledger.beat(heartbeat))
 
-    def lease(self) -> Work | None:
-        """Go on with the sweep under way, or begin one; None if there is nothing to lease now."""
+    def lease(self) -> InFlightChunk | None:
+        """Lease one chunk, by the current sweep or a new one; return None if there is nothing to lease now."""
         leased = next(self._sweep, None)
         if leased is None:
             self._sweep = self.finder.sweep()
             leased = next(self._sweep, None)
         if leased is None:
             return None
-        work = Work.of(leased)
-        self.hands.take(work)
-        return work
+        held = InFlightChunk.of(leased)
+        self.in_flight.add(held)
+        return held
 
-    def uncomputed(self) -> list[Work]:
-        """Works at the compute process: after its first death one at a time, so that a death has one suspect."""
-        works = [work for work in self.hands.works() if work.items_left]
-        return works[:1] if self._is_careful else works
+    def uncomputed(self) -> list[InFlightChunk]:
+        """Chunks at the compute process; only one after its first death, so that a death has one suspect."""
+        chunks = [held for held in self.in_flight.chunks() if held.items_left]
+        return chunks[:1] if self._is_careful else chunks
 
-    def compute(self, work: Work, num_items: int = 1) -> bool:
-        """Finish the next micro-batch of a work; False if a poison item in it was the end of the compute process."""
-        batch = _next_items(work, num_items)
+    def compute(self, held: InFlightChunk, num_items: int = 1) -> bool:
+        """Finish the next micro-batch of a chunk; return False if a poison item in it killed the compute process."""
+        batch = _next_items(held, num_items)
         if not self._poison.isdisjoint(range(*batch)):
             self.crash(f"died in [{batch.start}, {batch.stop})")
             return False
-        work.add(Done(1, batch, noop_rows(batch), 0, 0.0))
+        held.add(Done(1, batch, noop_rows(batch), 0, 0.0))
         self.items_done += batch.num_items
-        if work.items_left == 0:
-            self.hands.computed()
+        if held.items_left == 0:
+            self.in_flight.mark_computed()
         return True
 
     @property
-    def is_vouched(self) -> bool:
-        """It has finished other work, so that host and image are sound."""
+    def is_trusted(self) -> bool:
+        """Whether it has finished other work, which shows that its host and image are sound."""
         return self.items_done > 0 or self._is_proven
 
     def crash(self, detail: str = "died", cause: Cause = Cause.CRASHED) -> None:
-        """The compute process dies and starts again; whatever it was at has ended."""
-        works = self.uncomputed()
-        is_convicting = self.is_vouched and len(works) == 1
-        for work in works:
-            self.hands.computed()
-            told = (cause, detail) if work is works[0] else (Cause.STOPPED, f"beside another chunk: {detail}")
-            self.settler.end(work, *told, vouched=is_convicting)
+        """The compute process dies and starts again, which ends the attempts at all its chunks."""
+        chunks = self.uncomputed()
+        blames_items = self.is_trusted and len(chunks) == 1
+        for held in chunks:
+            self.in_flight.mark_computed()
+            if held is chunks[0]:
+                self.settler.end(held, cause, detail, trusted=blames_items)
+            else:
+                reason = f"stopped together with another chunk: {detail}"
+                self.settler.end(held, Cause.STOPPED, reason, trusted=blames_items)
         self._is_careful = True
         self._is_proven = self.survey.find_committed() is not None
 
     def give(self) -> None:
-        """Give what others want: a chunk not begun as it is, else half of what is left."""
+        """Give others what they want: a chunk that has not begun as a whole, else the second half of the rest."""
         wanted = self.ledger.wanted()
-        for work in self.uncomputed():
-            if work.chunk.id not in wanted:
+        for held in self.uncomputed():
+            if held.chunk.id not in wanted:
                 continue
-            if not work.has_begun and self.hands.num_uncomputed > 1:
-                self.hands.computed()
-                self.finder.give(work.chunk)
-                self.settler.end(work, Cause.RELEASED, "given to a GPU worker that asked")
-            elif work.items_left > 1 and len(work.leased.left) == 1:
-                kept = self.settler.cut(work)
-                self.hands.computed()
+            if not held.has_begun and self.in_flight.num_uncomputed > 1:
+                self.in_flight.mark_computed()
+                self.finder.give(held.chunk)
+                self.settler.end(held, Cause.RELEASED, "given to a GPU worker that asked")
+            elif held.items_left > 1 and len(held.leased.left) == 1:
+                kept = self.settler.cut(held)
+                self.in_flight.mark_computed()
                 if kept is not None:
-                    self.finder.give(Chunk(kept.chunk.stop, work.leased.left[0].stop))
+                    self.finder.give(Chunk(kept.chunk.stop, held.leased.left[0].stop))
 
     def ask(self) -> None:
-        """With nothing to lease: ask whoever has most."""
+        """Ask the GPU worker that holds most items to give some; for when there is nothing to lease."""
         chunk_id = self.finder.busiest()
         if chunk_id is not None:
             self.ledger.want(Chunk.parse(chunk_id), self.worker_id)
 
     def salvage(self) -> None:
-        """SIGTERM: commit what is finished, leave the rest open, and be over."""
-        for work in self.hands.works():
-            self.settler.settle(work)
+        """Commit the finished items, leave the rest open and end, as after SIGTERM."""
+        for held in self.in_flight.chunks():
+            self.settler.settle(held)
         self.beat("over", "stopped by SIGTERM")
 
     def work_on(self) -> None:
-        """Lease, compute and settle, one item at a time, until a look around shows nothing new to lease."""
+        """Lease, compute and settle, one item at a time, until two surveys in a row show the same open chunks."""
         seen: list[list[OpenChunk]] = []
         while True:
-            work = self.lease()
-            if work is not None:
-                self.work_through(work)
+            held = self.lease()
+            if held is not None:
+                self.work_through(held)
                 continue
             self.survey.refresh_all()
             left = [list(window.open) for window in self.survey.windows]
@@ -152,22 +155,22 @@ class FakeGpuWorker:
                 return
             seen = left
 
-    def work_through(self, work: Work) -> None:
+    def work_through(self, held: InFlightChunk) -> None:
         """Compute and settle one chunk; a poison item in it ends the attempt."""
         self.beat()
-        while work.items_left and self.compute(work):
+        while held.items_left and self.compute(held):
             continue
-        if not work.items_left:
-            self.settler.settle(work)
+        if not held.items_left:
+            self.settler.settle(held)
         self.beat()
 
 
-def _next_items(work: Work, num_items: int) -> Chunk:
-    """The next items of a work that are not finished, within one piece of it."""
-    left = sum(piece.num_items for piece in work.leased.left) - work.items_left
-    for piece in work.leased.left:
+def _next_items(held: InFlightChunk, num_items: int) -> Chunk:
+    """Return the next unfinished items of a chunk, within one piece of it."""
+    left = sum(piece.num_items for piece in held.leased.left) - held.items_left
+    for piece in held.leased.left:
         if left < piece.num_items:
             start = piece.start + left
             return Chunk(start, min(start + num_items, piece.stop))
         left -= piece.num_items
-    raise ValueError(f"{work.chunk} is finished")
+    raise ValueError(f"{held.chunk} is finished")

@@ -1,1 +1,1 @@
-"""What runs in the container: a supervisor that leases and settles, and a compute process that holds the device."""
+"""What runs in the container: a supervisor, which leases and settles, and a compute process, which uses the GPU."""

@@ -1,8 +1,9 @@
 """Run one GPU worker: `python -m gpu_jobs.worker <campaign-uri> [--order NAME --slot N --handle ID --warm]`.
 
-Exits 0 when nothing is left to lease, its campaign is closed, or it is stopped; 1 when this container cannot do the
-work (the last heartbeat and the last line of the log say why); 3 when it may not work here: its order is unknown or
-over, or its slot is another's.
+Exit codes:
+    0: nothing is left to lease, the campaign is closed, or this GPU worker was stopped.
+    1: this container cannot do the work; the last heartbeat and the last log line say why.
+    3: this GPU worker may not work: its order is unknown or over, or another container has its slot.
 """
 
 import argparse
@@ -25,12 +26,12 @@ from gpu_jobs.worker.supervisor import Supervisor
 log = logging.getLogger("gpu_jobs.worker")
 _MAY_NOT_WORK = 3
 _NO_TIME_YET = datetime.fromtimestamp(0, UTC)
-"""The store's clock is known from the first heartbeat on; until then no order is taken to have expired."""
+"""The store's clock is unknown until the first heartbeat; until then no order counts as expired."""
 
 
 def main() -> int:
     arguments = _parse()
-    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' progress bars, which are no lines of a log
+    os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars of libraries do not belong in a log
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     store = open_store(arguments.campaign)
     ledger, journal = Ledger(store), Journal(store)
@@ -50,7 +51,7 @@ def main() -> int:
     supervisor = Supervisor(ledger, journal, plan, policy, worker_id=worker_id, order=order, slot=slot, is_warm=is_warm)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda number, _: supervisor.end(f"stopped by {signal.Signals(number).name}"))
-    log.info("GPU worker %s begins on %s", worker_id, store.uri)
+    log.info("GPU worker %s starts on %s", worker_id, store.uri)
     code = supervisor.run()
     log.info("GPU worker %s ends: %s", worker_id, supervisor.ending)
     return code
@@ -60,8 +61,8 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m gpu_jobs.worker", description="One GPU worker of a campaign.")
     parser.add_argument("campaign", help="where the campaign is: a folder or gs://bucket/prefix")
     parser.add_argument("--order", help="name of the GPU job that this GPU worker belongs to")
-    parser.add_argument("--slot", type=int, default=0, help="its number within the GPU job, from 0")
-    parser.add_argument("--handle", default="", help="what the platform calls it; binds the slot to it")
+    parser.add_argument("--slot", type=int, default=0, help="number of this GPU worker within the GPU job, from 0")
+    parser.add_argument("--handle", default="", help="the platform's id of this container; the slot is reserved for it")
     parser.add_argument("--warm", action="store_true", help="this container has served another GPU worker before")
     return parser.parse_args()
 

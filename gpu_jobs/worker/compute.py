@@ -1,7 +1,8 @@
-"""The compute process: owns the device, turns assigned items into rows, and knows nothing of leases.
+"""The compute process: it uses the device, turns assigned items into rows, and knows nothing about leases.
 
-`load` runs in threads some items ahead, across chunk borders; `infer` runs in the main thread on micro-batches.
-It writes nothing to the store: what it has finished is with the supervisor at once, so its death costs one micro-batch.
+`load` runs in threads, some items ahead, across chunk boundaries; `infer` runs in the main thread on micro-batches.
+The process writes no rows to the store; it sends finished rows to the supervisor at once, so its death costs
+at most one micro-batch.
 """
 
 import signal
@@ -44,7 +45,7 @@ _TRANSIENT = (StoreUnavailableError, ConnectionError, TimeoutError)
 
 
 def run(pipe: Connection, campaign_uri: str, plan: Plan, device: str, learned: Mapping[str, int]) -> None:
-    """Entry point of the process. `learned`: batch size that others have found out, by the fact `device`."""
+    """Entry point of the process. `learned` maps a device to the batch size that other GPU workers found for it."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)  # the supervisor alone decides when we stop
     threading.Thread(target=die_with_parent, daemon=True).start()
@@ -59,7 +60,7 @@ def run(pipe: Connection, campaign_uri: str, plan: Plan, device: str, learned: M
     except Exception as error:  # noqa: BLE001 - a user's setup may raise anything
         pipe.send(Failed(Cause.MEMORY if is_out_of_memory(error) else Cause.MODEL, describe(error)))
         return
-    _start_with_what_is_known(workload, campaign_uri, learned)
+    _start_at_known_batch_size(workload, campaign_uri, learned)
     pipe.send(Ready(time.monotonic() - began, device, isinstance(workload, LongWorkload)))
     store = open_store(campaign_uri)
     items = ItemsReader(store, plan)
@@ -83,8 +84,8 @@ def _unfit(error: WorkloadImportError) -> Failed:
     return Failed(Cause.MEMORY if isinstance(error, ModelTooLargeError) else Cause.IMAGE, str(error))
 
 
-def _start_with_what_is_known(workload: BaseWorkload, campaign_uri: str, learned: Mapping[str, int]) -> None:
-    """What others have learned in this campaign, else what an earlier one has."""
+def _start_at_known_batch_size(workload: BaseWorkload, campaign_uri: str, learned: Mapping[str, int]) -> None:
+    """Start with the batch size that others found in this campaign, else with that of an earlier campaign."""
     if workload.batch_size is None:
         return
     size = learned.get(workload.facts.get("device", "")) or recall(campaign_uri, workload.facts)
@@ -94,6 +95,8 @@ def _start_with_what_is_known(workload: BaseWorkload, campaign_uri: str, learned
 
 @dataclass(slots=True)
 class _Pending:
+    """An item that waits for inference."""
+
     token: int
     index: int
     item: Item
@@ -107,7 +110,7 @@ class _Pipeline:
         self._items = items
         self._schema = rows.schema(workload.columns)
         self._micro_batch = workload.micro_batch
-        self._told: Learned | None = None
+        self._reported: Learned | None = None
         self._queue: deque[Iterator[_Pending]] = deque()
         self._pending: deque[_Pending] = deque()
         self._stops: dict[int, int] = {}
@@ -117,20 +120,20 @@ class _Pipeline:
     def run(self) -> None:
         """Work until the supervisor closes the pipe (EOFError)."""
         while True:
-            self._tell_what_is_learned()
-            self._hear()
+            self._report_learned()
+            self._read_commands()
             self._prefetch()
             if self._pending:
                 self._infer_next()
 
-    def _tell_what_is_learned(self) -> None:
+    def _report_learned(self) -> None:
         learned = learned_by(self._workload)
-        if learned != self._told:
+        if learned != self._reported:
             self._pipe.send(learned)
-            self._told = learned
+            self._reported = learned
 
-    def _hear(self) -> None:
-        """Take in all commands; wait for one if there is nothing else to do."""
+    def _read_commands(self) -> None:
+        """Handle all commands that have arrived; wait for one if there is nothing else to do."""
         while self._pipe.poll(None if not (self._pending or self._queue) else 0):
             match self._pipe.recv():
                 case Assign(token, todo):
@@ -181,7 +184,7 @@ class _Pipeline:
         return window
 
     def _outcomes(self, batch: Sequence[_Pending]) -> list[tuple[pl.DataFrame, bool]]:
-        """Each item's rows, and whether it failed."""
+        """Return the rows of each item, and whether the item failed."""
         loaded: list[Any] = [self._load(pending) for pending in batch]
         good = [each for each in loaded if not isinstance(each, ItemError)]
         results = iter(self._infer(good) if good else ())
@@ -195,7 +198,7 @@ class _Pipeline:
         return item_frame(self._schema, pending.index, pending.item["item"], outcome)
 
     def _load(self, pending: _Pending) -> Any:
-        """The loaded input, or the `ItemError` that it becomes."""
+        """Return the loaded input, or an `ItemError` if loading failed."""
         try:
             return pending.item if pending.loaded is None else pending.loaded.result()
         except _TRANSIENT:
@@ -204,7 +207,11 @@ class _Pipeline:
             return ItemError(describe(error))
 
     def _infer(self, inputs: Sequence[Any]) -> Sequence[Any]:
-        """Outcomes of one micro-batch. If it fails as a whole: again in halves, then item by item, then an error."""
+        """Return the outcomes of one micro-batch.
+
+        A batch that fails as a whole is tried again in halves, down to single items; a single item is tried twice and
+        then becomes an error.
+        """
         try:
             outcomes = self._workload.infer(inputs)
             if len(outcomes) != len(inputs):
@@ -226,12 +233,12 @@ class _Pipeline:
             return self._workload.infer([single])[0]
         except (WorkloadImportError, *_TRANSIENT):
             raise
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - a user's infer may raise anything
             _give_up_if_broken(error)
             return ItemError(describe(error))
 
 
 def _give_up_if_broken(error: Exception) -> None:
-    """After an error of CUDA itself every call of this process fails: that is a crash, and no fault of other items."""
+    """Raise after an error of CUDA itself: every later call of this process would fail, whatever the item."""
     if "CUDA error" in str(error) and not is_out_of_memory(error):
-        raise WorkDiedError(f"the GPU does not answer this process any more: {describe(error)}") from error
+        raise WorkDiedError(f"the GPU no longer answers this process: {describe(error)}") from error

@@ -1,4 +1,4 @@
-"""GPU use through NVML, in a thread of the supervisor; without a driver it says so and goes on."""
+"""Measures GPU use through NVML. Without a driver the GPU worker works too, and reports that GPU use is unknown."""
 
 import os
 from collections.abc import Callable
@@ -8,25 +8,25 @@ from gpu_jobs.ledger.gpu_use import GpuUse
 
 
 class Reading(NamedTuple):
-    """GPU use so far; None with a note if all of it is unknown."""
+    """GPU use so far; `use` is None, with a note, if all of it is unknown."""
 
     use: GpuUse | None
     note: str = ""
-    """Why all of it, or a part, is unknown; for people."""
+    """Why GPU use, or a part of it, is unknown; for people."""
 
 
 class Sampler(Protocol):
-    """Where the heartbeat gets its GPU use from."""
+    """The source of the GPU use in a heartbeat."""
 
     device: str
-    """What the compute process is told to use."""
+    """The device that the compute process shall use."""
 
     def read(self) -> Reading:
-        """Measure once more."""
+        """Measure again and return the use so far."""
 
 
 class NoGpu:
-    """Stands in where NVML cannot be used; never reports zeros."""
+    """The sampler where NVML cannot be used. It reports GPU use as unknown, never as zero."""
 
     device = "cpu"
 
@@ -38,7 +38,10 @@ class NoGpu:
 
 
 class NvmlSampler:
-    """Reads the first GPU that CUDA may use: its memory, and its mean utilisation so far (NVML: a kernel ran)."""
+    """Reads memory and mean utilisation of the first GPU that CUDA may use.
+
+    NVML's utilisation is the share of time in which at least one kernel ran.
+    """
 
     device = "cuda:0"
 
@@ -70,7 +73,7 @@ class NvmlSampler:
 
 
 def _visible_gpu(nvml: Any) -> Any:
-    """NVML numbers all GPUs of the machine, whatever CUDA was told to see."""
+    """Find the first GPU that CUDA may use; NVML counts all GPUs of the machine and ignores `CUDA_VISIBLE_DEVICES`."""
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0]
     if first.startswith("GPU-"):
         return nvml.nvmlDeviceGetHandleByUUID(first)
@@ -78,7 +81,7 @@ def _visible_gpu(nvml: Any) -> Any:
 
 
 def open_sampler() -> Sampler:
-    """The GPU of this container, or `NoGpu`."""
+    """Return a sampler for the GPU of this container, or `NoGpu`."""
     try:
         import pynvml
     except ImportError:

@@ -1,4 +1,4 @@
-"""Sign of life: what the supervisor is doing, put into the store, and what the campaign wants of us in return."""
+"""The heartbeat thread: it writes heartbeats to the store, and checks what the campaign wants of this GPU worker."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ _RATE_WINDOW_S = 60.0
 
 
 class Rate:
-    """Items per second over the last minute."""
+    """Measures the items per second over the last minute."""
 
     def __init__(self) -> None:
         self._marks: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
@@ -31,8 +31,11 @@ class Rate:
         return (items_done - before) / elapsed if elapsed > 0 else 0.0
 
 
-class Pulse:
-    """Beats until `stop`; each beat also reads the journal and, while we hold leases, who wants them."""
+class HeartbeatThread:
+    """Writes a heartbeat at regular intervals until `stop`.
+
+    Each time it also reads the journal and, while this GPU worker holds leases, which chunks other GPU workers want.
+    """
 
     def __init__(
         self,
@@ -42,23 +45,27 @@ class Pulse:
         *,
         snapshot: Callable[[], Heartbeat | None],
         end: Callable[[str], None],
-        wanted: Callable[[set[str]], None],
+        note_wanted: Callable[[set[str]], None],
         order: Order | None,
     ) -> None:
-        """`snapshot` returns None when the supervisor itself is stuck: then we must not claim to live."""
+        """Create the thread; `start` starts it.
+
+        `snapshot` returns the heartbeat to write, or None if the supervisor is stuck and must not look alive. `end`
+        gets the reason when this GPU worker must end, `note_wanted` the ids of all wanted chunks, whoever holds them.
+        """
         self._ledger = ledger
         self._journal = journal
         self._policy = policy
         self._snapshot = snapshot
         self._end = end
-        self._wanted = wanted
+        self._note_wanted = note_wanted
         self._order = order
         self.clock = StoreClock()
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Beat once, so that the clock is set, then go on in a thread."""
+        """Write one heartbeat at once, which sets the clock, then continue in a thread."""
         self.beat()
         self._thread.start()
 
@@ -72,10 +79,10 @@ class Pulse:
             return
         self.clock.set(self._ledger.beat(heartbeat))
         if heartbeat.leases:
-            self._wanted(self._ledger.wanted())
+            self._note_wanted(self._ledger.wanted())
 
     def check_journal(self) -> None:
-        """End if the campaign or our order is over."""
+        """End this GPU worker if its campaign or its order is over."""
         now = datetime.fromtimestamp(self.clock.now(), UTC)
         order = self._order.name if self._order else None
         if must_end := reason_to_end(self._journal.read(), order, now):
@@ -86,6 +93,6 @@ class Pulse:
             try:
                 self.beat()
                 self.check_journal()
-            except Exception as error:  # noqa: BLE001 - without a heartbeat our leases are void
-                self._end(f"no heartbeat possible: {error}")
+            except Exception as error:  # noqa: BLE001 - without heartbeats our leases expire
+                self._end(f"cannot write heartbeats: {error}")
                 return

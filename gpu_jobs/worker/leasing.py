@@ -1,4 +1,8 @@
-"""How a GPU worker finds chunks by itself: list a window from a random place, lease, check, take over parts."""
+"""How a GPU worker finds chunks without a coordinator.
+
+It lists a window of the dataset, leases a chunk near a random place in it, checks that nobody has settled that chunk,
+and continues after the parts that earlier attempts have written.
+"""
 
 import random
 import time
@@ -23,13 +27,14 @@ from gpu_jobs.ledger.open_chunks import Lease, Survey, Window
 from gpu_jobs.ledger.ranges import Chunk, halve, subtract
 
 _LOST_BEFORE_LISTING = 3
+"""After this many lost races in a row, the window is listed again."""
 _LATE = 2.0
-"""Heartbeats; a holder that is silent for longer may have died."""
+"""Number of heartbeat intervals. A holder that is silent for longer may have died."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Leased:
-    """An attempt that we hold: what earlier attempts left, and what is to do."""
+    """An attempt that this GPU worker holds, with the parts of earlier attempts and the pieces that are left to do."""
 
     attempt: Attempt
     crashes: int
@@ -42,14 +47,17 @@ class Leased:
 
 
 class StoreClock:
-    """The store's time, from its stamp on our last heartbeat and our own monotonic seconds since."""
+    """Estimates the store's time from its stamp on our last heartbeat and the monotonic seconds since then."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._offset = -monotonic()
 
     def set(self, stamp: float) -> None:
-        """Call right after the write that got `stamp`: we may be late by its reply's way, and never run ahead."""
+        """Set the time; call this right after the write that got `stamp`.
+
+        The clock may then be late by the duration of the store's reply, but it never runs ahead.
+        """
         self._offset = stamp - self._monotonic()
 
     def now(self) -> float:
@@ -57,7 +65,7 @@ class StoreClock:
 
 
 class LeaseFinder:
-    """Leases chunks for one GPU worker, one after another."""
+    """Finds and leases chunks for one GPU worker, one after another."""
 
     def __init__(
         self, ledger: Ledger, survey: Survey, policy: Policy, worker_id: str, clock: Callable[[], float]
@@ -68,14 +76,14 @@ class LeaseFinder:
         self._policy = policy
         self._worker_id = worker_id
         self._now = clock
-        self._random = random.Random(worker_id)  # noqa: S311 - spreads GPU workers, guards nothing
+        self._random = random.Random(worker_id)  # noqa: S311 - spreads GPU workers; no secret
         self._holders: dict[tuple[Chunk, int], str] = {}
         self._given: dict[Chunk, float] = {}
         self.is_lease_dying = False
-        """At the last sweep a holder's heartbeat was late: its chunks may soon be free."""
+        """Whether the last sweep saw a holder whose heartbeat was late, so that its chunks may soon be free."""
 
     def sweep(self) -> Iterator[Leased]:
-        """Lease whatever can be leased now, beginning at a random window; ends when nothing more is found."""
+        """Lease all that can be leased now, beginning at a random window; end when nothing more is found."""
         self.is_lease_dying = False
         windows = self._survey.windows
         first = self._random.randrange(len(windows))
@@ -84,11 +92,11 @@ class LeaseFinder:
                 yield from self._sweep_window(window)
 
     def give(self, chunk: Chunk) -> None:
-        """Leave a chunk to whoever asked for it, for the time of a lease."""
+        """Do not lease this chunk until the lease timeout, so that the GPU worker that asked for it can take it."""
         self._given[chunk] = self._now()
 
     def busiest(self) -> str | None:
-        """The chunk to ask for: the last in hand of the GPU worker that holds the most items."""
+        """Return the chunk to ask for: the last one of the GPU worker that holds the most items."""
         now = self._now()
         held = [each for each in self._heartbeats.workers() if each.leases and self._is_fresh(each.stored_at, now)]
         others = [each for each in held if each.worker_id != self._worker_id]
@@ -98,7 +106,7 @@ class LeaseFinder:
 
     def _sweep_window(self, window: Window) -> Iterator[Leased]:
         lost = _LOST_BEFORE_LISTING
-        while lost >= _LOST_BEFORE_LISTING:  # somebody works right here: list again, go elsewhere in the window
+        while lost >= _LOST_BEFORE_LISTING:  # others work here: list again, try another place in the window
             lost = 0
             self._survey.refresh(window)
             leases = self._survey.leases(window) if window.open else {}
@@ -121,7 +129,7 @@ class LeaseFinder:
                 yield hedge
 
     def _hedge(self, held: list[tuple[OpenChunk, Lease]]) -> Leased | None:
-        """Others hold all that is left: begin a second attempt beside one of theirs, if the campaign wants one."""
+        """Others hold all chunks that are left: begin a second attempt at one of them if the campaign wants a hedge."""
         wanted = self._ledger.hedged()
         for found, last in held:
             is_mine = self._holder(found.chunk, last.number) == self._worker_id
@@ -132,7 +140,7 @@ class LeaseFinder:
         return None
 
     def _rotated(self, found: list[OpenChunk]) -> list[OpenChunk]:
-        """Backwards, to be popped, from a random place on and around."""
+        """Rotate to a random start and reverse, so that `pop` yields the chunks in order."""
         at = self._random.randrange(len(found) or 1)
         return [*reversed(found[:at]), *reversed(found[at:])]
 
@@ -140,7 +148,7 @@ class LeaseFinder:
         return last.number < self._policy.max_attempts and (last.ended or not is_alive(chunk, last))
 
     def _lease(self, found: OpenChunk, last: Lease | None) -> Leased | None:
-        """Begin the next attempt at a chunk; None if it was lost to others, or settled since it was listed."""
+        """Begin the next attempt at a chunk; return None if another GPU worker was faster or the chunk is settled."""
         number, follows = 1, ""
         if last is not None:
             number, follows = last.number + 1, Cause.LOST.value
@@ -154,10 +162,12 @@ class LeaseFinder:
         return self._follow(Leased(attempt=attempt, crashes=found.crashes), last)
 
     def _follow(self, leased: Leased, last: Lease) -> Leased | None:
-        """Go on from earlier attempts: keep their parts; halve or quarantine what keeps killing GPU workers."""
+        """Continue after earlier attempts: keep their parts; halve or quarantine what killed too many GPU workers."""
         chunk = leased.chunk
         if not last.ended:
-            self._ledger.end(chunk, last.number, AttemptEnd(cause=Cause.LOST, detail="its heartbeat went stale"))
+            self._ledger.end(
+                chunk, last.number, AttemptEnd(cause=Cause.LOST, detail="the GPU worker's heartbeat is too old")
+            )
         self._take_over(leased)
         ends = self._ledger.ends(chunk, last.number)
         items_left = sum(piece.num_items for piece in leased.left)
@@ -175,15 +185,16 @@ class LeaseFinder:
         return None
 
     def _take_over(self, leased: Leased) -> Leased:
-        """Go on after the parts that there are."""
+        """Adopt the parts of earlier attempts, and leave only the rest to do."""
         leased.parts = self._ledger.adopt_parts(leased.chunk)
         leased.left = subtract(leased.chunk, (part.range for part in leased.parts))
         return leased
 
     def _alive_workers(self, found: list[OpenChunk], leases: dict[Chunk, Lease]) -> Callable[[Chunk, Lease], bool]:
-        """Who holds the running attempts among `found`, by one listing of the heartbeats.
+        """Return a function that says whether the holder of a lease is alive, by one listing of the heartbeats.
 
-        The answer is as of now, however much later it is asked for: a sweep may take longer than a lease lasts.
+        The function answers for the time of the listing, even if it is called later, because a sweep may take longer
+        than a lease lasts.
         """
         now = self._now()
         workers: dict[str, ListedWorker] = {}
@@ -216,7 +227,7 @@ class LeaseFinder:
 
 
 def _verdict_tiles(leased: Leased, verdict: Verdict, ends: list[AttemptEnd], max_crashes: int) -> tuple[Tile, ...]:
-    if verdict is Verdict.WORK:  # the parts cover everything
+    if verdict is Verdict.WORK:  # the parts cover the whole chunk
         return tiles_left(leased.chunk, leased.parts, leased.crashes)
     tiles: list[Tile] = list(leased.parts)
     if verdict is Verdict.QUARANTINE:

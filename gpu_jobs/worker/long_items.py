@@ -1,4 +1,4 @@
-"""The compute process of a long workload: one item after another, each for as long as it takes."""
+"""The compute process of a long workload: it works on one item after another, without a time limit."""
 
 import time
 from collections import deque
@@ -10,13 +10,13 @@ from gpu_jobs.ledger import rows
 from gpu_jobs.ledger.items import ItemsReader
 from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.store import Store
-from gpu_jobs.worker.messages import Assign, Done, Learned, Progress, Stop
+from gpu_jobs.worker.messages import Assign, Done, ItemProgress, Learned, Stop
 from gpu_jobs.worker.outcomes import describe, item_frame, learned_by
 from gpu_jobs.workloads.base import Item, LongWorkload, Row
 
 
 class LongItems:
-    """Hears the supervisor while it works, whenever the workload asks whether to stop."""
+    """Works on long items. It reads the supervisor's commands whenever the workload asks whether to stop."""
 
     def __init__(self, pipe: Connection, workload: LongWorkload, items: ItemsReader, store: Store) -> None:
         self._pipe = pipe
@@ -25,20 +25,20 @@ class LongItems:
         self._store = store
         self._schema = rows.schema(workload.columns)
         self._queue: deque[Assign] = deque()
-        self._told: Learned | None = None
+        self._reported: Learned | None = None
         self._is_stopping = False
 
     def run(self) -> None:
-        """Work until told to stop, or until the supervisor closes the pipe (EOFError)."""
+        """Work until a `Stop` arrives, or until the supervisor closes the pipe (EOFError)."""
         while not self.is_stopping():
-            self.tell_what_is_learned()
+            self.report_learned()
             if self._queue:
-                self._assigned(self._queue.popleft())
+                self._work_on(self._queue.popleft())
             else:
                 self._pipe.poll(None)
 
     def is_stopping(self) -> bool:
-        """Take in all commands."""
+        """Handle all commands that have arrived; return whether one was `Stop`."""
         while self._pipe.poll():
             match self._pipe.recv():
                 case Assign() as assign:
@@ -47,13 +47,13 @@ class LongItems:
                     self._is_stopping = True
         return self._is_stopping
 
-    def tell_what_is_learned(self) -> None:
+    def report_learned(self) -> None:
         learned = learned_by(self._workload)
-        if learned != self._told:
+        if learned != self._reported:
             self._pipe.send(learned)
-            self._told = learned
+            self._reported = learned
 
-    def _assigned(self, assign: Assign) -> None:
+    def _work_on(self, assign: Assign) -> None:
         for index, item in enumerate(self._items.read(assign.todo), start=assign.todo.start):
             began = time.monotonic()
             outcome = self._outcome(item, _Session(self, self._pipe, self._store, assign.token, index))
@@ -86,8 +86,8 @@ class _Session:
         self._token = token
 
     def report(self, doing: str, *, checkpoint: bool = False) -> None:
-        self._owner.tell_what_is_learned()
-        self._pipe.send(Progress(self._token, doing, checkpoint))
+        self._owner.report_learned()
+        self._pipe.send(ItemProgress(self._token, doing, checkpoint))
 
     @property
     def is_stopping(self) -> bool:

@@ -1,9 +1,9 @@
-"""All GPU workers of one container or machine: a process for each, with GPUs of its own.
+"""Runs all GPU workers of one container or machine, each in a process with its own GPUs.
 
 `python -m gpu_jobs.worker.machine CAMPAIGN --order NAME --slots 0-3 --gpus 1 --handle ID --deadline UNIX-SECONDS`
 
-It passes SIGTERM on, ends at the deadline even if a GPU worker hangs, and starts again what a signal has killed (out of
-memory), a few times. Exits 0 if all ended well, else with the first exit code that is not 0.
+It forwards SIGTERM, ends at the deadline even if a GPU worker hangs, and restarts GPU workers that a signal has killed
+(for example out of memory), a few times. Exits 0 if all GPU workers did, else with the first other exit code.
 """
 
 import argparse
@@ -17,29 +17,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GRACE_S = 60.0
-"""GPU workers end at the deadline by themselves; so long after it they are killed."""
+"""GPU workers end at the deadline by themselves; those that still run this many seconds later are stopped."""
 _STOP_S = 20.0
-"""Between SIGTERM and SIGKILL."""
+"""Seconds between SIGTERM and SIGKILL."""
 _MAX_RESTARTS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What runs in one container."""
+    """The GPU workers of one container."""
 
     campaign: str
     order: str
     slots: range
-    """Of the GPU job, one for each GPU worker here."""
+    """The slots of the GPU job that run here, one for each GPU worker."""
     gpus_each: int
-    """GPUs of one GPU worker; 0: none are handed out, and each sees what the container has."""
+    """Number of GPUs of each GPU worker; with 0 every GPU worker sees all GPUs of the container."""
     handle: str
-    """What the platform calls the container."""
+    """The platform's id of the container."""
     deadline: float
-    """Unix seconds."""
+    """When to end at the latest, in Unix seconds."""
 
     def run(self, environ: Mapping[str, str]) -> int:
-        """Run all GPU workers to their ends, from the main thread; return the exit code."""
+        """Run all GPU workers until they end; return the exit code. Must be called from the main thread."""
         return _Run(self, environ).run()
 
     def command(self, slot: int) -> list[str]:
@@ -49,7 +49,7 @@ class Machine:
         ]  # fmt: skip
 
     def environment(self, slot: int, environ: Mapping[str, str]) -> dict[str, str]:
-        """GPUs and CPU threads of one GPU worker."""
+        """Return the environment of one GPU worker, with its GPUs and its number of CPU threads."""
         threads = max(1, _num_cpus() // len(self.slots))
         shared = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", **environ}
         if not self.gpus_each:
@@ -78,7 +78,7 @@ class _Run:
         for slot in self._machine.slots:
             self._start(slot)
         while self._alive:
-            self._bury(*os.waitpid(-1, 0))
+            self._handle_exit(*os.waitpid(-1, 0))
         signal.setitimer(signal.ITIMER_REAL, 0)
         return self._code
 
@@ -87,14 +87,14 @@ class _Run:
         process = subprocess.Popen(self._machine.command(slot), stdin=subprocess.DEVNULL, env=environ)
         self._alive[process.pid] = (slot, process)
 
-    def _bury(self, pid: int, status: int) -> None:
+    def _handle_exit(self, pid: int, status: int) -> None:
         slot, process = self._alive.pop(pid)
         code = process.returncode = os.waitstatus_to_exitcode(status)
         if code >= 0 or self._is_ending or self._restarts >= _MAX_RESTARTS:
             self._code = self._code or code
             return
         self._restarts += 1
-        print(f"GPU worker in slot {slot} was killed by {signal.Signals(-code).name}: started again", flush=True)  # noqa: T201
+        print(f"GPU worker in slot {slot} was killed by {signal.Signals(-code).name}; restarting it", flush=True)  # noqa: T201
         self._start(slot)
 
     def _end(self) -> None:
@@ -119,9 +119,9 @@ def _parse() -> Machine:
     )
     parser.add_argument("campaign", help="where the campaign is: a folder or gs://bucket/prefix")
     parser.add_argument("--order", required=True, help="name of the GPU job that the GPU workers belong to")
-    parser.add_argument("--slots", required=True, help="their first and last number within the GPU job, as 0-3")
-    parser.add_argument("--gpus", type=int, required=True, help="GPUs of each GPU worker; 0: none are handed out")
-    parser.add_argument("--handle", required=True, help="what the platform calls this machine")
+    parser.add_argument("--slots", required=True, help="first and last slot of the GPU job, such as 0-3")
+    parser.add_argument("--gpus", type=int, required=True, help="GPUs of each GPU worker; 0: each sees all GPUs")
+    parser.add_argument("--handle", required=True, help="the platform's id of this machine")
     parser.add_argument("--deadline", type=float, required=True, help="when to end at the latest, in Unix seconds")
     arguments = parser.parse_args()
     first, _, last = arguments.slots.partition("-")
@@ -136,7 +136,7 @@ def _parse() -> Machine:
 
 
 def _num_cpus() -> int:
-    """What the container may use; `os.cpu_count` tells of the whole host."""
+    """Return the number of CPUs that the container may use; `os.cpu_count` counts those of the whole host."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return max(1, int(quota) // int(period))

@@ -1,4 +1,4 @@
-"""What the supervisor and its compute process say to each other, over one pipe."""
+"""The messages between the supervisor and its compute process, which share one pipe."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ class Assign(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """Supervisor → compute: of that assignment, do nothing from this item on."""
+    """Supervisor → compute: skip the items of that assignment from index `stop` on."""
 
     token: int
     stop: int
@@ -26,46 +26,46 @@ class Ready(NamedTuple):
     seconds: float
     device: str
     is_long: bool
-    """Its items are; see `LongWorkload`."""
+    """Whether the workload's items are long; see `LongWorkload`."""
 
 
 class Stop(NamedTuple):
-    """Supervisor → compute, at a long item: leave it at a checkpoint, and exit."""
+    """Supervisor → compute, during a long item: leave it at a checkpoint, and exit."""
 
 
-class Progress(NamedTuple):
-    """Compute → supervisor, at a long item: work goes on."""
+class ItemProgress(NamedTuple):
+    """Compute → supervisor, during a long item: a report of progress."""
 
     token: int
     doing: str
     checkpoint: bool
-    """A new one is whole in the store."""
+    """Whether a new, complete checkpoint is in the store."""
 
 
 class Done(NamedTuple):
-    """Compute → supervisor: these items are finished; consecutive within one assignment."""
+    """Compute → supervisor: these items are finished. They are consecutive items of one assignment."""
 
     token: int
     range: Chunk
     body: bytes
-    """Encoded rows, see `gpu_jobs.ledger.rows`."""
+    """The encoded rows; see `gpu_jobs.ledger.rows`."""
     num_failed: int
     busy_s: float
-    """Time inside `infer`."""
+    """Seconds spent in `infer`."""
     latency_s: float = 0.0
-    """Of the whole micro-batch that they were in."""
+    """Seconds that the whole micro-batch of these items took."""
 
 
 class Learned(NamedTuple):
-    """Compute → supervisor, when it changes: what the outputs may depend on, and what the device likes."""
+    """Compute → supervisor, on each change: facts that the outputs may depend on, and the batch size found."""
 
     facts: dict[str, str]
     batch_size: int
-    """0: not known yet."""
+    """0 while it is not known."""
 
 
 class Failed(NamedTuple):
-    """Compute → supervisor: the process gives up, and no item is to blame."""
+    """Compute → supervisor: the process gives up. No item is to blame."""
 
     cause: Cause
     detail: str

@@ -1,4 +1,4 @@
-"""How what a workload did becomes what a compute process says."""
+"""Converts what a workload returns or raises into messages of the compute process."""
 
 import textwrap
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ _MAX_DETAIL = 500
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line; an `ItemError` speaks for itself."""
+    """Describe an exception in one line: its type and message, or for an `ItemError` its message alone."""
     text = str(error) if isinstance(error, ItemError) else f"{type(error).__name__}: {error}"
     return textwrap.shorten(text, _MAX_DETAIL, placeholder="…")
 
 
 def item_frame(schema: Mapping[str, Any], index: int, item: str, outcome: Any) -> tuple[pl.DataFrame, bool]:
-    """One item's rows as they travel, and whether it failed."""
+    """Return one item's rows in the given schema, and whether the item failed."""
     try:
         found = rows.item_rows(index, item, outcome)
         return pl.DataFrame(found, schema=schema, orient="row"), isinstance(outcome, ItemError)
@@ -31,5 +31,6 @@ def item_frame(schema: Mapping[str, Any], index: int, item: str, outcome: Any) -
 
 
 def learned_by(workload: BaseWorkload) -> Learned:
+    """Return what the workload has found out so far."""
     size = workload.batch_size
     return Learned(dict(workload.facts), size.value if size and size.is_final else 0)

@@ -1,6 +1,7 @@
-"""The first items at once, by a small model, while the full one still loads: a taste, never part of the outputs.
+"""The preview: a small model computes the first items while the full model loads. It is never part of the outputs.
 
-In a process of its own: two loads in one process would disturb each other. The first GPU worker of a campaign makes it.
+The first GPU worker of a campaign makes it, in a separate process, because two loads in one process would disturb each
+other.
 """
 
 import io
@@ -24,17 +25,17 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 
 def start_preview(workload: BaseWorkload, campaign_uri: str, plan: Plan, device: str) -> None:
-    """Start it if the workload wants one and the campaign has none; whatever goes wrong in there is its own affair."""
+    """Start the preview if the workload wants one and the campaign has none. Its errors do not affect the campaign."""
     if workload.num_previewed and open_store(campaign_uri).get(keys.PREVIEW) is None:
         _SPAWN.Process(target=run, args=(campaign_uri, plan, device), name="preview", daemon=True).start()
 
 
 def run(campaign_uri: str, plan: Plan, device: str) -> None:
-    """Entry point of the process."""
+    """Entry point of the preview process."""
     threading.Thread(target=die_with_parent, daemon=True).start()
     try:
         _make(campaign_uri, plan, device)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the work goes on without
+    except Exception as error:  # noqa: BLE001 - the campaign goes on without a preview
         sys.stdout.write(f"no preview: {describe(error)}\n")
 
 
@@ -48,7 +49,7 @@ def _make(campaign_uri: str, plan: Plan, device: str) -> None:
 
 
 def die_with_parent() -> None:
-    """Wait for the death of the process that started this one, and follow it."""
+    """Wait until the parent process ends, then exit this process."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""The compute process as its supervisor sees it."""
+"""The supervisor's handle on its compute process."""
 
 import multiprocessing
 import signal
@@ -19,7 +19,7 @@ class ComputeProcess:
     """One started compute process and its pipe."""
 
     def __init__(self, campaign_uri: str, plan: Plan, device: str, learned: Mapping[str, int]) -> None:
-        """`learned`: batch size that others have found out, by device."""
+        """`learned` maps a device to the batch size that other GPU workers found for it."""
         self.pipe, theirs = _SPAWN.Pipe()
         self._process = _SPAWN.Process(
             target=compute.run, args=(theirs, campaign_uri, plan, device, dict(learned)), name="compute"
@@ -32,25 +32,25 @@ class ComputeProcess:
         return [self.pipe, self._process.sentinel]
 
     def send(self, message: Any) -> None:
-        """Send, unless the process is dead; its death is found by `is_dead`."""
+        """Send a message. Does nothing if the process is dead, which `is_dead` reports."""
         try:
             self.pipe.send(message)
         except (BrokenPipeError, ConnectionResetError):
             return
 
     def messages(self) -> Iterator[Any]:
-        """Everything it has said and we have not heard, also after its death."""
+        """Yield all messages that are not read yet, also after the death of the process."""
         try:
             while self.pipe.poll():
                 yield self.pipe.recv()
         except (EOFError, OSError):
-            return  # closed, or it died in the middle of a message
+            return  # the pipe is closed, or the process died while it sent a message
 
     def is_dead(self) -> bool:
         return not self._process.is_alive()
 
     def kill(self) -> None:
-        """With everything that it has started."""
+        """Kill the process and all its child processes."""
         children = self._children()
         self._process.kill()
         self._process.join()
@@ -65,9 +65,11 @@ class ComputeProcess:
         except psutil.NoSuchProcess:
             return []
 
-    def obituary(self) -> str:
-        """How it died, in words."""
+    def exit_report(self) -> str:
+        """Describe how the process ended, for people."""
         code = self._process.exitcode
         if code is None:
-            return "compute process is alive"
-        return f"compute process died of {signal.Signals(-code).name}" if code < 0 else f"compute process exited {code}"
+            return "the compute process is alive"
+        if code < 0:
+            return f"the compute process was killed by {signal.Signals(-code).name}"
+        return f"the compute process exited with code {code}"

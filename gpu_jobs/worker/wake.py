@@ -1,11 +1,11 @@
-"""Wakes a thread that waits for pipes, from any other thread and from a signal handler."""
+"""Wakes a thread that waits for pipes. Any other thread and any signal handler may wake it."""
 
 import os
 from multiprocessing.connection import wait
 
 
 class Wake:
-    """One pipe; however often it is rung, draining it once silences it."""
+    """A pipe to wait for. One `drain` clears all earlier calls of `ring`."""
 
     def __init__(self) -> None:
         self.waitable, self._write = os.pipe()
@@ -15,7 +15,7 @@ class Wake:
         try:
             os.write(self._write, b"!")
         except BlockingIOError:
-            return  # enough wake-ups are waiting
+            return  # the pipe is full, so the thread will wake anyway
 
     def drain(self) -> None:
         if wait([self.waitable], timeout=0):

@@ -78,7 +78,7 @@ def test_an_item_that_hangs_is_quarantined_as_stalled(open_hostile, policy):
 
     (row,) = quarantine_of(campaign, manifest).iter_rows(named=True)
     assert (row["item"], row["cause"]) == ("hang-4", "stalled")
-    assert "no sign of life" in row["detail"]
+    assert "sent no message" in row["detail"]
     assert rows_of(campaign, manifest).height == 5
 
 

@@ -1,8 +1,8 @@
 """Google Cloud Run Jobs on this machine, for Google's own clients over gRPC and REST.
 
-Every task is a real process with the documented environment and a session of its own; an *image* is an `Image`: what
-its container would add to the command and the environment. What the service answers comes from its documentation and
-from incident notes of others; nothing here was compared with the real one.
+Models: every task is a real process with the documented environment and a session of its own; an image is an `Image`,
+which says what its containers add to the command and the environment. The answers follow the documentation of the
+service and incident notes of other users; nothing here was compared with the real service.
 
 Left out: containers (no file system, user or network of their own, memory and CPU limits only as numbers), TLS and
 credentials, IAM beyond a list of permissions that are denied, secrets and volumes (recorded, neither resolved nor
@@ -28,7 +28,7 @@ __all__ = ["Bill", "BillLine", "CloudRunEmulator", "Fault", "Image", "TaskFault"
 
 @contextmanager
 def rehearsal(folder: Path) -> Iterator[Rehearsal]:
-    """Cloud Run in one project, with an image that is this Python and this environment; logs stay in `folder`."""
+    """Serve Cloud Run with one project and an image that is this Python and environment; logs are kept in `folder`."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     image = Image(env={**os.environ, "PATH": path})
     with CloudRunEmulator({"fanfold": image}, log_dir=folder) as emulator:
@@ -39,4 +39,4 @@ def rehearsal(folder: Path) -> Iterator[Rehearsal]:
             "FANFOLD_CLOUD_RUN_GPU": "nvidia-l4",
             "FANFOLD_CLOUD_RUN_IMAGE": "fanfold",
         }
-        yield Rehearsal(environ=environ, bill=emulator.world.bill.told)
+        yield Rehearsal(environ=environ, bill=emulator.world.bill.summary)

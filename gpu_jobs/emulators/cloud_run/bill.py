@@ -1,4 +1,4 @@
-"""What instances have cost: their whole life, in steps of 100 ms."""
+"""The bill of Cloud Run instances, from start to end, in steps of 100 ms."""
 
 import math
 import time
@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 
 USD_PER_CPU_S = 0.000018
 USD_PER_GIB_S = 0.000002
-"""Unconfirmed."""
+"""Not confirmed by a published price."""
 USD_PER_GPU_S = {"": 0.0, "nvidia-l4": 0.67 / 3600, "nvidia-rtx-pro-6000": 3.0 / 3600}
-"""Without zonal redundancy; that of the RTX PRO 6000 is a guess, no published price was found."""
+"""Prices without zonal redundancy. The one of the RTX PRO 6000 is a guess: no published price was found."""
 _STEPS_PER_S = 10
 
 
 @dataclass(slots=True, kw_only=True)
 class BillLine:
-    """One instance: one attempt at one task."""
+    """One instance, which runs one attempt at one task."""
 
     task: str
     attempt: int
@@ -51,13 +51,13 @@ class Bill:
 
     @property
     def num_running(self) -> int:
-        """Instances that cost money now."""
+        """Number of instances that cost money now."""
         return sum(line.is_running for line in self.lines)
 
-    def told(self) -> str:
-        """In a line for a person."""
+    def summary(self) -> str:
+        """Return the bill in one line for people."""
         seconds = sum(line.billed_s for line in self.lines)
         plural = "" if len(self.lines) == 1 else "s"
         return (
-            f"{len(self.lines)} instance{plural}, {seconds:.1f} s: ${self.usd:.4f}; running still: {self.num_running}"
+            f"{len(self.lines)} instance{plural}, {seconds:.1f} s: ${self.usd:.4f}; still running: {self.num_running}"
         )

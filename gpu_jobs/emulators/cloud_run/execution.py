@@ -1,4 +1,4 @@
-"""One execution: its tasks, each a real process."""
+"""An emulated execution, whose tasks are real processes."""
 
 import asyncio
 import os
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 _MANY = 10_000
 _State = run_v2.Condition.State
 _Reason = run_v2.Condition.ExecutionReason
-# A child of each task waits for the end of the emulator's pipe: with the emulator, the task's whole group dies.
+# A child of each task waits until the emulator's pipe closes, so that the task's process group dies with the emulator.
 _DIE_WITH_PARENT = 'exec 3<&0; { read -r _ <&3; kill -9 -- -$$; } & exec "$@" </dev/null 3<&-'
 
 
 class RunningExecution:
-    """Runs its tasks in index order, at most `parallelism` at once; a failed task's siblings run on."""
+    """Runs its tasks in index order, at most `parallelism` at once; when a task fails, the others continue."""
 
     def __init__(self, world: "World", name: str, job: run_v2.Job, overrides: run_v2.RunJobRequest.Overrides) -> None:
         self._world = world
@@ -67,7 +67,7 @@ class RunningExecution:
         self._main = asyncio.create_task(self._run(operation))
 
     def cancel(self) -> None:
-        """SIGTERM to every process, SIGKILL after the grace."""
+        """Send SIGTERM to every process, and SIGKILL after the grace."""
         self._is_cancelled = True
         for process in self._processes.values():
             asyncio.create_task(self._stop(process))  # noqa: RUF006 - ends with the process
@@ -81,7 +81,7 @@ class RunningExecution:
             await self._main
 
     def strike(self, index: int, fault: TaskFault) -> None:
-        """Let a fault befall a running task now."""
+        """Apply a fault to a running task now."""
         process = self._processes[index]
         if fault.kind != "maintenance":
             self._ends[index] = fault
@@ -227,7 +227,7 @@ class RunningExecution:
             )  # fmt: skip
 
     async def _stop(self, process: asyncio.subprocess.Process) -> None:
-        """As the container contract says: SIGTERM to its first process, SIGKILL to all after the grace."""
+        """Send SIGTERM to its first process and, after the grace, SIGKILL to all, as the container contract says."""
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
         try:
@@ -246,7 +246,7 @@ _STRUCK = {
     "killed": _ended(code_pb2.INTERNAL, "Internal error."),
     "out_of_memory": _ended(code_pb2.ABORTED, "The configured memory limit was reached."),
 }
-"""By kind of `TaskFault`; the exit code is 0, as others have seen it at the service."""
+"""Results by kind of `TaskFault`. The exit code is 0, as users of the service have reported."""
 
 
 def _signal_group(process: asyncio.subprocess.Process, signum: signal.Signals) -> None:

@@ -1,4 +1,4 @@
-"""The table of methods that feeds both servers."""
+"""The table of methods, which the gRPC and the REST server share."""
 
 import asyncio
 from collections.abc import Callable
@@ -24,7 +24,7 @@ HTTP = {
     500: grpc.StatusCode.INTERNAL,
     503: grpc.StatusCode.UNAVAILABLE,
 }
-"""HTTP status -> gRPC code."""
+"""Maps HTTP statuses to gRPC codes."""
 
 
 class ReplyLostError(ApiError):
@@ -36,15 +36,15 @@ class ReplyLostError(ApiError):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One method: what it does, and how REST spells it."""
+    """One method: the function that carries it out, and its form in REST."""
 
     do: Callable[[World, Any], Any]
     request: Any
     verb: str
     path: str
-    """A regular expression with one group, named after the request's field that it fills."""
+    """A regular expression with one group, which is named after the field of the request that it fills."""
     body: str = ""
-    """Field that the body of a REST request fills; "*": the whole request."""
+    """The field that the body of a REST request fills; "*" stands for the whole request."""
 
     def deserialize(self, raw: bytes) -> Any:
         is_plain = self.request is operations_pb2.GetOperationRequest
@@ -57,7 +57,7 @@ class Call:
 
 
 async def answer(world: World, name: str, call: Call, request: Any) -> Any:
-    """Do what is asked, or what the script says."""
+    """Carry a call out, or apply a scripted fault."""
     fault = world.script.take(name)
     await asyncio.sleep(fault.latency_s)
     if fault.is_in_operation:

@@ -1,4 +1,4 @@
-"""Long-running operations, as the clients poll them."""
+"""Long-running operations, which clients poll."""
 
 import itertools
 from typing import Any
@@ -9,7 +9,7 @@ _numbers = itertools.count(1)
 
 
 def pending(resource_name: str, metadata: Any) -> operations_pb2.Operation:
-    """Not done; carries the resource as metadata."""
+    """Return an operation that is not done and carries the resource as metadata."""
     place = "/".join(resource_name.split("/")[:4])
     operation = operations_pb2.Operation(name=f"{place}/operations/{next(_numbers):08d}")
     operation.metadata.Pack(type(metadata).pb(metadata))
@@ -29,7 +29,7 @@ def failed(parent: str, code: int, message: str) -> operations_pb2.Operation:
 
 
 def finish(operation: operations_pb2.Operation, resource: Any) -> None:
-    """Done; also a cancelled execution's operation ends without an error."""
+    """Mark an operation as done. The operation of a cancelled execution, too, ends without an error."""
     operation.metadata.Pack(type(resource).pb(resource))
     operation.response.Pack(type(resource).pb(resource))
     operation.done = True

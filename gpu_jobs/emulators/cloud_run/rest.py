@@ -1,4 +1,4 @@
-"""The same methods over HTTP and JSON."""
+"""Serves the same methods over HTTP and JSON."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ _PATIENCE_S = 60.0
 
 
 class RestServer:
-    """HTTP/1.1 in threads; every call is answered in the emulator's event loop."""
+    """An HTTP/1.1 server with threads; every call is carried out in the emulator's event loop."""
 
     def __init__(self, world: World, calls: list[str], loop: asyncio.AbstractEventLoop) -> None:
         class Handler(BaseHTTPRequestHandler):
@@ -51,7 +51,7 @@ class RestServer:
                 self.wfile.write(text.encode())
 
             def log_message(self, *_: object) -> None:
-                """Nothing to the terminal."""
+                """Write nothing to the terminal."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True

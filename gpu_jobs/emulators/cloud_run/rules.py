@@ -1,4 +1,4 @@
-"""What the service refuses, as far as its documentation says."""
+"""Checks for requests that the service refuses, as far as its documentation says."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _MAX_TASKS, _MAX_RETRIES, _MAX_ENV, MAX_JOBS = 10_000, 10, 1_000, 1_000
 _JOB_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _LABEL = re.compile(r"[a-z0-9_-]{0,63}")
 _MINIMUM = {"nvidia-l4": (4.0, 16.0), "nvidia-rtx-pro-6000": (20.0, 80.0)}
-"""CPUs and GiB that a GPU type needs."""
+"""The least number of CPUs and of GiB for each GPU type."""
 GPU_REGIONS = {
     "nvidia-l4": ("asia-southeast1", "europe-west1", "europe-west4", "us-east4"),
     "nvidia-rtx-pro-6000": ("asia-southeast1", "europe-west4", "us-central1"),
@@ -21,7 +21,7 @@ _RESERVED = re.compile(r"CLOUD_RUN_(JOB|EXECUTION|TASK_\w+)|PORT|K_\w+")
 
 
 class ApiError(Exception):
-    """The service says no."""
+    """The service refuses the request."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
@@ -47,7 +47,7 @@ def memory_gib_of(template: run_v2.TaskTemplate) -> float:
 
 
 def check_job(job_id: str, region: str, job: run_v2.Job) -> None:
-    """Raise what the service would."""
+    """Raise the error with which the service would refuse this job."""
     if not _JOB_ID.fullmatch(job_id):
         raise invalid(f"job_id: '{job_id}' is not a valid name")
     if any(not _LABEL.fullmatch(value) for value in job.labels.values()):

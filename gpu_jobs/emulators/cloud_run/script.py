@@ -1,4 +1,4 @@
-"""Scripted faults: what befalls calls, and what befalls tasks."""
+"""Scripted faults of calls and of tasks."""
 
 import re
 from dataclasses import dataclass
@@ -7,40 +7,40 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What befalls one call that matches; latency comes first."""
+    """A fault of one call that matches; latency comes first."""
 
     method: str = ""
-    """A regular expression, searched in `CreateJob`, `GetExecution`, ...; empty: any."""
+    """A regular expression that is searched in the method's name, such as `CreateJob`; "" matches any."""
     after_calls: int = 0
-    """So many matching calls go well before."""
+    """Number of matching calls that succeed before this fault."""
     latency_s: float = 0.0
     status: int = 0
-    """Answer with this HTTP status, or what it is in gRPC, without doing anything; 0: do as asked."""
+    """The call is answered with this HTTP status, or its gRPC equivalent, and does nothing; 0 carries the call out."""
     message: str = "a scripted fault"
     is_in_operation: bool = False
-    """The status is that of the long-running operation, not of the call."""
+    """Whether the status is that of the long-running operation instead of the call."""
     reply_is_lost: bool = False
-    """Done as asked, then the connection seems to break."""
+    """The call is carried out, then the connection breaks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFault:
-    """What befalls one task attempt that matches, some time after its process began.
+    """A fault of one task attempt that matches, some time after its process began.
 
     `killed`: the infrastructure fails. `crashed`: the process is killed by SIGKILL. `out_of_memory`: the same, and the
-    service names the memory limit. `maintenance`: the instance moves, SIGTSTP and later SIGCONT; nothing ends.
+    service reports the memory limit. `maintenance`: the instance moves, so the process gets SIGTSTP and later SIGCONT.
     """
 
     kind: Literal["killed", "crashed", "out_of_memory", "maintenance"]
     index: int | None = None
-    """Of the task; None: any."""
+    """The index of the task; None matches any."""
     after_s: float = 0.0
     pause_s: float = 0.2
-    """Of a maintenance: between SIGTSTP and SIGCONT; 10 s at the service."""
+    """Seconds between SIGTSTP and SIGCONT of a maintenance; 10 s at the real service."""
 
 
 class Script:
-    """Faults not yet used up; both lists may be changed at any time."""
+    """The faults that have not happened yet; tests may change both lists at any time."""
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
@@ -48,7 +48,7 @@ class Script:
         self._calls: dict[int, int] = {}
 
     def take(self, method: str) -> Fault:
-        """The first fault that matches and whose turn has come; taken off the script."""
+        """Remove and return the first fault that matches and is due; an empty fault if there is none."""
         for fault in list(self.faults):
             if not re.search(fault.method, method):
                 continue

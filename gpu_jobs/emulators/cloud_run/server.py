@@ -1,4 +1,4 @@
-"""The emulator: one event loop in a thread, with the same handlers behind gRPC and REST."""
+"""The emulator as a server: one event loop in a thread, with the same handlers for gRPC and REST."""
 
 import asyncio
 from collections.abc import Mapping
@@ -15,21 +15,21 @@ from gpu_jobs.emulators.cloud_run.world import World
 
 
 class CloudRunEmulator(ThreadedServer):
-    """A context manager: enter it, point clients at `grpc_address` or `rest_url`; the end kills every process.
+    """A context manager: clients use `grpc_address` or `rest_url` while it is entered; its end kills every process.
 
-    `world` holds the resources, the bill and the knobs; `world.script` the faults.
+    `world` holds the resources, the bill and the settings for tests; `world.script` holds the faults.
     """
 
     def __init__(self, images: Mapping[str, Image], **knobs: Any) -> None:
         super().__init__()
         self.world = World(images=dict(images), **knobs)
         self.calls: list[str] = []
-        """Names of all methods called, in order."""
+        """The names of all methods called, in order."""
         self.grpc_address = ""
         self.rest_url = ""
 
     def strike(self, job: str, index: int, fault: TaskFault) -> None:
-        """Let a fault befall the running task of a job, by the last part of its name; from any thread."""
+        """Apply a fault to the running task of a job, given the last part of its name. Any thread may call this."""
 
         async def now() -> None:
             for name, running in self.world.executions.items():

@@ -1,4 +1,4 @@
-"""The emulated service: its resources, and what each method does to them. All in one event loop, so without locks."""
+"""The emulated service: its resources and its methods. Everything runs in one event loop, so there are no locks."""
 
 import asyncio
 import random
@@ -27,14 +27,14 @@ _suffix = random.Random(0)  # noqa: S311 - names, no secrets
 
 @dataclass(slots=True, kw_only=True)
 class World:
-    """All resources, and the knobs that tests turn."""
+    """All resources, and the settings that tests change."""
 
     images: dict[str, Image]
     projects: set[str] = field(default_factory=lambda: {"emulated"})
     denied: set[str] = field(default_factory=set)
     """Permissions that the caller lacks, such as `run.jobs.run`."""
     gpu_quota: dict[str, int] = field(default_factory=dict)
-    """GPUs at once by type, over all regions; without an entry as many as wanted, 0: creation is refused."""
+    """The most GPUs of each type at once, over all regions. A type without an entry is unlimited; 0 refuses it."""
     start_latency_s: float = 0.0
     stop_grace_s: float = 10.0
     script: Script = field(default_factory=Script)
@@ -42,9 +42,9 @@ class World:
     jobs: dict[str, run_v2.Job] = field(default_factory=dict)
     executions: dict[str, RunningExecution] = field(default_factory=dict)
     deleted: list[RunningExecution] = field(default_factory=list)
-    """Those whose job was deleted, which cancels them."""
+    """Executions whose job was deleted, which cancels them."""
     num_started: int = 0
-    """Executions ever started."""
+    """Number of executions ever started."""
     operations: dict[str, operations_pb2.Operation] = field(default_factory=dict)
     log_dir: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="fanfold-cloud-run-")))
     gpus_free: dict[str, asyncio.Semaphore] = field(default_factory=dict)
@@ -174,7 +174,7 @@ class World:
 
 
 def _page(found: Sequence[Any], request: Any) -> tuple[Sequence[Any], str]:
-    """What a listing shows at once, and the token of the rest."""
+    """Return one page of a listing, and the token of the next page."""
     start, stop = int(request.page_token or 0), int(request.page_token or 0) + (request.page_size or _PAGE)
     return found[start:stop], str(stop) if len(found) > stop else ""
 
@@ -185,5 +185,5 @@ def _letters() -> str:
 
 def _absent(name: str, kind: str) -> ApiError:
     parts = name.split("/")
-    place = f"in region '{parts[3]}' in project '{parts[1]}'" if len(parts) > 3 else ""  # noqa: PLR2004 - of a full name
-    return ApiError(grpc.StatusCode.NOT_FOUND, f"Resource '{parts[-1]}' of kind '{kind}' {place} does not exist.")
+    location = f"in region '{parts[3]}' in project '{parts[1]}'" if len(parts) > 3 else ""  # noqa: PLR2004 - of a full name
+    return ApiError(grpc.StatusCode.NOT_FOUND, f"Resource '{parts[-1]}' of kind '{kind}' {location} does not exist.")

@@ -28,25 +28,25 @@ __all__ = ["Fault", "GcsEmulator", "rehearsal"]
 
 _START_S = 10.0
 _USD_PER_WRITE, _USD_PER_READ = 0.005 / 1000, 0.0004 / 1000
-"""Of a bucket in one region, Standard class, 2026-11; listings count as writes, deletions are free."""
-# A child of the server waits for the end of this process's pipe: a dead parent leaves no server behind.
+"""Prices of a bucket in one region, Standard class, 2026-11. Listings are billed as writes; deletions are free."""
+# A child of the server waits until this process's pipe closes, so that the server dies with its parent.
 _DIE_WITH_PARENT = 'exec 3<&0; { read -r _ <&3 || kill -9 $$; } & exec "$@" </dev/null 3<&-'
 
 
 @contextmanager
 def rehearsal(folder: Path) -> Iterator[Rehearsal]:
-    """The bucket `rehearsal`, whose objects stay in `folder`, under `objects/rehearsal/`, as plain files."""
+    """Serve the bucket `rehearsal`; its objects are kept as plain files in `folder`, under `objects/rehearsal/`."""
     objects = folder / "objects"
     with GcsEmulator(objects) as gcs:
         gcs.make_bucket("rehearsal")
         yield Rehearsal(
             environ={"STORAGE_EMULATOR_HOST": gcs.url},
-            bill=lambda: f"{bill(gcs.requests)}\ngs://rehearsal stays here as the folder {objects / 'rehearsal'}",
+            bill=lambda: f"{bill(gcs.requests)}\ngs://rehearsal is kept as the folder {objects / 'rehearsal'}",
         )
 
 
 def bill(requests: Sequence[str]) -> str:
-    """What so many operations cost, of requests as in `GcsEmulator.requests`; storage and traffic are not in it."""
+    """Return the cost of `requests`, which look like `GcsEmulator.requests`; storage and traffic are not included."""
     reads = sum(line.startswith("GET ") and not _is_listing(line) for line in requests)
     writes = sum(line.startswith(("POST ", "PATCH ")) or _is_listing(line) for line in requests)
     usd = writes * _USD_PER_WRITE + reads * _USD_PER_READ
@@ -84,7 +84,7 @@ class GcsEmulator:
         self._stack.close()
 
     def make_bucket(self, name: str) -> None:
-        """Silent if it exists. Takes no fault."""
+        """Create a bucket unless it exists. Faults of the script do not apply."""
         status = _ask(self._server_port, "POST", "/storage/v1/b?project=emulated", json.dumps({"name": name}))
         if status not in (http.client.OK, http.client.CONFLICT):
             raise RefusedError("bucket", f"the emulator refuses '{name}' with status {status}")
@@ -115,7 +115,7 @@ class _Server:
         command = ["/bin/sh", "-c", _DIE_WITH_PARENT, "fake-gcs-server", *self._command]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=self._log, stderr=self._log, process_group=0
-        )  # a group of its own: Ctrl-C on a terminal is for whoever uses the bucket
+        )  # a group of its own, so that Ctrl-C on a terminal does not end the server before its users
         try:
             self._wait_until_ready()
         except BaseException:
@@ -125,7 +125,7 @@ class _Server:
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
-        self._process.communicate(b"over\n")  # a line, not an end of file: its child has nobody left to kill
+        self._process.communicate(b"over\n")  # a line instead of an end of file, so that its child kills nothing
         self._log.close()
 
     def _wait_until_ready(self) -> None:

@@ -1,4 +1,4 @@
-"""A proxy before fake-gcs-server that passes bytes on as they come, and does what a script says instead."""
+"""A proxy in front of fake-gcs-server. It forwards bytes unchanged, unless a scripted fault says otherwise."""
 
 import asyncio
 import http.client
@@ -18,19 +18,19 @@ _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What befalls the first request that matches. Its parts may be combined; latency comes first."""
+    """A fault of the first request that matches. Its effects may be combined; latency comes first."""
 
     method: str = ""
-    """Empty: any."""
+    """The HTTP method to match; "" matches any."""
     path: str = ""
-    """A regular expression, searched in the decoded path and query. The key of an upload is not in there."""
+    """A regular expression that is searched in the decoded path and query; these lack the key of an upload."""
     latency_s: float = 0.0
     status: int = 0
-    """Answer this without asking the server, if not 0."""
+    """The proxy answers with this status without asking the server; 0 means no such answer."""
     reply_is_lost: bool = False
-    """The server does what it is asked, then the connection is dropped."""
+    """The server carries the request out, then the connection is dropped."""
     cut_after_bytes: int | None = None
-    """The connection is dropped after so many bytes of the reply's body."""
+    """The connection is dropped after this many bytes of the reply's body."""
 
 
 class _Dropped(Exception):  # noqa: N818 - not an error: a connection that is over
@@ -38,7 +38,7 @@ class _Dropped(Exception):  # noqa: N818 - not an error: a connection that is ov
 
 
 class Proxy(ThreadedServer):
-    """HTTP/1.1 from any client to the server, one connection there for each connection here; runs in a thread."""
+    """Forwards HTTP/1.1 to the server, with one connection to it for each client connection; runs in a thread."""
 
     def __init__(self, faults: list[Fault], requests: list[str]) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Proxy(ThreadedServer):
                 end.close()
 
     async def _exchange(self, head: "_Head", client: _Streams, server: _Streams) -> None:
-        """Pass one request and its reply on, or do what the script says."""
+        """Forward one request and its reply, or apply a scripted fault."""
         (reader, writer), (server_reader, server_writer) = client, server
         method, target = head.line.split(" ")[:2]
         self._requests.append(f"{method} {unquote(target)}")
@@ -111,7 +111,7 @@ class _Head:
         return self.headers.get("connection", "").lower() == "close"
 
     async def body(self, reader: asyncio.StreamReader, asked_by: str = "") -> AsyncIterator[bytes]:
-        """The body's bytes as they are on the wire; `asked_by` is the method that a reply is for."""
+        """Yield the body as it is on the wire. For a reply, `asked_by` is the method of the request."""
         if asked_by == "HEAD" or (asked_by and self.line.split(" ")[1] in ("204", "304")):
             return
         if self.headers.get("transfer-encoding", "").lower() == "chunked":
@@ -153,7 +153,7 @@ async def _read_head(reader: asyncio.StreamReader) -> _Head | None:
 
 
 async def _copy(body: AsyncIterator[bytes], writer: asyncio.StreamWriter | None, cut: int | None = None) -> None:
-    """Pass `body` on, or read it to its end for nobody; drop the connection after `cut` bytes."""
+    """Forward `body`, or discard it if `writer` is None; drop the connection after `cut` bytes."""
     left = cut
     async for block in body:
         if writer is not None:

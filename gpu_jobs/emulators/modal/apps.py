@@ -1,4 +1,4 @@
-"""Apps, functions and what they are made of: what `deploy` and lookups ask for."""
+"""Emulated apps, functions and their parts: the calls that `deploy` and lookups make."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ BUILDER_VERSION = "2025.06"
 
 
 class Apps:
-    """Deploying, and looking up what was deployed. `redeployed` is told of each app that was published again."""
+    """Deploys and looks up apps. `redeployed` is called with each published app, `stopped` with each stopped app."""
 
     def __init__(self, records: Records, redeployed: Callable[[App], None], stopped: Callable[[App], None]) -> None:
         self._records = records
@@ -122,7 +122,7 @@ class Apps:
         )
 
     async def function_bind_params(self, request: Any, _: Any) -> Any:
-        """A variant; equal options give the same one, and so the same containers."""
+        """Return a variant of a function; equal options give the same variant, and so share containers."""
         base = self._records.function(request.function_id)
         options = request.function_options
         _check_gpu(options.resources)
@@ -140,7 +140,7 @@ class Apps:
 
 
 class Parts:
-    """Images, source files, secrets and volumes. An image is not built: its layers are only remembered."""
+    """Images, source files, secrets and volumes. Images are not built; their definitions are only stored."""
 
     def __init__(self, records: Records) -> None:
         self._records = records

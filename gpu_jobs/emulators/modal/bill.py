@@ -1,4 +1,4 @@
-"""What containers have cost: every second of their lives, idle ones included."""
+"""The bill of Modal containers: every second of their lifetimes, idle seconds included."""
 
 import time
 from dataclasses import dataclass, field
@@ -20,12 +20,12 @@ USD_PER_GPU_S = {
 }
 USD_PER_CORE_S = 0.0000131
 USD_PER_GIB_S = 0.00000222
-"""List prices that third parties noted in 2026; not compared with an invoice."""
+"""List prices that third parties published in 2026; not compared with an invoice."""
 
 
 @dataclass(slots=True, kw_only=True)
 class BillLine:
-    """One container."""
+    """The bill of one container."""
 
     task_id: str
     function: str
@@ -35,11 +35,11 @@ class BillLine:
     memory_gib: float
     began_s: float = field(default_factory=time.monotonic)
     ready_s: float | None = None
-    """When it first asked for work."""
+    """When the container first asked for work."""
     ended_s: float | None = None
     num_inputs: int = 0
     worked_s: float = 0.0
-    """With an input in hand."""
+    """Seconds with an input."""
 
     @property
     def is_running(self) -> bool:
@@ -51,12 +51,12 @@ class BillLine:
 
     @property
     def start_s(self) -> float:
-        """Its cold start."""
+        """Seconds of the cold start."""
         return self.life_s if self.ready_s is None else self.ready_s - self.began_s
 
     @property
     def idle_s(self) -> float:
-        """Paid for without an input in hand, its cold start aside; up to date once it has ended."""
+        """Seconds paid for without an input, apart from the cold start; exact once the container has ended."""
         return max(0.0, self.life_s - self.start_s - self.worked_s)
 
     @property
@@ -77,7 +77,7 @@ class Bill:
 
     @property
     def num_running(self) -> int:
-        """Containers that cost money now."""
+        """Number of containers that cost money now."""
         return sum(line.is_running for line in self.lines)
 
     def __str__(self) -> str:

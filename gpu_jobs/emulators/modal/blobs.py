@@ -1,4 +1,4 @@
-"""Large arguments, results and source files, over HTTP."""
+"""Emulated blobs: large arguments, results and source files, over HTTP."""
 
 import hashlib
 from typing import Any
@@ -13,7 +13,7 @@ _MAX_BYTES = 1 << 30
 
 
 class Blobs:
-    """Uploads in one piece, up to 1 GiB."""
+    """Stores blobs, which are uploaded in one piece of up to 1 GiB."""
 
     def __init__(self, records: Records) -> None:
         self._blobs = records.blobs

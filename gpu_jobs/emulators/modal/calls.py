@@ -1,4 +1,4 @@
-"""Function calls as clients see them: spawn, look, cancel."""
+"""Function calls of clients: they spawn calls, ask for results, and cancel."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ _POLL_S = 55.0
 
 
 class Calls:
-    """One input a call: `.spawn()` and `.remote()`, not `.map()`."""
+    """Supports one input per call: `.spawn()` and `.remote()`, but not `.map()`."""
 
     def __init__(self, records: Records, pools: Pools) -> None:
         self._records = records
@@ -50,7 +50,7 @@ class Calls:
         )
 
     async def function_get_outputs(self, request: Any, _: Any) -> Any:
-        """No outputs and nothing unfinished: expired."""
+        """Wait for outputs. A reply without outputs and without unfinished inputs means that the call has expired."""
         call = self._records.call(request.function_call_id)
         wait_until = time.monotonic() + min(request.timeout, _POLL_S)
         while not (found := self._outputs(call)) and call.num_unfinished and time.monotonic() < wait_until:
@@ -74,6 +74,6 @@ class Calls:
 
 
 def _jwt(claims: dict[str, Any]) -> str:
-    """Three parts, unsigned: the client reads the one in the middle."""
+    """Return an unsigned token of three parts, of which the client reads the middle one."""
     parts = [json.dumps(each).encode() for each in ({"alg": "none"}, claims, "")]
     return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)

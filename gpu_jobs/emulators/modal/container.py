@@ -1,4 +1,4 @@
-"""A container: a real `python -m modal._container_entrypoint`."""
+"""An emulated container, which is a real process of `python -m modal._container_entrypoint`."""
 
 import asyncio
 import os
@@ -15,19 +15,19 @@ from gpu_jobs.emulators.modal.pool import Pool
 from gpu_jobs.emulators.modal.records import Input, News
 
 _HEARTBEAT_S = 10.0
-# A child of each container waits for the end of the emulator's pipe: with the emulator, the container's group dies.
+# A child of each container waits until the emulator's pipe closes, so that the container dies with the emulator.
 _DIE_WITH_PARENT = 'exec 3<&0; { read -r _ <&3; kill -9 -- -$$; } & exec "$@" </dev/null 3<&-'
 
 
 class Container:
-    """One container, from its start until nothing of it is left."""
+    """One container, from its start until all its processes are gone."""
 
     def __init__(self, pool: Pool, *, folder: Path, environ: Mapping[str, str], bill: Bill, grace_s: float) -> None:
         self.pool = pool
         self.id = folder.name
         self.held: dict[str, Input] = {}
         self.is_retired = False
-        """It takes no more inputs."""
+        """Whether the container takes no more inputs."""
         self.is_preempted = False
         self.is_closing = False
         self.task_result: Any = None
@@ -51,7 +51,7 @@ class Container:
         bill.lines.append(self.line)
 
     async def live(self, socket_path: str) -> None:
-        """Run its process to the end; its listener must be up."""
+        """Run the container's process until it ends; its listener must be serving already."""
         try:
             with (self._folder / "log").open("wb") as log:
                 self._process = await asyncio.create_subprocess_exec(
@@ -71,7 +71,7 @@ class Container:
                 self.line.worked_s += self.line.ended_s - self._busy_since
 
     def note_ready(self) -> None:
-        """It asks for work: its cold start is over."""
+        """The container asks for work, so its cold start is over."""
         if self.line.ready_s is None:
             self.line.ready_s = time.monotonic()
 
@@ -87,24 +87,24 @@ class Container:
             self.line.worked_s += time.monotonic() - self._busy_since
 
     def cancel(self, one: Input) -> None:
-        """Have its next heartbeat raise `InputCancellation` in the user's code."""
+        """Make the container's next heartbeat raise `InputCancellation` in the user's code."""
         self._cancelled.append(one.id)
-        self._news.tell()
+        self._news.notify()
 
     async def cancellations(self) -> list[str]:
-        """Inputs to cancel, told once; none after a heartbeat's time."""
+        """Return inputs to cancel, each once; wait for some up to the heartbeat interval."""
         if not self._cancelled:
             await self._news.wait(_HEARTBEAT_S)
         told, self._cancelled = self._cancelled, []
         return told
 
     def preempt(self) -> None:
-        """As the platform takes a machine back."""
+        """End the container as if the platform took its machine back."""
         self.is_preempted = True
         self.terminate()
 
     def terminate(self) -> None:
-        """SIGINT to its first process, SIGKILL to all after the grace."""
+        """Send SIGINT to the first process and, after the grace, SIGKILL to all."""
         self.is_retired = True
         if self._process is not None and self._process.returncode is None:
             with suppress(ProcessLookupError):

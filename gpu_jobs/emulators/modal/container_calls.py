@@ -1,4 +1,4 @@
-"""What containers ask for."""
+"""The calls that containers make."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from gpu_jobs.emulators.modal.rpc import made
 
 
 class ContainerCalls:
-    """Work, and what became of it."""
+    """Gives inputs to containers, and takes their results."""
 
     async def container_hello(self, _: Any, __: Container) -> Any:
         return Empty()

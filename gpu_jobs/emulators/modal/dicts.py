@@ -1,4 +1,4 @@
-"""`modal.Dict`: keys and values are opaque bytes."""
+"""Emulates `modal.Dict`, whose keys and values are opaque bytes."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,7 +10,7 @@ from gpu_jobs.emulators.modal.rpc import absent, made
 
 
 class Dicts:
-    """Kept for ever, where the service forgets an entry after a week without use."""
+    """All dicts. Entries never expire, while the real service drops an entry after a week without use."""
 
     def __init__(self) -> None:
         self._ids: dict[str, str] = {}

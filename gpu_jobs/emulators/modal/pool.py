@@ -1,4 +1,4 @@
-"""The containers of one function variant and the inputs that wait for them."""
+"""The containers of one function variant, and the inputs that wait for them."""
 
 import asyncio
 import time
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 _IDLE_S = 60.0
 _MAX_CONTAINERS = 100
 _MAX_BROKEN = 2
-"""Containers in a row that never asked for work."""
+"""After this many containers in a row that never asked for work, waiting inputs fail."""
 _Status = api_pb2.GenericResult
 
 
 class Pool:
-    """Starts a container while inputs wait and fewer than `max_containers` live; ends one that is idle for too long."""
+    """Starts containers while inputs wait and fewer than `max_containers` run; ends those that are idle too long."""
 
     def __init__(self, function: FunctionRecord, start: Callable[["Pool"], "Container"], max_losses: int) -> None:
         self.function = function
@@ -32,7 +32,7 @@ class Pool:
         self.containers: set[Container] = set()
         self.news = News()
         self.is_stopped = False
-        """Its app was stopped: no container starts."""
+        """Whether the app was stopped, so that no container starts."""
         self._num_broken = 0
 
     def definition(self) -> Any:
@@ -40,7 +40,7 @@ class Pool:
 
     @property
     def idle_s(self) -> float:
-        """How long a container may be idle."""
+        """How long a container may be idle, in seconds."""
         return float(self.definition().task_idle_timeout_secs or _IDLE_S)
 
     @property
@@ -49,10 +49,10 @@ class Pool:
 
     def put(self, one: Input, *, is_first: bool = False) -> None:
         if one.result is not None:
-            return  # cancelled while it waited to be tried again
+            return  # the input was cancelled while it waited for its retry
         one.container = None
         (self.queue.appendleft if is_first else self.queue.append)(one)
-        self.news.tell()
+        self.news.notify()
         self.scale()
 
     def scale(self) -> None:
@@ -67,7 +67,7 @@ class Pool:
             self.containers.add(self._start(self))
 
     async def take(self, container: "Container") -> Input | None:
-        """The next input for a container; None when it should end."""
+        """Return the next input for a container, or None when the container should end."""
         self._num_broken = 0
         container.note_ready()
         idle_since = time.monotonic()
@@ -98,7 +98,7 @@ class Pool:
                 one.container.terminate()
 
     def settle(self, one: Input, result: Any, data_format: int = 0) -> None:
-        """Take in what a container says of an input; exceptions and timeouts are tried again as the policy says."""
+        """Handle a container's result of an input; exceptions and timeouts are retried as the retry policy says."""
         if one.timer is not None:
             one.timer.cancel()
         if one.result is not None:
@@ -126,13 +126,13 @@ class Pool:
             data_format=data_format,
             output_created_at=time.time(),
         )
-        one.call.news.tell()
+        one.call.news.notify()
 
     def finish(self, one: Input, status: "_Status.GenericStatus.ValueType", words: str) -> None:
         self.settle(one, api_pb2.GenericResult(status=status, exception=words))
 
     def lost(self, container: "Container") -> None:
-        """A container is gone. Its exit code tells nothing; what it still held does."""
+        """A container is gone. Its exit code does not matter; the inputs that it still held do."""
         self.containers.discard(container)
         for one in list(container.held.values()):
             self._take_back(one, container)
@@ -157,7 +157,7 @@ class Pool:
                 self.finish(one, _Status.GENERIC_STATUS_INTERNAL_FAILURE, words)
 
     def _note_broken(self, container: "Container") -> None:
-        """It never asked for work: its code does not import, or it died before."""
+        """Count a container that never asked for work: its code cannot be imported, or it died earlier."""
         self._num_broken += 1
         if self._num_broken < _MAX_BROKEN:
             return
@@ -172,13 +172,13 @@ class Pool:
 
 
 def definition_of(function: FunctionRecord) -> Any:
-    """What its containers run: its definition with the options of the variant."""
+    """Return what the containers run: the function's definition with the options of the variant."""
     definition = api_pb2.Function()
     definition.CopyFrom(function.definition)
     options = function.options
     if options is None:
         return definition
-    definition.resources.MergeFrom(options.resources)  # the client sends them also where nothing is to change
+    definition.resources.MergeFrom(options.resources)  # the client sends them even if nothing changes
     if options.HasField("retry_policy"):
         definition.retry_policy.CopyFrom(options.retry_policy)
     for name in ("timeout_secs", "concurrency_limit", "task_idle_timeout_secs", "warm_pool_size"):

@@ -1,4 +1,4 @@
-"""All pools, and what their containers are made of."""
+"""All pools, and the files and environment of their containers."""
 
 import asyncio
 import os
@@ -21,13 +21,13 @@ from gpu_jobs.emulators.modal.rpc import Gateway, Listener, made
 _INHERITED = (
     "PATH", "HOME", "LANG", "STORAGE_EMULATOR_HOST", "OMP_WAIT_POLICY", "HF_HUB_OFFLINE", "FANFOLD_MODEL_CACHE"
 )  # fmt: skip
-"""What containers get of the emulator's own environment."""
+"""Variables that containers inherit from the emulator's own environment."""
 
 
 class Pools:
-    """Makes a pool when it is asked for.
+    """Creates each pool when it is first asked for.
 
-    Every container has a listener of its own, since its calls do not say whose they are.
+    Every container has a listener of its own, because its calls do not say which container makes them.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Pools:
         self._environ = environ
         self._grace_s = grace_s
         self._max_losses = max_losses
-        self._sockets = Path(tempfile.mkdtemp(prefix="modal-"))  # their paths must be short
+        self._sockets = Path(tempfile.mkdtemp(prefix="modal-"))  # paths of sockets must be short
         self._lives: set[asyncio.Task[None]] = set()
         self.bill = Bill()
         self.gateway: Gateway | None = None
@@ -53,7 +53,7 @@ class Pools:
         return [container for pool in pools for container in pool.containers]
 
     def redeployed(self, app: App) -> None:
-        """Containers of the old code finish what they have in hand and end; variants get the new code."""
+        """Containers of the old code finish their inputs and end; variants get the new code."""
         for function in self._functions_of(app):
             if function.base_id:
                 function.definition = self._records.functions[function.base_id].definition
@@ -61,7 +61,7 @@ class Pools:
             pool.is_stopped = False
             for container in pool.containers:
                 container.is_retired = True
-            pool.news.tell()
+            pool.news.notify()
             pool.scale()
 
     def stopped(self, app: App) -> None:
@@ -74,7 +74,7 @@ class Pools:
                 container.terminate()
 
     async def close(self) -> None:
-        """Kill what lives; return when nothing is left."""
+        """Kill all containers; return when none is left."""
         for container in self.containers():
             container.is_closing = container.is_retired = True
             container.kill()
@@ -129,7 +129,7 @@ class Pools:
         }
 
     def _write_files(self, pool: Pool, folder: Path) -> None:
-        """The container's arguments, and its source files under `root` in place of `/root`."""
+        """Write the container's arguments, and its source files under `root` instead of `/root`."""
         function, definition = pool.function, pool.definition()
         arguments = made(
             api_pb2.ContainerArguments,
@@ -147,7 +147,7 @@ class Pools:
                 path.write_bytes(self._records.files[digest])
 
     def _layout(self, function: FunctionRecord) -> Any:
-        """The app's functions, and every object that this one depends on."""
+        """Return the app's functions, and every object that this function depends on."""
         app = self._records.apps[function.app_id]
         ids = [each.object_id for each in function.definition.object_dependencies]
         functions = [self._records.functions[each] for each in {*app.function_ids.values(), function.id}]

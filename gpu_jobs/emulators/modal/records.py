@@ -1,4 +1,4 @@
-"""What the emulated service keeps: apps, functions, calls, and the objects that functions depend on."""
+"""The state of the emulated service: apps, functions, calls, and the objects that functions depend on."""
 
 import asyncio
 import secrets
@@ -24,12 +24,12 @@ class News:
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         self._event.set()
         self._event = asyncio.Event()
 
     async def wait(self, timeout_s: float) -> None:
-        """Return at the next change, at the latest after the timeout."""
+        """Return at the next change, or after the timeout."""
         try:
             await asyncio.wait_for(self._event.wait(), max(0.0, timeout_s))
         except TimeoutError:
@@ -42,7 +42,7 @@ class App:
     name: str
     tags: dict[str, str] = field(default_factory=dict)
     function_ids: dict[str, str] = field(default_factory=dict)
-    """By tag, as last published."""
+    """Ids of functions by tag, as last published."""
     is_deployed: bool = False
 
 
@@ -53,7 +53,7 @@ class FunctionRecord:
     id: str
     app_id: str
     definition: Any
-    """`api_pb2.Function`; of a function with a list of GPUs that of the first."""
+    """An `api_pb2.Function`; for a function with a list of GPUs, the one of the first GPU."""
     function_data: Any
     handle_metadata: Any
     base_id: str = ""
@@ -63,22 +63,22 @@ class FunctionRecord:
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Input:
-    """One input of a call: queued, or in a container's hands, or with a result."""
+    """One input of a call: it is queued, or held by a container, or has a result."""
 
     id: str
     call: "Call"
     index: int
     payload: Any
     num_retries: int = 0
-    """Used up, by exceptions and timeouts."""
+    """Number of retries used, after exceptions and timeouts."""
     num_losses: int = 0
-    """Containers that died of themselves with it in hand."""
+    """Number of containers that died by themselves while they held this input."""
     is_cancelled: bool = False
     is_late: bool = False
     container: "Container | None" = None
     timer: asyncio.TimerHandle | None = None
     result: Any = None
-    """`api_pb2.FunctionGetOutputsItem`"""
+    """An `api_pb2.FunctionGetOutputsItem`."""
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ class Call:
     invocation: int
     inputs: list[Input] = field(default_factory=list)
     is_expired: bool = False
-    """Its results are forgotten."""
+    """Whether the results have been dropped, as the service does after a week."""
     news: News = field(default_factory=News)
 
     @property
@@ -98,18 +98,18 @@ class Call:
 
 @dataclass(eq=False, slots=True)
 class Records:
-    """Everything, by id."""
+    """All objects, by id."""
 
     apps: dict[str, App] = field(default_factory=dict)
     functions: dict[str, FunctionRecord] = field(default_factory=dict)
     calls: dict[str, Call] = field(default_factory=dict)
     images: dict[str, Any] = field(default_factory=dict)
     mounts: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Path in the container -> SHA-256 of the file."""
+    """For each mount, the SHA-256 of each file by its path in the container."""
     files: dict[str, bytes] = field(default_factory=dict)
     secrets: dict[str, dict[str, str]] = field(default_factory=dict)
     named_secrets: dict[str, dict[str, str]] = field(default_factory=dict)
-    """What a test or a person would have made on the web site."""
+    """Secrets by name, as a person would create them on the web site."""
     blobs: dict[str, bytes] = field(default_factory=dict)
 
     def deployed(self, name: str) -> App:
@@ -129,7 +129,7 @@ class Records:
         return self.calls[call_id]
 
     def environment_of(self, image_id: str) -> list[str]:
-        """The `ENV` lines of an image and of those that it is built upon, the lowest first."""
+        """Return the `ENV` lines of an image and of its base images, those of the lowest base first."""
         if image_id not in self.images:
             return []
         image: api_pb2.Image = self.images[image_id]

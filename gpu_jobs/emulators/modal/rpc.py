@@ -1,4 +1,4 @@
-"""The gRPC service, made from the descriptors of whatever client is installed, so that it survives its versions."""
+"""The gRPC service, generated from the descriptors of the installed client, so that it works with many versions."""
 
 import asyncio
 import logging
@@ -24,13 +24,13 @@ _MAX_REMEMBERED = 10_000
 
 
 def made(kind: type[MessageT], **fields: Any) -> MessageT:
-    """A message without the fields that the installed client does not know."""
+    """Create a message, leaving out the fields that the installed client does not know."""
     known = kind.DESCRIPTOR.fields_by_name  # type: ignore[attr-defined]
     return kind(**{name: value for name, value in fields.items() if name in known})
 
 
 def copied(kind: type[MessageT], source: Any) -> MessageT:
-    """A message with what another one has of the same name and type."""
+    """Create a message with all fields of another message that have the same name and type."""
     target = kind()
     known = kind.DESCRIPTOR.fields_by_name  # type: ignore[attr-defined]
     for field, value in source.ListFields():
@@ -57,9 +57,9 @@ def absent(what: str) -> GRPCError:
 
 
 class Gateway:
-    """Leads each call to the method of its name in snake case, of the first of `services` that has it.
+    """Forwards each call to the method of the same name, in snake case, of the first of `services` that has one.
 
-    Such a method takes the request and the calling container, None for a client, and returns the reply; a method for
+    Such a method takes the request and the calling container (None for a client), and returns the reply. A method with
     a streamed reply is an asynchronous generator.
     """
 
@@ -69,7 +69,7 @@ class Gateway:
         self._token = token
         self._replies: dict[str, Any] = {}
         self.calls: list[str] = []
-        """Names of all calls of clients, in order."""
+        """The names of all calls of clients, in order."""
 
     def facing(self, caller: "Container | None") -> "Facade":
         return Facade(self._mapping(caller))
@@ -106,14 +106,14 @@ class Gateway:
             await self._answer(stream, call, request, caller, fault)
         except (GRPCError, asyncio.CancelledError):
             raise
-        except Exception as error:  # the client would try again what UNKNOWN answers
+        except Exception as error:  # the client would retry a call that is answered with UNKNOWN
             log.exception("the emulator failed in %s", method.name)
             raise GRPCError(Status.FAILED_PRECONDITION, f"the emulator failed: {error!r}") from error
 
     async def _answer(
         self, stream: Any, call: Callable[..., Any], request: Any, caller: Any, fault: Fault | None
     ) -> None:
-        """A call tried again after a lost reply has the same key, and gets the reply of its first time."""
+        """Send the reply. A call that is retried after a lost reply has the same key, and gets the first reply."""
         answer = call(request, caller)
         if hasattr(answer, "__aiter__"):
             async for reply in answer:
@@ -143,7 +143,7 @@ class Gateway:
 
 
 class Facade:
-    """What one listener of grpclib serves."""
+    """What one listener of grpclib serves, in the form that grpclib expects."""
 
     def __init__(self, mapping: dict[str, Handler]) -> None:
         self._mapping = mapping
@@ -153,7 +153,7 @@ class Facade:
 
 
 class Listener(Server):
-    """A server that can hang up: grpclib's own waits for its clients to do so."""
+    """A server that closes its connections when it stops; grpclib's own waits until its clients close them."""
 
     def __init__(self, facade: Facade) -> None:
         super().__init__([facade])
@@ -172,7 +172,7 @@ class Listener(Server):
 
     @property
     def port(self) -> int:
-        bound: Any = self._server  # grpclib does not tell the port that it was given
+        bound: Any = self._server  # grpclib has no property for its port
         return int(bound.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Scripted faults: what befalls the client's calls."""
+"""Scripted faults of the client's calls."""
 
 import re
 from dataclasses import dataclass
@@ -6,26 +6,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What befalls one call of the client that matches; latency comes first."""
+    """A fault of one matching call of the client; latency comes first."""
 
     method: str
-    """A regular expression for the whole name, such as `FunctionMap`."""
+    """A regular expression that must match the whole name of the method, such as `FunctionMap`."""
     status: str = "UNAVAILABLE"
-    """Name of the gRPC status that is answered; empty: the call is only late."""
+    """The name of the gRPC status to answer with; with "" the call is only late."""
     message: str = "a scripted fault"
     reply_is_lost: bool = False
-    """Done as asked before the status is answered."""
+    """The call is carried out before the status is answered."""
     latency_s: float = 0.0
 
 
 class Script:
-    """Faults not yet used up, in order; may be changed at any time. The client tries most calls four times."""
+    """The faults that have not happened yet, in order; tests may change it. A client tries most calls four times."""
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
 
     def take(self, method: str) -> Fault | None:
-        """The first fault that matches; taken off the script."""
+        """Remove and return the first fault that matches."""
         for fault in list(self.faults):
             if re.fullmatch(fault.method, method):
                 self.faults.remove(fault)

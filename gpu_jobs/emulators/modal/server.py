@@ -1,4 +1,4 @@
-"""The emulator: a thread with an event loop, and the handles that tests pull."""
+"""The emulator as a server: a thread with an event loop, and the methods that tests use."""
 
 import tempfile
 import time
@@ -26,13 +26,13 @@ ResultT = TypeVar("ResultT")
 
 
 class ModalEmulator(ThreadedServer):
-    """A context; serves from entering it until leaving it, when every container is dead.
+    """A context manager: it serves while it is entered; after its end every container is dead.
 
     Args:
-        folder: each container's files and log stay here.
-        environ: what every container gets besides, as if it were of the image.
-        grace_s: from a cancellation at a timeout to SIGINT, and from SIGINT to SIGKILL.
-        max_losses: an input fails after so many containers died of themselves with it in hand.
+        folder: the files and the log of each container are kept here.
+        environ: additional environment of every container, as if it came from the image.
+        grace_s: seconds from a cancellation at a timeout to SIGINT, and from SIGINT to SIGKILL.
+        max_losses: an input fails after this many containers died by themselves while they held it.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class ModalEmulator(ThreadedServer):
 
     @property
     def environ(self) -> dict[str, str]:
-        """What leads the real client here."""
+        """The environment that makes the real client use this emulator."""
         return {
             "MODAL_SERVER_URL": self.url,
             "MODAL_TOKEN_ID": _TOKEN[0],
@@ -68,11 +68,11 @@ class ModalEmulator(ThreadedServer):
 
     @property
     def calls(self) -> list[str]:
-        """Names of all RPCs of clients, in order."""
+        """The names of all RPCs of clients, in order."""
         return self._gateway.calls
 
     def do(self, act: Callable[[], ResultT]) -> ResultT:
-        """Call something in the emulator's own thread."""
+        """Call a function in the emulator's own thread."""
 
         async def now() -> ResultT:
             return act()
@@ -80,46 +80,46 @@ class ModalEmulator(ThreadedServer):
         return self.call(now())
 
     def container_of(self, call_id: str) -> Container | None:
-        """The one that has a call's input in hand."""
+        """Return the container that holds the input of a call."""
         return self.do(lambda: next((each.container for each in self.records.call(call_id).inputs), None))
 
     def containers(self) -> list[Container]:
-        """Those that live."""
+        """Return all running containers."""
         return self.do(self.pools.containers)
 
     def log_of(self, container: Container) -> str:
         return (self.folder / container.id / "log").read_text()
 
     def preempt(self, container: Container) -> None:
-        """Take its machine back: SIGINT, SIGKILL after the grace; what it had in hand starts again elsewhere."""
+        """Take its machine back: SIGINT, SIGKILL after the grace. Its inputs start again in another container."""
         self.do(container.preempt)
 
     def kill(self, container: Container) -> None:
-        """Let it die of itself, at once."""
+        """Kill the container at once, as if it died by itself."""
         self.do(container.kill)
 
     def expire(self, call_id: str) -> None:
-        """Forget a call's results, as the service does after a week."""
+        """Drop the results of a call, as the service does after a week."""
         self.records.call(call_id).is_expired = True
 
     def wait(self, what: Callable[[], object]) -> None:
-        """Until something holds.
+        """Wait until `what` returns something true.
 
         Raises:
-            TimeoutError: it did not.
+            TimeoutError: this took longer than `PATIENCE_S`.
         """
         give_up_at = time.monotonic() + PATIENCE_S
         while not what():
             if time.monotonic() > give_up_at:
-                raise TimeoutError("waited in vain")
+                raise TimeoutError(f"the condition did not become true within {PATIENCE_S:g} s")
             time.sleep(0.02)
 
     def unfinished(self) -> list[str]:
-        """Ids of the calls that have no result yet."""
+        """Return the ids of the calls that have no result yet."""
         return self.do(lambda: [call_id for call_id, call in self.records.calls.items() if call.num_unfinished])
 
     def cancel_all(self) -> None:
-        """As a person could by hand; what runs gets the chance to settle."""
+        """Cancel all calls, as a person could by hand; running functions get the chance to settle."""
 
         def now() -> None:
             for call in self.records.calls.values():

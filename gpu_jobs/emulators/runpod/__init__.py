@@ -1,14 +1,14 @@
 """RunPod on this machine, for the adapter, for RunPod's SDKs, and for what runs in its containers.
 
-REST v2 for pods and serverless endpoints, the queue's API, and the protocol of the worker SDK. Every container is a
-real process, in a PID namespace of its own where the system allows it. It does what RunPod documents, and what users
-report where RunPod is silent: a command that ends is started again while the pod reads RUNNING; a stopped pod bills its
-volume at twice the rate; a pod's own key may end its pod or not (`pod_key_may`). Nothing here was compared with the
-real one.
+Models: REST v2 for pods and serverless endpoints, the queue's API, and the protocol of the worker SDK. Every container
+is a real process, in a PID namespace of its own where the system allows it. The emulator does what RunPod documents,
+and where RunPod documents nothing, what users report: a command that ends is restarted while the pod's status is
+RUNNING; the volume of a stopped pod costs twice as much; a pod's own key may or may not end its pod (`pod_key_may`).
+Nothing here was compared with the real service.
 
 Left out: GraphQL, templates, clusters, spot, ports, logs (each container has a log file), images (a container runs what
 is installed here), file systems of their own (a network volume is not mounted), GPUs, TLS, webhooks, streams, throttled
-workers. How often a job is delivered again, the grace before SIGKILL and the size of a page are guesses, and knobs.
+workers. How often a job is redelivered, the grace before SIGKILL and the page size are guesses; tests can set them.
 """
 
 import os
@@ -26,7 +26,7 @@ __all__ = ["Fault", "Image", "RunPodEmulator", "rehearsal"]
 
 @contextmanager
 def rehearsal(folder: Path) -> Iterator[Rehearsal]:
-    """RunPod with an image that is this Python and this environment; logs stay in `folder`."""
+    """Serve RunPod with an image that is this Python and this environment; logs are kept in `folder`."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     with RunPodEmulator({"fanfold": Image(env={**os.environ, "PATH": path})}, log_dir=folder) as emulator:
         environ = {

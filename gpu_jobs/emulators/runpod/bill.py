@@ -1,4 +1,4 @@
-"""What RunPod would charge: compute by the second while a pod exists, and the disk of a stopped one."""
+"""The bill of RunPod: compute by the second while a pod exists, and the disk of a stopped pod."""
 
 import time
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ _STOPPED_VOLUME_USD_PER_GB_H = 0.20 / 730
 
 @dataclass(slots=True, kw_only=True)
 class BillLine:
-    """One stretch of one pod's or serverless worker's life at one price."""
+    """One period of one pod's or serverless worker's lifetime at one price."""
 
     name: str
     kind: Literal["compute", "stopped disk"]
@@ -41,7 +41,7 @@ class Bill:
         return line
 
     def stop(self, line: BillLine, volume_gb: int) -> BillLine:
-        """A stopped pod: its container disk is gone and free, its volume is not."""
+        """End the line of a stopped pod, and begin one for its volume; its container disk is gone and costs nothing."""
         line.ended_at = time.time()
         stopped = BillLine(name=line.name, kind="stopped disk", usd_per_hour=volume_gb * _STOPPED_VOLUME_USD_PER_GB_H)
         self.lines.append(stopped)
@@ -49,7 +49,7 @@ class Bill:
 
     @property
     def num_open(self) -> int:
-        """Lines that go on growing."""
+        """Number of lines that still grow."""
         return sum(line.is_open for line in self.lines)
 
     @property
@@ -57,7 +57,7 @@ class Bill:
         return sum(line.usd for line in self.lines)
 
     def summary(self) -> str:
-        """A few lines for a person."""
+        """Return the bill in one line for people."""
         billed_s = sum(line.seconds for line in self.lines)
         left = f"; {self.num_open} still running" if self.num_open else ""
         return f"{len(self.lines)} pods and serverless workers, {billed_s:.0f} s, ${self.usd:.4f}{left}"

@@ -1,4 +1,4 @@
-"""Bodies of requests, as the OpenAPI document of REST v2 has them; what it does not know is refused."""
+"""Bodies of requests, as in the OpenAPI document of REST v2; unknown fields are refused."""
 
 import json
 from typing import Annotated, Any, Literal, TypeVar
@@ -118,7 +118,7 @@ class CreateEndpoint(_Body):
 
 
 class Policy(_Body):
-    """Milliseconds."""
+    """Time limits of a job, in milliseconds."""
 
     execution_timeout: int = Field(default=600_000, ge=5_000, le=604_800_000, alias="executionTimeout")
     ttl: int = Field(default=86_400_000, ge=5_000, le=604_800_000)
@@ -135,14 +135,14 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 async def parsed(request: web.Request, model: type[_Model]) -> _Model:
-    """Raises the 413 or 422 of a body that RunPod refuses."""
+    """Parse the body of a request; raise 413 or 422 if RunPod would refuse it."""
     raw = await request.read()
     if len(raw) > MAX_BYTES:
         raise ApiError(413, "Request body too large")
     try:
         return model.model_validate(json.loads(raw))
     except ValidationError as error:
-        told = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-        raise ApiError(422, "Validation failed", told) from error
+        errors = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+        raise ApiError(422, "Validation failed", errors) from error
     except ValueError as error:
         raise ApiError(422, f"Not JSON: {error}") from error

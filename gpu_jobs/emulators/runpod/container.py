@@ -1,4 +1,4 @@
-"""A container: a real process, in a PID namespace of its own where the system allows it."""
+"""An emulated container: a real process, in a PID namespace of its own where the system allows it."""
 
 import asyncio
 import os
@@ -17,14 +17,14 @@ _NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 @cache
 def has_namespaces() -> bool:
-    """Processes may be put into PID namespaces here, as root in most places; else a process group stands in."""
+    """Whether PID namespaces can be created here, as root usually can; without them a process group is used."""
     if shutil.which("unshare") is None:
         return False
     return subprocess.run([*_NAMESPACE, "true"], check=False, capture_output=True).returncode == 0
 
 
 class Container:
-    """One start of a command. Its process 1 gets SIGTERM by Docker's rules: without a handler it is ignored."""
+    """One run of a command. As with Docker, process 1 ignores SIGTERM unless it has a handler."""
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str], log: Path) -> None:
         self._argv = argv
@@ -34,7 +34,7 @@ class Container:
         self._is_killed = False
 
     async def run(self) -> int:
-        """Run to its end; when this process dies, so does all that runs in it."""
+        """Run the command until it ends; if the emulator dies, everything in the container dies too."""
         bound = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
         argv = [*bound, *(_NAMESPACE if has_namespaces() else ()), *self._argv]
         with self._log.open("ab") as log:
@@ -50,7 +50,7 @@ class Container:
             await self._process.wait()
 
     def terminate(self) -> None:
-        """SIGTERM to its process 1."""
+        """Send SIGTERM to process 1."""
         if self._process is not None:
             with suppress(psutil.NoSuchProcess):
                 first = psutil.Process(self._process.pid)
@@ -58,7 +58,7 @@ class Container:
                     process.terminate()
 
     def kill(self) -> None:
-        """All that runs in it is gone: the namespace dies with its process 1, which dies with its parent."""
+        """Kill everything in the container: the namespace dies with its process 1, which dies with its parent."""
         self._is_killed = True
         if self._process is not None:
             with suppress(ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""Emulated serverless endpoints: a queue, the workers that it is scaled by, and what RunPod's worker SDK asks for."""
+"""Emulated serverless endpoints: the queue, its workers and their scaling, and the calls of RunPod's worker SDK."""
 
 import asyncio
 import itertools
@@ -48,7 +48,7 @@ class Job:
 
     @property
     def resource(self) -> dict[str, Any]:
-        """As `status` shows it."""
+        """The job as `status` shows it."""
         shown: dict[str, Any] = {"id": self.id, "status": self.status}
         if self.started_at:
             shown |= {"workerId": self.worker, "delayTime": int(1000 * (self.started_at - self.created_at))}
@@ -71,7 +71,7 @@ class _Worker:
 
 
 class Endpoint:
-    """Workers come as jobs are queued, up to `workers.max`, and go when they are idle."""
+    """An endpoint. It starts workers as jobs are queued, up to `workers.max`, and ends idle ones."""
 
     def __init__(self, world: "World", endpoint_id: str, body: CreateEndpoint) -> None:
         self.id = endpoint_id
@@ -107,7 +107,7 @@ class Endpoint:
         return job
 
     async def take(self, worker_id: str, wait_s: float) -> Job | None:
-        """The next job for a worker; waits for one, as RunPod does."""
+        """Return the next job for a worker; wait for one, as RunPod does."""
 
         def now() -> Job | None:
             worker = self._workers.get(worker_id)
@@ -123,30 +123,30 @@ class Endpoint:
         return await self._wait_for(now, wait_s)
 
     async def stops(self, worker_id: str, wait_s: float) -> list[str]:
-        """Ids of jobs that a worker shall stop; waits for some."""
+        """Return the ids of jobs that a worker shall stop; wait for some."""
         return await self._wait_for(lambda: self._to_stop.pop(worker_id, []), wait_s) or []
 
-    def done(self, worker_id: str, job_id: str, told: Mapping[str, Any]) -> None:
-        """A result; one that comes late, or from a worker that has lost the job, is ignored."""
+    def done(self, worker_id: str, job_id: str, result: Mapping[str, Any]) -> None:
+        """Handle a result. It is ignored if it is late, or comes from a worker that has lost the job."""
         job = self.jobs.get(job_id)
-        if job is None or job.is_over or job.worker != worker_id or told.get("status") == "IN_PROGRESS":
+        if job is None or job.is_over or job.worker != worker_id or result.get("status") == "IN_PROGRESS":
             return
-        if "error" in told:
-            job.end("FAILED", error=str(told["error"]))
+        if "error" in result:
+            job.end("FAILED", error=str(result["error"]))
         else:
-            job.end("COMPLETED", output=told.get("output"))
+            job.end("COMPLETED", output=result.get("output"))
         if worker := self._workers.get(worker_id):
             worker.idle_since = time.time()
 
     def kill_worker(self) -> bool:
-        """Kill the container of one that works, as a host that dies does; False if none works now."""
+        """Kill the container of a working worker, as a dying host does; return False if no worker has a job."""
         at_work = [job.worker for job in self.jobs.values() if job.status == "IN_PROGRESS"]
         if at_work:
             self._workers[at_work[0]].container.kill()
         return bool(at_work)
 
     async def delete(self) -> None:
-        """With its workers, whatever they are at."""
+        """Delete the endpoint and end its workers, whatever they are doing."""
         self._is_deleted = True
         self._sweeper.cancel()
         for worker in self._workers.values():
@@ -170,7 +170,7 @@ class Endpoint:
 
     async def _live(self, worker_id: str) -> None:
         image = self._world.images.get(self.body.image)
-        if image is None:  # the pull is tried again for ever
+        if image is None:  # the pull is retried forever
             return
         log = self._world.log_dir / f"{self.body.name}.{worker_id}.log"
         container = Container([*image.argv, *self.body.args.split()], self._environment(worker_id, image.env), log)
@@ -189,7 +189,7 @@ class Endpoint:
             self._scale()
 
     def _lose(self, job: Job, code: int) -> None:
-        """Its worker died: it is delivered again, a few times."""
+        """The job's worker died, so the job is redelivered, a few times."""
         if self._is_deleted or job.num_deliveries > self._world.max_redeliveries:
             job.end("FAILED", error=f"the worker was killed or exited: code {code}")
         else:
@@ -210,7 +210,7 @@ class Endpoint:
         asyncio.get_running_loop().call_later(self._world.grace_s, worker.container.kill)
 
     async def _sweep(self) -> None:
-        """Time limits of jobs and results, and workers that have nothing to do."""
+        """Enforce the time limits of jobs and results, and end idle workers."""
         while True:
             await asyncio.sleep(_SWEEP_S)
             now = time.time()
@@ -243,7 +243,7 @@ class Endpoint:
             "RUNPOD_WEBHOOK_PING": f"{base}/ping/$RUNPOD_POD_ID?{query}",
             "RUNPOD_WEBHOOK_POST_OUTPUT": f"{base}/job-done/$RUNPOD_POD_ID/$ID?{query}",
             "RUNPOD_WEBHOOK_POST_STREAM": f"{base}/job-stream/$RUNPOD_POD_ID/$ID?{query}",
-            "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",  # they dial 8.8.8.8; there is no network here
+            "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",  # these checks contact 8.8.8.8; there is no network here
             "RUNPOD_SKIP_GPU_CHECK": "true",
         }
 
@@ -263,7 +263,7 @@ class Endpoint:
 
     @property
     def workers(self) -> dict[str, Any]:
-        """As `/v2/serverless/{id}/workers` shows them; one that cannot be pulled, or ends at once, is unhealthy."""
+        """Workers as `/v2/serverless/{id}/workers` shows them; those without image or ending at once are unhealthy."""
         busy = {job.worker for job in self.jobs.values() if job.status == "IN_PROGRESS"}
         found = [
             {"id": worker.id, "status": _worker_status(worker, busy), "gpuCount": self.body.gpu.count, "isStale": False}
@@ -277,7 +277,7 @@ class Endpoint:
 
     @property
     def resource(self) -> dict[str, Any]:
-        """As REST v2 shows it."""
+        """The endpoint as REST v2 shows it."""
         return self.body.model_dump(by_alias=True, exclude_none=True) | {
             "id": self.id,
             "createdAt": datetime.fromtimestamp(self.created_at, UTC).isoformat(),

@@ -1,10 +1,10 @@
-"""What a request is refused with."""
+"""The error with which a request is refused."""
 
 from collections.abc import Sequence
 
 
 class ApiError(Exception):
-    """Answered with `status`, in the form of RFC 9457."""
+    """The request is answered with `status`, in the form of RFC 9457."""
 
     def __init__(self, status: int, detail: str, errors: Sequence[str] = ()) -> None:
         super().__init__(detail)

@@ -1,4 +1,4 @@
-"""One emulated pod."""
+"""Emulated pods."""
 
 import asyncio
 import time
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 Status = Literal["PROVISIONING", "STARTING", "RUNNING", "EXITED", "ERROR", "TERMINATED"]
 GRACE_S = 5.0
-"""Between SIGTERM and SIGKILL; what RunPod grants is not documented."""
+"""Seconds between SIGTERM and SIGKILL; RunPod does not document its value."""
 _ALIVE = ("PROVISIONING", "STARTING", "RUNNING")
 _ACTIONS = {"EXITED": ["start", "terminate"], "RUNNING": ["stop", "restart", "terminate"]}
 
 
 class Pod:
-    """Billed from its creation on; its command is started again whenever it ends."""
+    """A pod. It is billed from its creation on, and its command is restarted whenever it ends."""
 
     def __init__(self, world: "World", pod_id: str, body: CreatePod, data_center: str, usd_per_hour: float) -> None:
         self.id = pod_id
@@ -37,18 +37,18 @@ class Pod:
         self._life = asyncio.create_task(self._live())
 
     def stop(self) -> Coroutine[Any, Any, None]:
-        """Stop its container, and keep the pod; what it holds on disk is billed on. To be awaited, as the next ones."""
+        """Stop the container but keep the pod, whose disk is still billed. Await the result, as of the next methods."""
         return self._end_as("EXITED")
 
     def fail(self) -> Coroutine[Any, Any, None]:
-        """As `stop`, by the platform's fault."""
+        """Stop the pod because the platform failed."""
         return self._end_as("ERROR")
 
     def terminate(self) -> Coroutine[Any, Any, None]:
         return self._end_as("TERMINATED")
 
     def _end_as(self, status: Status) -> Coroutine[Any, Any, None]:
-        """At once for all who look; the container's end is what takes time."""
+        """Set the status at once; the end of the container takes longer."""
         before = self.status
         self.status = before if before == "TERMINATED" else status
         return self._finish(was_alive=before in _ALIVE)
@@ -63,7 +63,7 @@ class Pod:
             self._line = self._world.bill.stop(self._line, volume_gb)
 
     def crash(self) -> None:
-        """Kill its container from outside, as a host without memory does; it is started again."""
+        """Kill the container from outside, as a host without memory does; it is restarted."""
         if self._container is not None:
             self._container.kill()
 
@@ -81,7 +81,7 @@ class Pod:
             await asyncio.Event().wait()
         await asyncio.sleep(self._world.provision_s)
         self.status = "STARTING"
-        if self.body.image not in self._world.images:  # the pull is tried again for ever
+        if self.body.image not in self._world.images:  # the pull is retried forever
             await asyncio.Event().wait()
         await asyncio.sleep(self._world.pull_s)
         while self.status in ("STARTING", "RUNNING"):
@@ -110,7 +110,7 @@ class Pod:
 
     @property
     def resource(self) -> dict[str, Any]:
-        """As REST v2 shows it."""
+        """The pod as REST v2 shows it."""
         is_up = self.status == "RUNNING" and self._container is not None
         uptime = int(time.time() - self._booted_at)
         return {

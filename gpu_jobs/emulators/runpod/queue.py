@@ -1,4 +1,4 @@
-"""The queue's API over HTTP, for clients and for workers of RunPod's SDK."""
+"""The queue's API over HTTP, for clients and for workers with RunPod's SDK."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ _NO_CONTENT = 204
 
 
 class Queue:
-    """Routes below `/ai/v2`: on RunPod they are on a host of their own, but there too under `/v2`."""
+    """The routes below `/ai/v2`. At RunPod they are on a separate host, below `/v2`."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
@@ -58,13 +58,13 @@ class Queue:
         return web.json_response({"jobsToStop": found}) if found else web.Response(status=_NO_CONTENT)
 
     async def _done(self, request: web.Request) -> web.Response:
-        """The body is JSON, whatever its content type says."""
-        told: dict[str, Any] = json.loads(await request.read())
-        self._endpoint(request).done(request.match_info["worker"], request.match_info["job"], told)
+        """Handle a result; its body is JSON, whatever its content type says."""
+        result: dict[str, Any] = json.loads(await request.read())
+        self._endpoint(request).done(request.match_info["worker"], request.match_info["job"], result)
         return web.json_response({})
 
     async def _ignored(self, _: web.Request) -> web.Response:
-        """Pings prove nothing: they come from a process of their own."""
+        """Ignore pings: they come from a separate process and do not show that the worker works."""
         return web.json_response({})
 
     def _endpoint(self, request: web.Request) -> "Endpoint":

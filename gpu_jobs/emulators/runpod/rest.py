@@ -1,4 +1,4 @@
-"""REST v2 over HTTP: quota, keys, scripted faults, validation; the world does the rest."""
+"""REST v2 over HTTP: quota, keys, scripted faults and validation; `World` carries the requests out."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,7 +16,7 @@ _NO_CONTENT = 204
 
 
 class Rest:
-    """Routes of `/v2`, and what befalls all requests."""
+    """The routes of `/v2`, and the checks and faults of all requests."""
 
     def __init__(self, world: World, calls: list[str]) -> None:
         self._world = world
@@ -125,7 +125,7 @@ def _scripted(fault: Fault) -> web.Response:
 
 
 def _dropped(request: web.Request) -> asyncio.CancelledError:
-    """The connection ends without a reply."""
+    """Close the connection without a reply."""
     if request.transport is not None:
         request.transport.abort()
     return asyncio.CancelledError()

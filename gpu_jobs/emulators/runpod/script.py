@@ -1,4 +1,4 @@
-"""What goes wrong, and when."""
+"""Scripted faults of requests."""
 
 import re
 from dataclasses import dataclass, field
@@ -6,24 +6,24 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Befalls the next request that it fits."""
+    """A fault of the next request that matches."""
 
     method: str = ""
-    """As `POST`; "" fits any."""
+    """The HTTP method, such as `POST`; "" matches any."""
     path: str = ""
-    """A regular expression that must be found in the path."""
+    """A regular expression that is searched in the path."""
     status: int = 0
-    """Answered instead of carrying the request out; 0: none."""
+    """The request is answered with this status and not carried out; 0 means no such answer."""
     detail: str = "a scripted fault"
     html: str = ""
-    """The answer's body, as of a proxy before RunPod; "" for RunPod's own form."""
+    """The body of the answer, as from a proxy in front of RunPod; with "" the answer has RunPod's own form."""
     retry_after: str = ""
     request_is_lost: bool = False
-    """Dropped before it is carried out."""
+    """The connection is dropped before the request is carried out."""
     reply_is_lost: bool = False
-    """Carried out, then dropped."""
+    """The request is carried out, then the connection is dropped."""
     is_doubled: bool = False
-    """Carried out twice, as by a proxy that repeats; answered once."""
+    """The request is carried out twice, as by a proxy that repeats it, and answered once."""
     latency_s: float = 0.0
 
 
@@ -32,7 +32,7 @@ class Script:
     faults: list[Fault] = field(default_factory=list)
 
     def take(self, method: str, path: str) -> Fault:
-        """The first that fits, used up; else none."""
+        """Remove and return the first fault that matches; an empty fault if there is none."""
         for fault in self.faults:
             if fault.method in ("", method) and re.search(fault.path, path):
                 self.faults.remove(fault)

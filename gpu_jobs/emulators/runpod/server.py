@@ -15,13 +15,13 @@ _T = TypeVar("_T")
 
 
 class RunPodEmulator(ThreadedServer):
-    """Serves REST v2 below `url`/v2, and the queue of serverless endpoints below `url`/ai/v2.
+    """Serves REST v2 below `url`/v2, and the queues of serverless endpoints below `url`/ai/v2.
 
-    A context manager; at its end every container is over.
+    It is a context manager; after its end every container is dead.
 
     Args:
-        images: what a container of each image is.
-        knobs: see `World`.
+        images: the images that containers may be started from, by name.
+        knobs: fields of `World`.
     """
 
     def __init__(self, images: dict[str, Image], **knobs: Any) -> None:
@@ -32,7 +32,7 @@ class RunPodEmulator(ThreadedServer):
         self.url = ""
 
     def do(self, act: Callable[[World], _T]) -> _T:
-        """Look at the world, or change it, from any thread."""
+        """Read or change the world, from any thread."""
 
         async def now() -> _T:
             found = act(self.world)

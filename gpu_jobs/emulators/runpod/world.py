@@ -1,4 +1,4 @@
-"""The emulated account: what it owns, and what each method does to it. All in one event loop, so without locks."""
+"""The emulated account: its resources and methods. Everything runs in one event loop, so there are no locks."""
 
 import asyncio
 import itertools
@@ -30,7 +30,7 @@ PRICES = {
     "NVIDIA H200": 4.59,
     "NVIDIA B200": 6.79,
 }
-"""Dollars an hour of one GPU in the secure cloud; the community cloud costs two thirds."""
+"""Prices in dollars per hour of one GPU in the secure cloud; the community cloud costs two thirds of that."""
 POOLS = {
     "AMPERE_24": 0.00019,
     "AMPERE_48": 0.00034,
@@ -39,7 +39,7 @@ POOLS = {
     "ADA_80_PRO": 0.00116,
     "HOPPER_141": 0.00155,
 }
-"""Serverless: dollars a second of one GPU."""
+"""Prices of serverless workers, in dollars per second of one GPU."""
 MAX_GPUS = 8
 NO_INSTANCES = (
     "There are no longer any instances available with the requested specifications. Please refresh and try again."
@@ -49,34 +49,34 @@ _SECRET = re.compile(r"\{\{ *RUNPOD_SECRET_(\w+) *\}\}")
 
 @dataclass(slots=True, kw_only=True)
 class World:
-    """All that the account owns, and the knobs that tests turn."""
+    """Everything that the account owns, and the settings that tests change."""
 
     images: dict[str, Image]
     key: str = "emulated"
     stock: dict[tuple[str, str], int] = field(default_factory=dict)
-    """GPUs free by type and data centre; a type without any entry is never short."""
+    """Number of free GPUs by type and data centre; a type without any entry is always available."""
     data_centers: Sequence[str] = ("EU-RO-1", "US-KS-2")
     secrets: dict[str, str] = field(default_factory=dict)
     volumes: dict[str, str] = field(default_factory=dict)
-    """Data centre of each network volume."""
+    """The data centre of each network volume."""
     balance_usd: float = 100.0
     quota_per_minute: int | None = 60
     list_lag_s: float = 0.0
     page_size: int = 100
     pod_key_may: set[str] = field(default_factory=lambda: {"stop", "terminate"})
-    """What a pod may do to itself with its own key; reports of users contradict each other."""
+    """What a pod may do to itself with its own key. Reports of users contradict each other."""
     is_provisioning_stuck: bool = False
     provision_s: float = 0.0
     pull_s: float = 0.0
     restart_s: float = 0.2
     grace_s: float = GRACE_S
     long_poll_s: float = 5.0
-    """How long a serverless worker's question for a job is held open; RunPod's is up to 90 s."""
+    """How long a serverless worker's request for a job is held open; at RunPod up to 90 s."""
     worker_idle_s: float = 5.0
     max_workers: int = 5
-    """Serverless workers of the account, over all endpoints."""
+    """The most serverless workers of the account, over all endpoints."""
     max_redeliveries: int = 2
-    """How often a job whose worker died is delivered again; RunPod tells no number."""
+    """How often a job whose worker died is redelivered; RunPod documents no number."""
     url: str = ""
     script: Script = field(default_factory=Script)
     bill: Bill = field(default_factory=Bill)
@@ -91,7 +91,7 @@ class World:
         self.log_dir.mkdir(parents=True, exist_ok=True)
 
     def authorise(self, header: str, action: str, pod_id: str) -> None:
-        """The account's key may do all, a pod's own what `pod_key_may` says."""
+        """Check a key: the account's key may do everything, a pod's own key what `pod_key_may` says."""
         key = header.removeprefix("Bearer ")
         if key == self.key:
             return
@@ -104,7 +104,7 @@ class World:
         return f"key-of-{pod_id}"
 
     def count_request(self) -> None:
-        """Raise the 429 of the account's quota."""
+        """Count a request; raise 429 if the account's quota is used up."""
         now = time.monotonic()
         self._asked_at = [at for at in self._asked_at if now - at < 60]  # noqa: PLR2004 - a minute
         if self.quota_per_minute is not None and len(self._asked_at) >= self.quota_per_minute:
@@ -113,7 +113,7 @@ class World:
 
     @property
     def retry_after_s(self) -> float:
-        """Until the oldest request of the last minute no longer counts."""
+        """Seconds until the oldest request of the last minute no longer counts."""
         return max(1.0, 60.0 - (time.monotonic() - self._asked_at[0])) if self._asked_at else 1.0
 
     def create_pod(self, body: CreatePod) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class World:
         usd_per_hour = PRICES[body.gpu.id] * body.gpu.count * (1 if body.cloud == "SECURE" else 2 / 3)
         if self.balance_usd - self.bill.usd < usd_per_hour:
             raise ApiError(402, "Your balance is too low to start this pod: an hour of it must be left")
-        data_center = self._place(body)
+        data_center = self._allocate(body)
         pod = Pod(self, f"pod{next(self._ids):05d}", body, data_center, usd_per_hour)
         self.pods[pod.id] = pod
         return pod.resource
@@ -163,7 +163,7 @@ class World:
         self._soon(pod.terminate())
 
     def catalog(self) -> list[dict[str, Any]]:
-        """GPU types for pods, then one for each serverless pool; as `/v2/catalog/gpus`, with stock."""
+        """Return GPU types for pods, then one for each serverless pool, as `/v2/catalog/gpus` shows them with stock."""
         stock = Counter[str]()
         for (gpu, _), count in self.stock.items():
             stock[gpu] += count
@@ -231,12 +231,12 @@ class World:
         )
 
     def resolved(self, env: Mapping[str, str]) -> dict[str, str]:
-        """With secrets in place of the references to them; an unknown one stays as it is."""
+        """Replace references to secrets by their values; unknown references stay as they are."""
         return {
             name: _SECRET.sub(lambda found: self.secrets.get(found[1], found[0]), value) for name, value in env.items()
         }
 
-    def _place(self, body: CreatePod) -> str:
+    def _allocate(self, body: CreatePod) -> str:
         wanted = body.data_center_ids or list(self.data_centers)
         for mount in body.mounts.network:
             if self.volumes.get(mount.volume_id) not in wanted:
@@ -251,9 +251,9 @@ class World:
         raise ApiError(400, NO_INSTANCES)
 
     def _free(self, pod: Pod) -> None:
-        place = (pod.body.gpu.id, pod.data_center)
-        if place in self.stock:
-            self.stock[place] += pod.body.gpu.count
+        key = (pod.body.gpu.id, pod.data_center)
+        if key in self.stock:
+            self.stock[key] += pod.body.gpu.count
 
     def _pod(self, pod_id: str) -> Pod:
         if pod_id not in self.pods or self.pods[pod_id].status == "TERMINATED":

@@ -236,7 +236,7 @@ def test_an_instance_is_billed_for_its_whole_life_in_steps_of_100_ms(client, emu
     assert lasted_s <= line.billed_s < lasted_s + 0.1 + 1e-9
     assert round(line.billed_s * 10, 6).is_integer()
     assert bill.usd == pytest.approx(line.billed_s * (4 * 0.000018 + 16 * 0.000002 + 0.67 / 3600))
-    assert f"${bill.usd:.4f}" in bill.told()
+    assert f"${bill.usd:.4f}" in bill.summary()
 
 
 def test_a_rehearsal_leads_the_adapter_to_it(tmp_path, monkeypatch):

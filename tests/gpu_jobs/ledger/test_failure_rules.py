@@ -73,7 +73,7 @@ class World:
     def lease(self, gpu, chunk):
         """Let it lease until it has this chunk; what else it leased is given back."""
         while (work := gpu.lease()).chunk != chunk:
-            gpu.hands.computed()
+            gpu.in_flight.mark_computed()
             gpu.settler.end(work, Cause.RELEASED, "test")
         return work
 
@@ -150,7 +150,7 @@ def test_a_crash_after_a_part_does_not_convict():
     assert left == [Chunk(7, 8)]
 
 
-def convict_twice(world, chunk, num_done):
+def crash_twice(world, chunk, num_done):
     """A chunk with so many items in a part, and two crashes that are blamed on the rest."""
     first = world.gpu()
     work = world.lease(first, chunk)
@@ -169,7 +169,7 @@ def test_two_convictions_halve_what_is_left_not_the_chunk():
     """Parts of earlier attempts are committed by the same write; each half inherits all blamed crashes but the last."""
     world = World(6)
     chunk = Chunk(4, 8)
-    following = convict_twice(world, chunk, num_done=1)
+    following = crash_twice(world, chunk, num_done=1)
 
     list(following.finder.sweep())
 
@@ -182,7 +182,7 @@ def test_a_lone_item_that_is_left_of_a_chunk_is_quarantined():
     """What counts is what is left, not how long the chunk was."""
     world = World(7)
     chunk = Chunk(4, 8)
-    following = convict_twice(world, chunk, num_done=3)
+    following = crash_twice(world, chunk, num_done=3)
 
     list(following.finder.sweep())
 

@@ -84,7 +84,7 @@ class GpuWorkers(RuleBasedStateMachine):
 
     def note_stored(self):
         for gpu in self.gpus:
-            for work in gpu.hands.works():
+            for work in gpu.in_flight.chunks():
                 num_items = sum(part.range.num_items for part in work.parts)
                 self.stored[work.chunk] = max(num_items, self.stored.get(work.chunk, 0))
 
@@ -100,11 +100,11 @@ class GpuWorkers(RuleBasedStateMachine):
             gpu.compute(works[which % len(works)], num_items)
 
     def do_part(self, _slot, gpu, *_):
-        for work in gpu.hands.works():
+        for work in gpu.in_flight.chunks():
             gpu.settler.write_part(work)
 
     def do_settle(self, _slot, gpu, *_):
-        for work in gpu.hands.works():
+        for work in gpu.in_flight.chunks():
             if not work.items_left:
                 gpu.settler.settle(work)
 
@@ -163,7 +163,7 @@ class GpuWorkers(RuleBasedStateMachine):
         """Only where it must not convict: nothing proves the host sound, or something was finished."""
         gpu = self.gpus[slot]
         works = gpu.uncomputed()
-        if not gpu.is_vouched or len(works) != 1 or works[0].advanced or works[0].buffer:
+        if not gpu.is_trusted or len(works) != 1 or works[0].advanced or works[0].buffer:
             gpu.crash("bad host")
 
     @rule(seconds=st.sampled_from([5.0, 29.0, 31.0, 100.0]), beating=st.sets(SLOTS))

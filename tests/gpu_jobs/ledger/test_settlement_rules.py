@@ -50,7 +50,7 @@ def test_a_zombie_cannot_overwrite(world):
     world.one.settler.settle(zombie)
 
     assert world.ledger.settlement(WHOLE) == before
-    assert (world.one.settler.lost_races, world.one.hands.works()) == (1, [])
+    assert (world.one.settler.lost_races, world.one.in_flight.chunks()) == (1, [])
 
 
 def test_the_loser_of_a_cut_keeps_nothing(world):
@@ -63,7 +63,7 @@ def test_the_loser_of_a_cut_keeps_nothing(world):
 
     assert world.one.settler.cut(zombie) is None
 
-    assert world.one.hands.works() == []
+    assert world.one.in_flight.chunks() == []
     assert [entry.key for entry in world.store.list(keys.ATTEMPTS)] == [
         keys.attempt_end(WHOLE.id, 1),
         keys.attempt(WHOLE.id, 1),

@@ -75,7 +75,7 @@ def test_a_broken_device_is_a_crash_and_no_fault_of_the_items(num_items):
     """All others would fail in this process too, whatever they are."""
     pipeline = _Pipeline(Pipe()[1], Broken(), Items([]))
 
-    with pytest.raises(WorkDiedError, match=r"the GPU does not answer .*device-side assert"):
+    with pytest.raises(WorkDiedError, match=r"the GPU no longer answers .*device-side assert"):
         pipeline._infer([{"item": f"item-{number}"} for number in range(num_items)])
 
 

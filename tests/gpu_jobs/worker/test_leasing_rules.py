@@ -80,7 +80,7 @@ def test_an_idle_gpu_worker_stays_while_a_lease_is_dying(world, is_dying):
     world.clock.pass_time(20 if is_dying else 1)
     world.other.beat()
     other, has_left = world.other, Event()
-    leaser = Leaser(other.ledger, other.survey, other.finder, "gpu-1", hands=other.hands, wake=has_left.set)
+    leaser = Leaser(other.ledger, other.survey, other.finder, "gpu-1", in_flight=other.in_flight, wake=has_left.set)
     leaser.linger_s = 0.0
 
     leaser.start_once()
@@ -92,7 +92,7 @@ def test_an_idle_gpu_worker_stays_while_a_lease_is_dying(world, is_dying):
 def test_a_heartbeat_that_does_not_name_the_lease_does_not_keep_it(world):
     """A holder that lives and has dropped the chunk, whatever the reason, does not block it."""
     work = world.holder.lease()
-    world.holder.hands.drop(work)
+    world.holder.in_flight.remove(work)
     for _ in range(3):
         world.clock.pass_time(POLICY.heartbeat_s)
         world.holder.beat()
@@ -261,7 +261,7 @@ def test_gpu_workers_that_start_together_rarely_collide():
                 continue
             tile = Committed(range=work.chunk, part="parts/x", sha256="0")
             gpu.ledger.settle(Settlement(chunk=work.chunk, attempt=1, worker_id=gpu.worker_id, tiles=(tile,)))
-            gpu.hands.drop(work)
+            gpu.in_flight.remove(work)
             done[gpu.worker_id] += 1
 
     num_lost = store.calls["create"] - 2 * done.total()

@@ -12,9 +12,9 @@ from gpu_jobs.ledger.ledger import Heartbeat
 from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.telemetry.latencies import step_of
 from gpu_jobs.worker.gpu import NoGpu, NvmlSampler, open_sampler
-from gpu_jobs.worker.holding import Hands
-from gpu_jobs.worker.life import Life
+from gpu_jobs.worker.in_flight import InFlightChunks
 from gpu_jobs.worker.messages import Done
+from gpu_jobs.worker.record import WorkerRecord
 
 
 class FakeNvml:
@@ -40,8 +40,8 @@ class FakeNvml:
 
 
 @pytest.fixture
-def life() -> Life:
-    return Life("boot", None, 0, Hands(), NoGpu("this is a test"))
+def record() -> WorkerRecord:
+    return WorkerRecord("boot", None, 0, InFlightChunks(), NoGpu("this is a test"))
 
 
 def test_gpu_use_is_the_mean_so_far():
@@ -70,46 +70,46 @@ def test_without_a_driver_the_gpu_worker_goes_on_and_says_so():
     assert (sampler.device == "cpu") <= bool(sampler.read().note)
 
 
-def test_seconds_are_booked_under_the_status_that_held(life, monkeypatch):
+def test_seconds_are_booked_under_the_status_that_held(record, monkeypatch):
     """Starting, of which loading the model is a part, then working, then idle."""
-    now = life._ticked_at
+    now = record._ticked_at
     clock = SimpleNamespace(monotonic=lambda: now)
-    monkeypatch.setattr("gpu_jobs.worker.life.time", clock)
+    monkeypatch.setattr("gpu_jobs.worker.record.time", clock)
     now += 10
-    life.model_loaded(4.0, "cpu")
-    life.tick("working")
+    record.note_model_loaded(4.0, "cpu")
+    record.tick("working")
     now += 7
-    life.tick("idle")
+    record.tick("idle")
     now += 2
-    life.over("done")
+    record.end("done")
     now += 100
 
-    assert life.heartbeat().seconds == WorkerSeconds(starting=6, model_load=4, working=7, idle=2)
+    assert record.heartbeat().seconds == WorkerSeconds(starting=6, model_load=4, working=7, idle=2)
 
 
-def test_a_stuck_supervisor_gives_no_sign_of_life(life, monkeypatch):
+def test_a_stuck_supervisor_gives_no_sign_of_life(record, monkeypatch):
     """Its heartbeat thread alone must not keep its leases alive."""
-    assert life.heartbeat() is not None
-    later = life._ticked_at + 61
-    monkeypatch.setattr("gpu_jobs.worker.life.time", SimpleNamespace(monotonic=lambda: later))
+    assert record.heartbeat() is not None
+    later = record._ticked_at + 61
+    monkeypatch.setattr("gpu_jobs.worker.record.time", SimpleNamespace(monotonic=lambda: later))
 
-    assert life.heartbeat() is None
+    assert record.heartbeat() is None
 
 
-def test_items_and_failures_are_counted(life):
+def test_items_and_failures_are_counted(record):
     """Error rows are items done, too."""
-    life.did(Done(token=1, range=Chunk(0, 5), body=b"", num_failed=2, busy_s=0.5, latency_s=0.5))
+    record.count(Done(token=1, range=Chunk(0, 5), body=b"", num_failed=2, busy_s=0.5, latency_s=0.5))
 
-    life.did(Done(token=1, range=Chunk(5, 6), body=b"", num_failed=0, busy_s=0.0, latency_s=2.0))
+    record.count(Done(token=1, range=Chunk(5, 6), body=b"", num_failed=0, busy_s=0.0, latency_s=2.0))
 
-    heartbeat = life.heartbeat()
+    heartbeat = record.heartbeat()
     assert (heartbeat.items_done, heartbeat.items_failed, heartbeat.seconds.infer) == (6, 2, 0.5)
     assert heartbeat.latencies == {step_of(0.5): 5, step_of(2.0): 1}
 
 
-def test_heartbeats_of_earlier_versions_are_read(life):
+def test_heartbeats_of_earlier_versions_are_read(record):
     """Seconds were a dict that left out zeros, GPU use was a sentence, and nothing said that an item is long."""
-    told = json.loads(TypeAdapter(Heartbeat).dump_json(life.heartbeat()))
+    told = json.loads(TypeAdapter(Heartbeat).dump_json(record.heartbeat()))
     for name in ("is_warm", "latencies", "gpu_use", "gpu_note", "is_at_long_item", "progress_marks"):
         del told[name]
     told |= {"version": 1, "gpu": "busy 88 % of the time", "doing": "step 3 of 9"}
@@ -123,17 +123,17 @@ def test_heartbeats_of_earlier_versions_are_read(life):
     assert read.seconds.lived_s == 10.0
 
 
-def test_a_gpu_worker_says_that_it_is_at_a_long_item_and_that_it_gets_on(life):
+def test_a_gpu_worker_says_that_it_is_at_a_long_item_and_that_it_gets_on(record):
     """As values: what it says in words is for people."""
-    life.is_long = True
-    life.tick("working")
-    before = life.heartbeat()
-    life.progressed("step 1 of 9")
-    life.progressed("step 1 of 9")
+    record.is_long = True
+    record.tick("working")
+    before = record.heartbeat()
+    record.note_progress("step 1 of 9")
+    record.note_progress("step 1 of 9")
 
-    after = life.heartbeat()
+    after = record.heartbeat()
 
     assert (before.is_at_long_item, before.doing, before.progress_marks) == (True, "", 0)
     assert (after.is_at_long_item, after.doing, after.progress_marks) == (True, "step 1 of 9", 2)
-    life.tick("idle")
-    assert not life.heartbeat().is_at_long_item
+    record.tick("idle")
+    assert not record.heartbeat().is_at_long_item
