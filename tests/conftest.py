@@ -2,33 +2,38 @@
 
 import os
 
+import hypothesis
 import pytest
 
 from tests.project import ROOT
 
 os.environ["MODAL_SERVER_URL"] = "http://127.0.0.1:9"
 os.environ["MODAL_CONFIG_PATH"] = "/nonexistent"
+hypothesis.settings.register_profile("busy", deadline=None)  # other tests run beside
+hypothesis.settings.load_profile("busy")
 # GPU workers find this checkout, and workloads of tests as "tests.<folder>.<module>:<Class>".
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
-MODELS = {"llama", "bert", "classifier"}
+def pytest_xdist_make_scheduler(config, log):
+    """Under pytest-xdist, tests of one group run in one process: what they share is expensive, or there only once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group_of(nodeid)
+
+    return ByGroup(config, log)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items):
-    """Tests of one group run in one process, one after another: what they share is expensive, or there only once."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None and (group := group_of(item)):
-            item.add_marker(pytest.mark.xdist_group(group))
-
-
-def group_of(item):
-    if item.nodeid.startswith("tests/flows/"):  # a Prefect server takes seconds to start
-        return "prefect"
-    if "modal" in item.nodeid.lower():  # they share an emulator with its warm containers
-        return "modal"
-    return "models" if MODELS.intersection(item.fixturenames) else None
+def group_of(nodeid):
+    """A whole package, a file, or one test where each is a long campaign of its own."""
+    if "modal" in nodeid.lower() and not nodeid.startswith("tests/flows/"):
+        return "modal"  # one emulator and its warm containers
+    for folder in ("tests/flows/", "tests/gpu_jobs/workloads/text/", "tests/gpu_jobs/workloads/training/"):
+        if nodeid.startswith(folder):
+            return folder  # one Prefect server; tiny models
+    return nodeid if nodeid.startswith(("tests/chaos/", "tests/contracts/")) else nodeid.partition("::")[0]
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ A GPU worker is found by the `--order NAME` in its command line, so a new orches
 Each has a session of its own, so that Ctrl-C in a terminal reaches only the orchestrator, and a log file.
 """
 
+import atexit
 import os
 import signal
 import subprocess
@@ -30,6 +31,14 @@ _MODULE = "gpu_jobs.worker"
 
 _children: dict[str, subprocess.Popen[bytes]] = {}
 """GPU workers that this process started, by identity, so that every adapter here can read their exit codes."""
+
+
+@atexit.register
+def _let_go() -> None:
+    """GPU workers live on when this process ends; Python would warn of each that it has not waited for."""
+    for child in _children.values():
+        if child.poll() is None:
+            child.returncode = 0
 
 
 class LocalPlatform:

@@ -10,8 +10,6 @@ from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.workloads.video.demo import make_demo_videos
 from tests.chaos.havoc import finish, quarantine_of, rows_of
 
-pytestmark = pytest.mark.xdist_group("bad-videos")  # what they share is made once
-
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):

@@ -255,8 +255,8 @@ def test_reader_never_sees_half_an_object(store):
 
 
 def test_one_of_sixteen_creators_wins_each_time(store):
-    """In 200 rounds of 16 threads with different bodies, exactly one hears True, and its bytes are there."""
-    rounds, start = range(200), threading.Barrier(16)
+    """In many rounds of 16 threads with different bodies, exactly one hears True, and its bytes are there."""
+    rounds, start = range(200 if store.uri.startswith("/") else 50), threading.Barrier(16)
 
     def create(index):
         won = []

@@ -9,8 +9,6 @@ from gpu_jobs.jobs.offers import offers_of
 from gpu_jobs.report.comparison import chart_uri, page
 from gpu_jobs.testing import an_offer
 
-pytestmark = pytest.mark.xdist_group("comparison")  # what they share is made once
-
 VOLUME = Volume()
 
 

@@ -20,8 +20,6 @@ from gpu_jobs.telemetry.measure import samples_from
 from gpu_jobs.telemetry.samples import Samples
 from gpu_jobs.testing import a_policy, an_offer
 
-pytestmark = pytest.mark.xdist_group("forecast")  # what they share is made once
-
 CHEAP = an_offer(platform="cheap", usd_per_hour=0.4, cold_start_p50_s=120.0, cold_start_p90_s=300.0)
 EXPENSIVE = an_offer(platform="expensive", usd_per_hour=1.0, cold_start_p50_s=20.0, cold_start_p90_s=60.0)
 WORK = SimulatedWork(num_chunks=60, items_per_chunk=20, item_s=1.0)

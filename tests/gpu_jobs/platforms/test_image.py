@@ -20,8 +20,6 @@ from gpu_jobs.ledger.journal import Journal, Opened
 from gpu_jobs.testing import a_policy, an_order
 from tests.project import ROOT
 
-pytestmark = pytest.mark.xdist_group("image")  # what they share is made once
-
 IMAGE = ROOT / "gpu_jobs" / "platforms" / "image"
 DOCKERFILE = (IMAGE / "Dockerfile").read_text().replace("\\\n", " ")
 COPIED = [

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -37,3 +39,20 @@ async def test_a_process_is_told_by_its_exit_code(tmp_path, signum, reason, fail
 
     assert (seen.phase, seen.reason, seen.failure) == (Phase.FAILED, reason, failure)
     assert ("image quota of model credits" in seen.detail) == (signum is None)
+
+
+def test_a_process_that_leaves_gpu_workers_at_work_ends_without_a_warning(tmp_path):
+    """They outlive it on purpose."""
+    code = f"""
+import asyncio, pathlib
+from gpu_jobs.jobs.offers import LOCAL
+from gpu_jobs.platforms.local import LocalPlatform
+from gpu_jobs.testing import an_order
+order = an_order(campaign_uri={str(tmp_path / "none")!r}, offer=LOCAL, num_workers=2)
+print(asyncio.run(LocalPlatform(pathlib.Path({str(tmp_path)!r})).start(order)).id)
+"""
+
+    done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)
+
+    assert len(done.stdout.split(",")) == 2
+    assert "still running" not in done.stderr

@@ -17,8 +17,6 @@ from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.report import sample_text
 from gpu_jobs.report.facts import gather
 
-pytestmark = pytest.mark.xdist_group("report")  # what they share is made once
-
 EVIL = """'"><script>alert("1")</script>{{7*7}}{0}"""
 T = 1_790_000_000.0
 

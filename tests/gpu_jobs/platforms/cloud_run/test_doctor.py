@@ -17,8 +17,6 @@ from gpu_jobs.platforms.cloud_run.doctor import PERMISSIONS, checks
 from gpu_jobs.testing import MemoryStore
 from tests.contracts.cloud_run_bench import cloud_run_settings
 
-pytestmark = pytest.mark.xdist_group("cloud-run-doctor")  # what they share is made once
-
 IMAGE = "europe-west4-docker.pkg.dev/emulated/fanfold/fanfold"
 ACCOUNT = "gpu@emulated.iam.gserviceaccount.com"
 STORE = "gs://doctor/campaigns"

@@ -7,6 +7,7 @@ import pytest
 from pytest_socket import socket_allow_hosts
 
 from gpu_jobs.emulators.runpod import Image, RunPodEmulator
+from gpu_jobs.platforms.runpod import api
 from gpu_jobs.platforms.runpod.adapter import RunPodPlatform
 from gpu_jobs.testing import an_order
 from tests.contracts.runpod_bench import runpod_settings
@@ -26,6 +27,7 @@ def runpod(tmp_path):
     with RunPodEmulator(images, log_dir=tmp_path, quota_per_minute=None, grace_s=0.1) as emulator:
         yield emulator
         assert emulator.world.script.faults == []
+    api._shared.cache_clear()  # another emulator may get the same port
     assert emulator.world.bill.num_open == 0
 
 

