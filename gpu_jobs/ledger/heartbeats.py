@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from gpu_jobs.ledger import keys
-from gpu_jobs.ledger.ledger import Heartbeat, Ledger
+from gpu_jobs.ledger.ledger import Ledger
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.ledger.records import Heartbeat
 from gpu_jobs.store.base import Entry
 
 

@@ -11,8 +11,9 @@ import polars as pl
 
 from gpu_jobs.errors import AuditError, RefusedError
 from gpu_jobs.ledger import keys
-from gpu_jobs.ledger.ledger import ItemsFile, Plan, sha256
+from gpu_jobs.ledger.ledger import sha256
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.ledger.records import ItemsFile, Plan
 from gpu_jobs.store.base import Store
 
 ITEMS_PER_FILE = 50_000

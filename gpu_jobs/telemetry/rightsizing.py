@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from gpu_jobs.jobs.offers import Offer
 from gpu_jobs.ledger.journal import JournalState
-from gpu_jobs.ledger.ledger import Heartbeat
+from gpu_jobs.ledger.records import Heartbeat
 from gpu_jobs.telemetry.workers import GpuWorkers
 
 _LITTLE = 0.5

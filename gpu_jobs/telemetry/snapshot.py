@@ -12,9 +12,10 @@ from typing import Self
 
 from gpu_jobs.ledger.heartbeats import HeartbeatReader
 from gpu_jobs.ledger.journal import Journal, JournalState
-from gpu_jobs.ledger.ledger import Ledger, Plan
+from gpu_jobs.ledger.ledger import Ledger
 from gpu_jobs.ledger.open_chunks import Lease, Survey
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.ledger.records import Plan
 from gpu_jobs.telemetry.workers import GpuWorkers
 
 

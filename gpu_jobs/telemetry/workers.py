@@ -9,7 +9,7 @@ from typing import NamedTuple
 from gpu_jobs.jobs.costs import BilledSeconds, WorkerSeconds, billed_s, classes_of, usd_for
 from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.ledger.journal import Ordered
-from gpu_jobs.ledger.ledger import Heartbeat
+from gpu_jobs.ledger.records import Heartbeat
 
 
 @dataclass(frozen=True, slots=True)
