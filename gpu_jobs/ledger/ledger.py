@@ -20,7 +20,7 @@ from gpu_jobs.store.parallel import get_many
 
 
 class OpenChunk(NamedTuple):
-    """A chunk that nobody has settled."""
+    """A chunk that nobody has settled, and how many crashes at larger chunks are blamed on it."""
 
     chunk: Chunk
     crashes: int
@@ -38,7 +38,7 @@ def sha256(body: bytes) -> str:
 
 
 class Ledger:
-    """Typed reads and writes of one campaign's facts."""
+    """Reads and writes the records of one campaign."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -56,31 +56,41 @@ class Ledger:
         return self.store.create(key, _ATTEMPT.dump_json(attempt))
 
     def end(self, chunk: Chunk, number: int, end: AttemptEnd) -> bool:
-        """Tell how an attempt ended without settling; the first to tell wins."""
+        """Record how an attempt ended without a settlement; False if another end was recorded before."""
         return self.store.create(keys.attempt_end(chunk.id, number), _END.dump_json(end))
 
     def attempt(self, chunk: Chunk, number: int) -> Attempt:
         body = self.store.get(keys.attempt(chunk.id, number))
         if body is None:
-            raise AuditError(f"attempt {number} at {chunk.id} was listed and is gone")
+            raise AuditError(f"attempt {number} at {chunk.id} was listed before, but is now missing")
         return _ATTEMPT.validate_json(body)
 
     def ends(self, chunk: Chunk, upto: int) -> list[AttemptEnd]:
-        """How the attempts 1…upto at a chunk ended, those that told."""
+        """How the attempts 1 to `upto` at a chunk ended; attempts without a recorded end are left out."""
         bodies = (self.store.get(keys.attempt_end(chunk.id, number)) for number in range(1, upto + 1))
         return [_END.validate_json(body) for body in bodies if body is not None]
 
     def write_part(self, attempt: Attempt, covered: Chunk, body: bytes, num_failed: int = 0) -> Committed:
-        """Store finished rows, some of them errors; they count once a settlement cites them."""
+        """Store finished rows; they count once a settlement cites the part.
+
+        Args:
+            attempt: the attempt that made the rows.
+            covered: the range of their items.
+            body: the rows, encoded.
+            num_failed: how many of the items have an error instead of rows.
+
+        Raises:
+            AuditError: this attempt has stored other bytes for this range.
+        """
         key = keys.part(attempt.chunk.id, attempt.number, covered.id)
         if not self.store.create(key, body):
             raise AuditError(f"{key} exists with other bytes: two GPU workers hold one attempt")
         return Committed(range=covered, part=key, sha256=sha256(body), num_failed=num_failed)
 
     def adopt_parts(self, chunk: Chunk) -> list[Committed]:
-        """Of the parts that earlier attempts at this chunk left, those without overlap that hold most; in order.
+        """Choose from the parts of earlier attempts at this chunk: as many items as possible, no overlap, in order.
 
-        Parts overlap where an attempt that was taken for dead went on.
+        Parts overlap where an attempt that was taken for dead was still at work.
         """
         listed = self.store.list(keys.parts_of(chunk.id))
         found = {Chunk.parse(keys.part_range(entry.key)): entry.key for entry in listed}
@@ -92,7 +102,7 @@ class Ledger:
         ]
 
     def settle(self, settlement: Settlement) -> bool:
-        """End a chunk for ever; False if somebody else has."""
+        """End a chunk for ever; False if somebody else has settled it."""
         key = keys.settled(settlement.chunk.id)
         return self.store.create(key, _SETTLEMENT.dump_json(settlement), settlement.summary)
 
@@ -104,26 +114,27 @@ class Ledger:
         return None if body is None else _SETTLEMENT.validate_json(body)
 
     def want(self, chunk: Chunk, worker_id: str) -> None:
-        """Ask the holder of a chunk to settle what it has now."""
+        """Ask the holder of a chunk to settle now what it has, and to leave the rest open."""
         self.store.create(keys.wanted(chunk.id), worker_id.encode())
 
     def wanted(self) -> set[str]:
-        """Ids of all chunks ever asked for."""
+        """Ids of all chunks for which `want` was ever called."""
         return {keys.stem(entry.key) for entry in self.store.list(keys.WANTED)}
 
     def hedge(self, chunk: Chunk, number: int, reason: str) -> None:
-        """Let another attempt begin while attempt `number` still lives."""
+        """Allow another attempt to begin while attempt `number` is still alive."""
         self.store.create(keys.hedge(chunk.id, number), reason.encode())
 
     def hedged(self) -> set[tuple[str, int]]:
-        """Chunk ids and attempts beside which another may begin."""
+        """Chunk id and number of each attempt beside which `hedge` allowed another."""
         names = (entry.key.removeprefix(keys.HEDGES).split(".") for entry in self.store.list(keys.HEDGES))
         return {(chunk_id, int(number)) for chunk_id, number, _ in names}
 
     def beat(self, heartbeat: Heartbeat) -> float:
-        """Overwrite our heartbeat; return the store's stamp."""
+        """Overwrite this GPU worker's heartbeat; return the store's stamp of it."""
         body = _HEARTBEAT.dump_json(heartbeat)
-        summary = {**heartbeat.summary, "crc32": f"{zlib.crc32(body):08x}"}  # tells two of one stamp apart
+        # The checksum distinguishes two heartbeats with the same stamp.
+        summary = {**heartbeat.summary, "crc32": f"{zlib.crc32(body):08x}"}
         return self.store.put(keys.worker(heartbeat.worker_id), body, summary)
 
     def heartbeat(self, worker_id: str) -> Heartbeat | None:
@@ -131,9 +142,9 @@ class Ledger:
         return None if body is None else _HEARTBEAT.validate_json(body)
 
     def heartbeats(self, listed: Iterable[Entry] | None = None) -> list[tuple[Heartbeat, float]]:
-        """GPU workers that ever lived, or those of some entries, each with the store's stamp of its last heartbeat.
+        """The last heartbeat of every GPU worker, or of those in `listed`, each with the store's stamp of it.
 
-        All are fetched, side by side; whoever looks again and again uses a `HeartbeatReader`.
+        All are fetched, several at a time. To read again and again, use a `HeartbeatReader`.
         """
         entries = list(self.store.list(keys.WORKERS) if listed is None else listed)
         bodies = get_many(self.store, [entry.key for entry in entries])
@@ -142,7 +153,7 @@ class Ledger:
 
 
 def descend(planned: Sequence[Chunk], settled: Mapping[Chunk, tuple[OpenChunk, ...]]) -> Iterator[OpenChunk]:
-    """Chunks under `planned` that nobody has settled, given each settlement's open tiles. Pure."""
+    """The chunks within `planned` that nobody has settled, given the open tiles of each settlement. Pure."""
     for chunk in planned:
         left = settled.get(chunk)
         if left is None:

@@ -19,7 +19,7 @@ from gpu_jobs.ledger.ranges import Chunk, subtract, tiling_problem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemsFile:
-    """One Parquet file of the items table."""
+    """One Parquet file of the items table, and the range of items in it."""
 
     range: Chunk
     key: str
@@ -28,22 +28,23 @@ class ItemsFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What determines the rows. Written once; the commit point of a split."""
+    """Everything that determines the rows. It is written once; with it, the campaign exists."""
 
     workload: str
     params: dict[str, Any]
     dataset: str
-    """What the caller named."""
+    """The dataset as the caller named it."""
     dataset_digest: str
-    """Of every input's id and fingerprint, in order."""
+    """Digest of every input's id and fingerprint, in order."""
     sources: str
-    """Key of that listing, for comparison."""
+    """Key of the listing of those inputs, so that another dataset can be compared with it."""
     items: tuple[ItemsFile, ...]
     num_items: int
     total_weight: float
     chunk_boundaries: Annotated[tuple[int, ...], Field(validation_alias=AliasChoices("chunk_boundaries", "cuts"))]
-    """Of the first chunks: first 0, last `num_items`."""
+    """Positions in the dataset at which the first chunks begin and end: the first is 0, the last is `num_items`."""
     chunk_reason: Annotated[str, Field(validation_alias=AliasChoices("chunk_reason", "cut_reason"))]
+    """Why the chunks have this size, in words for people."""
     versions: dict[str, str]
     created_at: datetime
     version: int = 1
@@ -51,47 +52,47 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One lease on a chunk, as it began."""
+    """The begin of one lease on a chunk."""
 
     chunk: Chunk
     number: int
     worker_id: Annotated[str, Field(validation_alias=AliasChoices("worker_id", "boot"))]
     follows: str
-    """Why it may follow the attempt before it; "" for the first."""
+    """Why this attempt may follow the attempt before it; "" for the first."""
     version: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Committed:
-    """Items whose rows are in a part."""
+    """A range of items whose rows are in a part."""
 
     range: Chunk
     part: str
     sha256: str
     num_failed: int = 0
-    """Of these items, how many have an error instead of rows."""
+    """How many of these items have an error instead of rows."""
     kind: Literal["committed"] = "committed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
-    """Items that have no rows because they kill GPU workers."""
+    """A range of items that have no rows because they kill GPU workers."""
 
     range: Chunk
     cause: str
     detail: str
     attempts: int
-    """At this chunk, and those at larger ones that were held against it."""
+    """Number of attempts at this chunk, plus those at larger chunks whose crashes are blamed on it."""
     kind: Literal["quarantined"] = "quarantined"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Open:
-    """Items left to do: a smaller chunk."""
+    """A range of items that are left to do; it is a smaller chunk."""
 
     range: Chunk
     crashes: int = 0
-    """Convicting crashes that it inherits."""
+    """How many crashes at the larger chunk are blamed on this one too."""
     kind: Literal["open"] = "open"
 
 
@@ -100,7 +101,10 @@ Tile = Committed | Quarantined | Open
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """The one durable fact that ends a chunk."""
+    """The one durable fact that ends a chunk.
+
+    Raises `AuditError` if the tiles do not cover the chunk exactly, or if one open tile is the whole chunk.
+    """
 
     chunk: Chunk
     attempt: int
@@ -116,7 +120,7 @@ class Settlement:
 
     @property
     def summary(self) -> dict[str, str]:
-        """What a listing tells of it: its open tiles, and how many items have no rows because they failed."""
+        """What a listing shows of a settlement: its open tiles, and how many items failed and so have no rows."""
         found = {}
         if left := [f"{tile.range.id}:{tile.crashes}" for tile in self.tiles if tile.kind == "open"]:
             found["open"] = ",".join(left)
@@ -127,7 +131,7 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """What a GPU worker says of itself. Overwritten by its owner only."""
+    """What a GPU worker reports about itself. Only that GPU worker overwrites it."""
 
     worker_id: Annotated[str, Field(validation_alias=AliasChoices("worker_id", "boot"))]
     order: str
@@ -135,48 +139,48 @@ class Heartbeat:
     host: str
     status: Literal["starting", "working", "idle", "over"]
     reason: str = ""
-    """Why it is over."""
+    """Why the GPU worker is over, in words for people; "" while it is not."""
     failure: Failure | None = None
-    """What it failed of, by its own account; None if it did not, or is not over."""
+    """Why the GPU worker failed, as it reports itself; None if it did not fail or is not over."""
     leases: tuple[str, ...] = ()
-    """Chunk ids in hand."""
+    """Ids of the chunks that the GPU worker holds."""
     items_done: int = 0
     items_failed: int = 0
-    """Error rows among `items_done`."""
+    """How many of `items_done` have an error instead of rows."""
     items_per_s: float = 0.0
-    """Over the last minute."""
+    """Pace over the last minute."""
     seconds: WorkerSeconds = field(default_factory=WorkerSeconds)
-    """Its life so far."""
+    """What the GPU worker has spent its time on so far."""
     gpu_use: GpuUse | None = None
-    """None: it could not be measured, or the heartbeat is of version 1, which had words only."""
+    """None: GPU use could not be measured, or the heartbeat is of version 1, which had only words for it."""
     gpu_note: str = ""
-    """Why GPU use, or a part of it, is unknown; for people."""
+    """Why GPU use, or a part of it, is unknown, in words for people."""
     facts: dict[str, str] = field(default_factory=dict)
-    """What its workload found out and rows may depend on: `device`, `engine`, `precision`, ..."""
+    """Facts that the workload found out and that rows may depend on: `device`, `engine`, `precision`, ..."""
     batch_size: int = 0
-    """What its workload has learned of such a device; 0: nothing yet."""
+    """The batch size that the workload has learned for this device; 0: none yet."""
     is_at_long_item: bool = False
-    """It works on an item that may take hours, such as a fine-tuning run."""
+    """True while the GPU worker works on an item that may take hours, such as a fine-tuning run."""
     doing: str = ""
-    """How far it is with a long item, in words for people."""
+    """Progress inside a long item, in words for people."""
     progress_marks: int = 0
-    """How often a long item has reported progress; grows only."""
+    """How often a long item has reported progress; this number never falls."""
     checkpoints: int = 0
-    """Of long items that it has put into the store."""
+    """How many checkpoints of long items the GPU worker has stored."""
     is_warm: bool = False
-    """Its container has served another GPU worker before."""
+    """True if another GPU worker ran in the same container before."""
     latencies: dict[int, int] = field(default_factory=dict)
-    """Items by how long the micro-batch that each was in took; see `gpu_jobs.telemetry.latencies`."""
+    """Number of items by the duration of the micro-batch that they were in; see `gpu_jobs.telemetry.latencies`."""
     version: int = 2
 
     @property
     def mean_items_per_s(self) -> float:
-        """Items per second of work, over its whole life; 0 before it has worked."""
+        """Items per second of work since the GPU worker started; 0 before it has worked."""
         return self.items_done / self.seconds.working if self.seconds.working > 0 else 0.0
 
     @property
     def summary(self) -> dict[str, str]:
-        """What a listing tells of it. With `in_body`, something did not fit, and only the body has all."""
+        """What a listing shows of a heartbeat. `in_body` means that something did not fit: read the body instead."""
         leases = " ".join("{}-{}".format(*Chunk.parse(lease)) for lease in self.leases)
         device = self.facts.get("device", "") if self.batch_size else ""
         found = {"order": self.order, "slot": str(self.slot), "status": self.status}
@@ -190,7 +194,7 @@ class Heartbeat:
 
 
 _MAX_LISTED_LEASES, _MAX_LISTED_DEVICE = 1400, 200
-"""Characters, so that a heartbeat's summary stays below what a store keeps of one."""
+"""In characters; within these limits a heartbeat's summary stays below `store.base.MAX_SUMMARY_BYTES`."""
 
 
 def _num_failed(tile: Tile) -> int:
@@ -200,7 +204,7 @@ def _num_failed(tile: Tile) -> int:
 
 
 def tiles_left(chunk: Chunk, parts: Iterable[Committed], crashes: int) -> tuple[Tile, ...]:
-    """A settlement's tiles: what the parts cover is committed, the rest open."""
+    """The tiles of a settlement of `chunk`: what the parts cover is committed, the rest is open."""
     committed = list(parts)
     left = subtract(chunk, (tile.range for tile in committed))
     tiles: list[Tile] = [*committed, *(Open(range=piece, crashes=crashes) for piece in left)]
