@@ -1,26 +1,26 @@
-"""Every error that Fanfold raises on purpose. The class says what the caller does next.
+"""Every error that Fanfold raises on purpose. The class says what the caller should do next.
 
 FanfoldError
 ├── RefusedError            the request is wrong: change the named field
-├── NothingNewError         with `only_new`, every item was done before: there is nothing to do
+├── NothingNewError         with `only_new`: every item was done before, so there is nothing to do
 ├── StoreError              the store cannot be used
-│   └── StoreUnavailableError   ... just now: call again
-├── PlatformError           one GPU platform said no
-│   ├── NoCapacityError         nothing started: another offer may do
-│   │   └── QuotaError              ... for a limit of ours there: later, or a higher limit
-│   ├── RejectedError           our request is wrong: asking again fails alike
-│   │   └── BalanceError            ... or not paid for: the platform is used no more
-│   └── OutcomeUnknownError     the reply was lost: look it up before asking again
+│   └── StoreUnavailableError   ... at the moment: call again
+├── PlatformError           one GPU platform refused or failed
+│   ├── NoCapacityError         nothing was started: another offer may have capacity
+│   │   └── QuotaError              ... because of a limit of the account: wait, or raise the limit
+│   ├── RejectedError           our request is wrong: the same request fails again
+│   │   └── BalanceError            ... or not paid for: the platform is not used any more
+│   └── OutcomeUnknownError     the reply was lost: look up what happened before asking again
 ├── CampaignError           the campaign cannot go on
-│   ├── SupersededError         a newer flow run owns it: give way
-│   ├── CampaignClosedError     the journal says closed: open it again to resume
+│   ├── SupersededError         a newer flow run owns the campaign: stop
+│   ├── CampaignClosedError     the campaign is closed: open it again to resume
 │   └── AuditError              the ledger does not add up: nothing was published
 ├── WorkloadImportError     the image cannot run this workload: no item is to blame
-│   └── ModelTooLargeError      ... on this GPU: a larger one may do
-├── WorkDiedError           processes that worked on an item died: of the item, or of their machine
+│   └── ModelTooLargeError      ... on this GPU: use a larger GPU
+├── WorkDiedError           processes that worked on an item died, because of the item or of their machine
 └── ItemError               one item cannot be used: it becomes that item's error row
-    ├── DivergedError           a training's loss is no number any more: other hyperparameters
-    └── DoesNotFitError         not even the smallest step fits into memory: a smaller model, or a larger GPU
+    ├── DivergedError           a loss is NaN or infinite: use other hyperparameters
+    └── DoesNotFitError         even the smallest step does not fit into memory: use a smaller model or a larger GPU
 """
 
 
@@ -45,7 +45,7 @@ class StoreError(FanfoldError):
 
 
 class StoreUnavailableError(StoreError):
-    """The store did not answer in time; nothing is known about the last call."""
+    """The store did not answer in time; whether the last call took effect is unknown."""
 
 
 class PlatformError(FanfoldError):
@@ -53,19 +53,19 @@ class PlatformError(FanfoldError):
 
 
 class NoCapacityError(PlatformError):
-    """Nothing started for want of machines; another offer may do."""
+    """Nothing was started, for lack of machines; another offer may have capacity."""
 
 
 class QuotaError(NoCapacityError):
-    """Nothing started, since it would be more than this account may have or ask for."""
+    """Nothing was started, because this account would exceed a limit on its machines or requests."""
 
 
 class RejectedError(PlatformError):
-    """The platform refuses the request itself; asking again fails alike."""
+    """The platform refuses the request itself; the same request fails again."""
 
 
 class BalanceError(RejectedError):
-    """The platform wants money first."""
+    """The platform requires a payment first."""
 
 
 class OutcomeUnknownError(PlatformError):
@@ -77,7 +77,7 @@ class CampaignError(FanfoldError):
 
 
 class SupersededError(CampaignError):
-    """A newer flow run opened this campaign; this one gives way."""
+    """A newer flow run opened this campaign; this one stops."""
 
 
 class CampaignClosedError(CampaignError):
@@ -97,7 +97,7 @@ class ModelTooLargeError(WorkloadImportError):
 
 
 class WorkDiedError(FanfoldError):
-    """Processes that worked on a long item died without a word; the attempt ends as crashed."""
+    """Processes that worked on a long item died without reporting why; the attempt ends as crashed."""
 
 
 class ItemError(FanfoldError):
@@ -105,8 +105,8 @@ class ItemError(FanfoldError):
 
 
 class DivergedError(ItemError):
-    """A training's loss is no number any more."""
+    """The loss of a training run is NaN or infinite."""
 
 
 class DoesNotFitError(ItemError):
-    """Not even one sequence at a time fits into the memory of the device."""
+    """Even one sequence at a time does not fit into the memory of the device."""

@@ -20,7 +20,8 @@ from gpu_jobs.jobs.offers import OfferKey
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.ledger import keys
 from gpu_jobs.ledger.journal import CloseCause, Journal
-from gpu_jobs.ledger.ledger import Ledger, Plan
+from gpu_jobs.ledger.ledger import Ledger
+from gpu_jobs.ledger.records import Plan
 from gpu_jobs.platforms import known_offers, needs_bucket, open_platform
 from gpu_jobs.platforms.base import Platform
 from gpu_jobs.platforms.event_loop import Background

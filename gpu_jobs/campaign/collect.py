@@ -22,8 +22,9 @@ from gpu_jobs.campaign.manifest import Manifest, OutputFile, publish_manifest, r
 from gpu_jobs.errors import AuditError
 from gpu_jobs.ledger import keys, rows
 from gpu_jobs.ledger.items import ItemsReader
-from gpu_jobs.ledger.ledger import Committed, Ledger, Plan, Quarantined, Settlement, sha256
+from gpu_jobs.ledger.ledger import Ledger, sha256
 from gpu_jobs.ledger.ranges import Chunk, from_boundaries, tiling_problem
+from gpu_jobs.ledger.records import Committed, Plan, Quarantined, Settlement
 from gpu_jobs.store import Store
 from gpu_jobs.telemetry.workers import GpuWorkers
 from gpu_jobs.workloads import load_workload

@@ -8,8 +8,8 @@ import polars as pl
 
 from gpu_jobs.ledger.items import ItemsReader
 from gpu_jobs.ledger.journal import Journal
-from gpu_jobs.ledger.ledger import Plan
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.ledger.records import Plan
 from gpu_jobs.store import Store
 from gpu_jobs.workloads.base import BaseWorkload, Item, Results
 

@@ -29,7 +29,8 @@ from gpu_jobs.jobs.names import order_prefix
 from gpu_jobs.jobs.offers import OfferKey, big_enough, stale_prices
 from gpu_jobs.jobs.orders import Handle, JobOutcome, Observation, Order, Phase, Policy, failure_of
 from gpu_jobs.ledger.journal import CloseCause, Closed, Ended, Journal, JournalEntry, JournalState, Opened, Ordered
-from gpu_jobs.ledger.ledger import Ledger, Plan
+from gpu_jobs.ledger.ledger import Ledger
+from gpu_jobs.ledger.records import Plan
 from gpu_jobs.platforms import open_platform
 from gpu_jobs.platforms.base import Platform, start_once
 from gpu_jobs.platforms.event_loop import Background

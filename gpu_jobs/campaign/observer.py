@@ -9,8 +9,9 @@ from gpu_jobs.dispatch import CampaignView, Decision, JobView
 from gpu_jobs.jobs.offers import OfferKey
 from gpu_jobs.jobs.orders import Observation, Phase, Policy
 from gpu_jobs.ledger.journal import Journal, Ordered
-from gpu_jobs.ledger.ledger import Ledger, Plan
+from gpu_jobs.ledger.ledger import Ledger
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.ledger.records import Plan
 from gpu_jobs.telemetry.measure import evidence_from, hedged_usd
 from gpu_jobs.telemetry.samples import Evidence
 from gpu_jobs.telemetry.snapshot import Moment, Snapshot, SnapshotReader

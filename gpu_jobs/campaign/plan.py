@@ -18,8 +18,9 @@ from gpu_jobs.dataset.sources import Source, read_sources
 from gpu_jobs.errors import NothingNewError, RefusedError, WorkloadImportError
 from gpu_jobs.ledger import keys, rows
 from gpu_jobs.ledger.items import ItemsReader, write_items
-from gpu_jobs.ledger.ledger import Committed, Ledger, Plan
+from gpu_jobs.ledger.ledger import Ledger
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.ledger.records import Committed, Plan
 from gpu_jobs.store import Store, campaign_names, open_store
 from gpu_jobs.workloads import load_workload
 from gpu_jobs.workloads.base import BaseWorkload, LongWorkload

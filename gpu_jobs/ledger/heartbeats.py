@@ -1,10 +1,11 @@
-"""Heartbeats that are read again and again, at a cost that does not grow with the GPU workers that are dead."""
+"""Reading heartbeats again and again, at a cost that does not grow with the number of dead GPU workers."""
 
 from dataclasses import dataclass
 
 from gpu_jobs.ledger import keys
-from gpu_jobs.ledger.ledger import Heartbeat, Ledger
+from gpu_jobs.ledger.ledger import Ledger
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.ledger.records import Heartbeat
 from gpu_jobs.store.base import Entry
 
 
@@ -18,18 +19,18 @@ class ListedWorker:
     status: str
     """One of `Heartbeat.status`."""
     leases: tuple[str, ...]
-    """Ids of the chunks in hand."""
+    """Ids of the chunks that the GPU worker holds."""
     batch_size: int
-    """What its workload has learned of `device`; 0: nothing yet."""
+    """The batch size that the workload has learned for `device`; 0: none yet."""
     device: str
     stored_at: float
-    """The store's stamp of its last heartbeat."""
+    """The store's stamp of the last heartbeat."""
 
 
 class HeartbeatReader:
-    """Reads all heartbeats of a campaign; keeps each until it changes, and for ever if its GPU worker is over.
+    """Reads all heartbeats of a campaign. It keeps each until it changes, and for ever if its GPU worker is over.
 
-    Threads may share one.
+    Threads may share one reader.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -37,27 +38,29 @@ class HeartbeatReader:
         self._known: dict[str, tuple[Entry, Heartbeat]] = {}
 
     def read(self) -> list[tuple[Heartbeat, float]]:
-        """All GPU workers that ever lived, with the store's stamp of the last heartbeat of each.
+        """The last heartbeat of every GPU worker, each with the store's stamp of it.
 
-        Costs one listing and, side by side, a read for each heartbeat that is new.
+        This costs one listing, and one read for each heartbeat that is new, several at a time.
         """
         return self._up_to_date(self._listed())
 
     def workers(self) -> list[ListedWorker]:
-        """The same GPU workers by the listing alone; those of which it does not tell everything are read."""
+        """The same GPU workers from the listing alone; a heartbeat is read only if its summary is not complete."""
         entries = self._listed()
-        read = {beat.worker_id: beat for beat, _ in self._up_to_date([entry for entry in entries if _is_short(entry)])}
+        read = {
+            beat.worker_id: beat for beat, _ in self._up_to_date([entry for entry in entries if _is_incomplete(entry)])
+        }
         found = []
         for entry in entries:
             worker_id = keys.stem(entry.key)
-            if not _is_short(entry):
+            if not _is_incomplete(entry):
                 found.append(_from_summary(worker_id, entry))
             elif worker_id in read:
                 found.append(_from_body(read[worker_id], entry.stored_at))
         return found
 
     def learned_batch_sizes(self) -> dict[str, int]:
-        """The smallest that any GPU worker has settled for, by its fact `device`."""
+        """The smallest batch size that any GPU worker has learned, by its fact `device`."""
         found: dict[str, int] = {}
         for each in self.workers():
             if each.batch_size and each.device:
@@ -79,22 +82,22 @@ class HeartbeatReader:
         return known is not None and (known[0] == entry or known[1].status == "over")
 
 
-def _is_short(entry: Entry) -> bool:
-    """It was written before there were summaries, or not all of it fits into one."""
+def _is_incomplete(entry: Entry) -> bool:
+    """True if the summary does not show everything: it did not fit, or the heartbeat is older than summaries."""
     return "status" not in entry.summary or "in_body" in entry.summary
 
 
 def _from_summary(worker_id: str, entry: Entry) -> ListedWorker:
-    told = entry.summary
-    leases = (lease.split("-") for lease in told.get("leases", "").split())
+    summary = entry.summary
+    leases = (lease.split("-") for lease in summary.get("leases", "").split())
     return ListedWorker(
         worker_id=worker_id,
-        order=told["order"],
-        slot=int(told["slot"]),
-        status=told["status"],
+        order=summary["order"],
+        slot=int(summary["slot"]),
+        status=summary["status"],
         leases=tuple(Chunk(int(start), int(stop)).id for start, stop in leases),
-        batch_size=int(told.get("batch_size", 0)),
-        device=told.get("device", ""),
+        batch_size=int(summary.get("batch_size", 0)),
+        device=summary.get("device", ""),
         stored_at=entry.stored_at,
     )
 

@@ -11,8 +11,9 @@ import polars as pl
 
 from gpu_jobs.errors import AuditError, RefusedError
 from gpu_jobs.ledger import keys
-from gpu_jobs.ledger.ledger import ItemsFile, Plan, sha256
+from gpu_jobs.ledger.ledger import sha256
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.ledger.records import ItemsFile, Plan
 from gpu_jobs.store.base import Store
 
 ITEMS_PER_FILE = 50_000
@@ -27,7 +28,7 @@ class WrittenItems:
 
 
 def write_items(store: Store, nonce: str, items: Iterable[dict[str, Any]]) -> WrittenItems:
-    """Write items in order, a file at a time. Raises `RefusedError` on a repeated id."""
+    """Write items in order, one file at a time. Raises `RefusedError` if two items have the same id."""
     seen, files, weights = set[str](), list[ItemsFile](), list[float]()
     left = iter(items)
     while batch := list(islice(left, ITEMS_PER_FILE)):
@@ -45,7 +46,7 @@ def write_items(store: Store, nonce: str, items: Iterable[dict[str, Any]]) -> Wr
 
 
 class ItemsReader:
-    """Reads ranges of items; keeps the last file in memory."""
+    """Reads ranges of items; keeps the last file that it read in memory."""
 
     def __init__(self, store: Store, plan: Plan) -> None:
         self._store = store
@@ -63,7 +64,7 @@ class ItemsReader:
             at = stop
 
     def frame(self, file: ItemsFile) -> pl.DataFrame:
-        """All items of one file, checked against the plan's checksum."""
+        """All items of one file. Raises `AuditError` if the file does not have the checksum in the plan."""
         if self._cached[0] != file.key:
             body = self._store.get(file.key)
             if body is None or sha256(body) != file.sha256:
@@ -72,5 +73,5 @@ class ItemsReader:
         return self._cached[1]
 
     def frames(self) -> Iterator[pl.DataFrame]:
-        """All items, a file at a time, in order."""
+        """All items in order, one frame per file."""
         return map(self.frame, self._files)

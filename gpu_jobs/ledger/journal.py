@@ -24,7 +24,7 @@ from gpu_jobs.store.parallel import get_many
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """A flow run took the campaign over, under a policy."""
+    """A flow run took over the campaign, with a policy."""
 
     owner: Annotated[str, Field(validation_alias=AliasChoices("owner", "opener"))]
     policy: Policy
@@ -35,7 +35,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ordered:
-    """A GPU job will be started, and its worst-case dollars are set aside."""
+    """A GPU job will be started, and the most that it can cost is reserved."""
 
     order: Order
     owner: Annotated[str, Field(validation_alias=AliasChoices("owner", "opener"))]
@@ -47,7 +47,7 @@ class Ordered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A GPU job is over: nothing of it runs."""
+    """A GPU job is over: none of its GPU workers runs."""
 
     order: str
     reason: str
@@ -57,11 +57,11 @@ class Ended:
     at: datetime
     detail: str = ""
     outcome: JobOutcome = JobOutcome.SUCCEEDED
-    """Never `SUCCEEDED` with a failure: entries of version 1 have no outcome, and failed if they carry a failure."""
+    """Never `SUCCEEDED` with a failure. Entries of version 1 have no outcome; with a failure they are `FAILED`."""
     failure: Failure | None = None
-    """What it failed of; None if it did not, or if we stopped it for no fault of its platform."""
+    """Why the GPU job failed; None if it did not fail, or if it was stopped and its platform was not at fault."""
     checkpoints: int = 0
-    """Of long items; getting on is not being idle."""
+    """How many checkpoints of long items its GPU workers stored; a GPU job that stored some was not idle."""
     kind: Literal["ended"] = "ended"
     version: int = 2
 
@@ -76,32 +76,32 @@ class CloseCause(StrEnum):
     COMPLETE = "complete"
     """Every item is settled."""
     INTERRUPTED = "interrupted"
-    """An exception ended its loop."""
+    """An exception ended the campaign's loop."""
     STOPPED = "stopped"
-    """Somebody outside of its loop stopped it: a person, or the hook of a flow run that ended."""
+    """Something outside the loop stopped the campaign: a person, or the hook of a flow run that ended."""
     BUDGET = "budget"
-    """What is left of the budget is too little for any GPU job."""
+    """The rest of the budget is too small for any GPU job."""
     DEADLINE = "deadline"
-    """It has passed, or is too near for a GPU worker to start."""
+    """The deadline has passed, or is too near for a GPU worker to start."""
     NO_OFFER = "no offer"
     """No platform offers what the policy allows."""
     OFFERS_REFUSED = "offers refused"
-    """Every offer was given up for good."""
+    """Every offer was dropped permanently."""
     NO_CAPACITY = "no capacity"
     """No GPU worker was available for `Policy.max_wait_hours`."""
     IDLE_JOBS = "idle jobs"
-    """GPU jobs failed without a result, more in a row than `Policy.max_idle_jobs` allows."""
+    """More consecutive GPU jobs failed without a result than `Policy.max_idle_jobs` allows."""
     ATTEMPTS = "attempts"
-    """A chunk had `Policy.max_attempts`."""
+    """All `Policy.max_attempts` attempts at a chunk have ended."""
     QUARANTINE = "quarantine"
     """More than `Policy.max_quarantined_share` of the items have no rows."""
     UNKNOWN = "unknown"
-    """The entry is of version 1, which had words only."""
+    """The entry is of version 1, which had only words for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closed:
-    """No more leases and no more orders, until it is opened again."""
+    """The campaign is closed: no more leases and no more orders until it is opened again."""
 
     reason: str
     """Why, in words for people."""
@@ -118,7 +118,7 @@ _ENTRY: TypeAdapter[JournalEntry] = TypeAdapter(JournalEntry)
 
 @dataclass(frozen=True)
 class JournalState:
-    """What the entries so far amount to; each value is computed when it is first asked for, and kept."""
+    """The entries so far, and what follows from them; each value is computed at its first use and kept."""
 
     entries: tuple[JournalEntry, ...] = ()
 
@@ -132,7 +132,7 @@ class JournalState:
 
     @cached_property
     def closed(self) -> Closed | None:
-        """The closing that rules now; None if the campaign was opened after it."""
+        """The closing that is in force; None if the campaign was never closed or was opened after it."""
         for entry in reversed(self.entries):
             if isinstance(entry, Closed):
                 return entry
@@ -142,12 +142,12 @@ class JournalState:
 
     @cached_property
     def orders(self) -> dict[str, Ordered]:
-        """All GPU jobs ever ordered, by name, in order."""
+        """All GPU jobs ever ordered, by name, in the order of the journal."""
         return {entry.order.name: entry for entry in self.entries if isinstance(entry, Ordered)}
 
     @cached_property
     def orders_of_opening(self) -> list[Ordered]:
-        """GPU jobs ordered since the last opening, and those that it found alive."""
+        """GPU jobs ordered since the last opening, and those that were alive at that moment."""
         ended_before = {entry.order for entry in self.entries[: self._opened_at] if isinstance(entry, Ended)}
         return [entry for name, entry in self.orders.items() if name not in ended_before]
 
@@ -170,7 +170,7 @@ class JournalState:
         return max((at for at, entry in enumerate(self.entries) if isinstance(entry, Opened)), default=0)
 
     def refusal(self, entry: JournalEntry) -> CampaignError | None:
-        """Why `entry` may not come next; None if it may."""
+        """The error that forbids `entry` as the next entry; None if it is allowed."""
         if isinstance(entry, Opened):
             return None
         if isinstance(entry, Ended):
@@ -179,7 +179,7 @@ class JournalState:
         opened = self.opened
         if opened is None or opened.owner != entry.owner:
             now = "nobody" if opened is None else opened.owner
-            return SupersededError(f"this campaign was opened by {now} since; this flow run gives way")
+            return SupersededError(f"this campaign is now owned by {now}; this flow run stops")
         if self.closed:
             return CampaignClosedError(f"the campaign is closed: {self.closed.reason}")
         return None
@@ -193,14 +193,17 @@ def _parse(body: bytes, seq: int) -> JournalEntry:
 
 
 class Journal:
-    """Reads forward and appends; keeps what it has read, since entries never change."""
+    """Reads and appends entries; keeps what it has read, since entries never change."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._state = JournalState()
 
     def read(self) -> JournalState:
-        """Read whatever was added since the last read: nothing costs one call, the first read one listing more."""
+        """Read what was added since the last read.
+
+        This costs one call to the store if nothing was added; the first read also costs a listing.
+        """
         known = self._state.entries
         added = self._follow(len(known) + 1) if known else self._catch_up()
         if added:
@@ -208,26 +211,26 @@ class Journal:
         return self._state
 
     def _catch_up(self) -> list[JournalEntry]:
-        """All entries, fetched side by side."""
+        """All entries, several fetched at a time."""
         expected = (keys.journal(seq) for seq in count(1))
         listed = (entry.key for entry in self._store.list(keys.JOURNAL))
         found = [key for key, _ in takewhile(lambda pair: pair[0] == pair[1], zip(listed, expected, strict=False))]
         return [_parse(body, seq) for seq, body in enumerate(get_many(self._store, found), start=1) if body is not None]
 
     def _follow(self, seq: int) -> list[JournalEntry]:
-        """The entries from `seq` on, one after another."""
+        """The entries from number `seq` on, fetched one after another."""
         added: list[JournalEntry] = []
         while (body := self._store.get(keys.journal(seq + len(added)))) is not None:
             added.append(_parse(body, seq + len(added)))
         return added
 
     def append(self, entry: JournalEntry, upon: JournalState) -> bool:
-        """Create `entry` as the next after `upon`; False if another came first.
+        """Create `entry` as the next entry after `upon`; False if another entry was created first.
 
         Raises:
-            SupersededError: `entry` orders or closes, and another flow run has opened the campaign since ours.
-            CampaignClosedError: `entry` orders, and the campaign is closed.
-            CampaignError: `entry` ends what is not open.
+            SupersededError: `entry` orders or closes, and its owner is not the last that opened the campaign.
+            CampaignClosedError: `entry` orders or closes, and the campaign is closed.
+            CampaignError: `entry` ends a GPU job that was not ordered or that has ended.
         """
         if error := upon.refusal(entry):
             raise error

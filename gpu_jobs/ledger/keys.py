@@ -48,11 +48,11 @@ class AttemptKey(NamedTuple):
     chunk_id: str
     number: int
     is_end: bool
-    """The object says how the attempt ended; else, that it began."""
+    """True: the object records how the attempt ended; False: that it began."""
 
 
 def parse_attempt(key: str) -> AttemptKey:
-    """Read a key that `attempt` or `attempt_end` has made."""
+    """Parse a key made by `attempt` or `attempt_end`."""
     chunk_id, number, *end = key.removeprefix(ATTEMPTS).removesuffix(".json").split(".")
     return AttemptKey(chunk_id, int(number), bool(end))
 
@@ -63,12 +63,12 @@ def parts_of(chunk_id: str) -> str:
 
 
 def part(chunk_id: str, number: int, range_id: str) -> str:
-    """Flat, not a folder per attempt: in a local store making a folder costs more than the part."""
+    """There is no folder per attempt: in a local store, making a folder costs more than writing the part."""
     return f"{PARTS}{chunk_id}.{number:04d}.{range_id}.arrows"
 
 
 def part_attempt(key: str) -> int:
-    """Which attempt wrote a part."""
+    """Number of the attempt that wrote a part."""
     return int(key.split(".")[1])
 
 
@@ -86,7 +86,7 @@ def wanted(chunk_id: str) -> str:
 
 
 def hedge(chunk_id: str, number: int) -> str:
-    """That another attempt may begin beside attempt `number`."""
+    """Key of the object that allows another attempt beside attempt `number`."""
     return f"{HEDGES}{chunk_id}.{number:04d}.json"
 
 
@@ -108,7 +108,7 @@ def checkpoints_of(index: int) -> str:
 
 
 def checkpoint(index: int, step: int) -> str:
-    """Created once its files are there."""
+    """Key of the object that makes a checkpoint valid; it is created after the checkpoint's files."""
     return f"{checkpoints_of(index)}{step:08d}.json"
 
 
@@ -117,15 +117,15 @@ def checkpoint_file(index: int, step: int, nonce: str, name: str) -> str:
 
 
 def metrics(index: int, step: int, nonce: str) -> str:
-    """Rows on some steps of a long item, `step` being the last."""
+    """Key of the metrics of some steps of a long item, of which `step` is the last."""
     return f"{METRICS}{index:012d}.{step:08d}.{nonce}.parquet"
 
 
 def model(index: int, nonce: str) -> str:
-    """Prefix of what a long item has made, without a slash at its end."""
+    """Prefix of the model that a long item has made, without a slash at its end."""
     return f"models/{index:012d}.{nonce}"
 
 
 def stem(key: str) -> str:
-    """The last name of a key up to its first dot: a chunk's id, a worker_id."""
+    """The last name in a key, up to its first dot: for example a chunk's id or a worker_id."""
     return key.rpartition("/")[2].partition(".")[0]

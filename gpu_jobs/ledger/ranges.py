@@ -1,4 +1,4 @@
-"""Range algebra. Items of a campaign are numbered `[0, N)`; a chunk is a range of them and its range is its id."""
+"""Arithmetic of ranges. Items of a campaign are numbered `[0, N)`; a chunk is a range of them, which is also its id."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -34,15 +34,15 @@ class Chunk(NamedTuple):
         return self.start <= other.start and other.stop <= self.stop
 
 
-def from_boundaries(cuts: Sequence[int]) -> list[Chunk]:
-    """`[0, 3, 7]` → `[0, 3) [3, 7)`."""
-    return [Chunk(start, stop) for start, stop in pairwise(cuts)]
+def from_boundaries(boundaries: Sequence[int]) -> list[Chunk]:
+    """The chunks between the boundaries: `[0, 3, 7]` gives `[0, 3)` and `[3, 7)`."""
+    return [Chunk(start, stop) for start, stop in pairwise(boundaries)]
 
 
 def cut_by_weight(weights: Sequence[float], target: float) -> list[int]:
-    """Cut items into chunks of about `target` weight each; return the cuts, first 0 and last N.
+    """Divide items into chunks of about `target` weight each; return the chunk boundaries, first 0 and last N.
 
-    Chunks are equal by weight up to one item; an item heavier than `target` is a chunk of its own.
+    The weights of two chunks differ by one item at most; an item heavier than `target` is a chunk of its own.
     """
     total = sum(weights)
     if total <= 0:
@@ -54,7 +54,7 @@ def cut_by_weight(weights: Sequence[float], target: float) -> list[int]:
 
 
 def subtract(whole: Chunk, taken: Iterable[Chunk]) -> list[Chunk]:
-    """What is left of `whole` without `taken`, in order, each piece as long as can be."""
+    """What is left of `whole` without `taken`: pieces in order, each as long as possible."""
     left, at = [], whole.start
     for piece in sorted(taken):
         if piece.start > at:
@@ -68,10 +68,10 @@ def subtract(whole: Chunk, taken: Iterable[Chunk]) -> list[Chunk]:
 
 
 def best_cover(pieces: Iterable[Chunk]) -> list[Chunk]:
-    """Of `pieces`, those that cover the most items with no overlap, in order."""
+    """Those of `pieces` that together cover the most items with no overlap, in order."""
     found = sorted(pieces, key=lambda piece: piece.stop)
     stops = [piece.stop for piece in found]
-    best: list[tuple[int, list[Chunk]]] = [(0, [])]  # of the first k pieces
+    best: list[tuple[int, list[Chunk]]] = [(0, [])]  # best[k] is the best choice from the first k pieces
     for number, piece in enumerate(found):
         covered, chosen = best[bisect_right(stops, piece.start, hi=number)]
         taken = (covered + piece.num_items, [*chosen, piece])
@@ -86,7 +86,7 @@ def halve(chunk: Chunk) -> tuple[Chunk, ...]:
 
 
 def tiling_problem(tiles: Iterable[Chunk], whole: Chunk) -> str | None:
-    """None if `tiles` cover `whole` with no gap and no overlap, else the first problem in words."""
+    """The first problem, in words for people; None if `tiles` cover `whole` with no gap and no overlap."""
     at = whole.start
     for tile in sorted(tiles):
         if tile.stop <= tile.start:

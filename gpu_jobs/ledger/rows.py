@@ -1,7 +1,8 @@
-"""How finished items travel: one Arrow stream of rows, with an outcome for every item.
+"""The format of a part: one Arrow stream of rows, with an outcome for every item.
 
-Columns: `item_index`, `item`, `outcome` ("row", "error" or "empty"), `error` (why, for "error"), then the workload's.
-Each item has one or more "row" rows, or one "error", or one "empty".
+The columns are `item_index`, `item`, `outcome` ("row", "error" or "empty"), `error` (why the item has no rows), and
+then the workload's own.
+Each item has one or more rows with the outcome "row", or one with "error", or one with "empty".
 """
 
 import io
@@ -45,10 +46,10 @@ def decode(body: bytes) -> pl.DataFrame:
 
 
 def failed_items(body: bytes) -> list[int]:
-    """Positions in the dataset of the items that have an error."""
+    """Positions in the dataset of those items that have an error."""
     return decode(body).filter(pl.col("outcome") == ERROR)["item_index"].to_list()
 
 
 def join(bodies: Sequence[bytes]) -> bytes:
-    """Concatenate encoded frames of one schema."""
+    """Concatenate encoded frames that have the same schema."""
     return bodies[0] if len(bodies) == 1 else encode(pl.concat([decode(body) for body in bodies]))

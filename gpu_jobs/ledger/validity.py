@@ -1,4 +1,4 @@
-"""Whether a GPU worker of an order may run, by the journal: one rule for GPU workers and the reaper. Pure."""
+"""Whether the journal allows a GPU worker to run: one rule for GPU workers and the reaper. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,21 +19,21 @@ class EndCause(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MustEnd:
-    """A GPU worker may not run."""
+    """A GPU worker may not run, and why."""
 
     cause: EndCause
     words: str
-    """The same for people."""
+    """The cause in words for people."""
 
 
 def reason_to_end(state: JournalState, order: str | None, now: datetime, *, grace_s: float = 0.0) -> MustEnd | None:
-    """Why no GPU worker of an order should run; None if one may.
+    """Why no GPU worker of an order may run; None if GPU workers may.
 
     Args:
-        state: the campaign's journal; without entries if there is no such campaign.
-        order: name of the GPU job; None: the GPU worker was started by hand, without one.
-        now: by the clock of whoever asks.
-        grace_s: what GPU workers are given to end by themselves, after the expiry and after the campaign's close.
+        state: the campaign's journal; it has no entries if there is no such campaign.
+        order: name of the GPU job; None if the GPU worker was started by hand, without an order.
+        now: the time by the caller's clock.
+        grace_s: how long GPU workers may take to end by themselves after the order's expiry or the campaign's close.
     """
     ordered = state.orders.get(order) if order else None
     if order and ordered is None:
@@ -46,6 +46,7 @@ def reason_to_end(state: JournalState, order: str | None, now: datetime, *, grac
         words = f"its order expired at {ordered.order.expires_at:%Y-%m-%d %H:%M} UTC"
         return MustEnd(cause=EndCause.EXPIRED, words=words)
     closed = state.closed
-    if closed and max(0.0, (now - closed.at).total_seconds()) >= grace_s:  # clocks differ: a close is never ahead
+    # Clocks differ: a close that seems to lie in the future is taken as now.
+    if closed and max(0.0, (now - closed.at).total_seconds()) >= grace_s:
         return MustEnd(cause=EndCause.CLOSED, words=f"its campaign is closed: {closed.reason}")
     return None

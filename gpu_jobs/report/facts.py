@@ -13,8 +13,9 @@ from gpu_jobs.campaign.manifest import Manifest
 from gpu_jobs.forecast.history import Outlook, kept_outlook, outcome
 from gpu_jobs.ledger import keys
 from gpu_jobs.ledger.journal import Closed, JournalState, Opened
-from gpu_jobs.ledger.ledger import Ledger, Plan
+from gpu_jobs.ledger.ledger import Ledger
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.ledger.records import Plan
 from gpu_jobs.store import Store
 from gpu_jobs.telemetry.snapshot import Snapshot
 from gpu_jobs.telemetry.workers import GpuWorker

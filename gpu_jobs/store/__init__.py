@@ -1,4 +1,4 @@
-"""Object storage: `open_store` turns a place into a `Store`."""
+"""Object storage: `open_store` opens a `Store` by its URI."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ __all__ = ["Entry", "Store", "Summary", "campaign_names", "is_local", "open_stor
 
 
 def is_local(uri: str) -> bool:
-    """True for a folder of this machine, which no other machine can reach."""
+    """True for a folder on this machine, which other machines cannot reach."""
     return uri.startswith("file://") or not re.match(r"[a-z][a-z0-9+.-]*://", uri)
 
 
@@ -23,7 +23,7 @@ def open_store(uri: str) -> Store:
         return LocalStore(Path(uri.removeprefix("file://")).expanduser(), fsync=Settings().store_fsync)
     if uri.startswith("gs://"):
         try:
-            from gpu_jobs.store.gcs import GcsStore  # half a second of import that local stores need not pay
+            from gpu_jobs.store.gcs import GcsStore  # this import takes half a second, which local stores save
         except ImportError as error:
             raise RefusedError("store", f"'{uri}' needs pip install 'fanfold[gcs]' ({error})") from error
         return GcsStore(uri)
@@ -31,5 +31,5 @@ def open_store(uri: str) -> Store:
 
 
 def campaign_names(root: Store, prefix: str = "") -> Iterator[str]:
-    """Folders right under a store root whose name starts with `prefix`, in order; what they hold is not listed."""
+    """Names of the folders directly under a store root that start with `prefix`, in order; lists no contents."""
     return root.folders(prefix)

@@ -1,10 +1,10 @@
 """A store in a Google Cloud Storage bucket, through Google's own client.
 
-What holds here by the service: writes and listings are strongly consistent, `if_generation_match=0` lets one writer
-create an object, and a write is whole or absent. What this module adds: bounded retries, proof of who won when a reply
-was lost, checksums from end to end, and errors that say what to do.
+The service guarantees that writes and listings are strongly consistent, that `if_generation_match=0` lets only one
+writer create an object, and that a write is whole or absent. This module adds bounded retries, a check of who won when
+a reply was lost, checksums from end to end, and errors that say what to do.
 
-With `STORAGE_EMULATOR_HOST` in the environment it talks to that server, without credentials.
+With `STORAGE_EMULATOR_HOST` in the environment it uses that server, without credentials.
 """
 
 import base64
@@ -37,28 +37,28 @@ from gpu_jobs.errors import RefusedError, StoreError, StoreUnavailableError
 from gpu_jobs.store.base import NO_SUMMARY, Entry, Summary, encode_summary
 
 DEADLINE_S = 60.0
-"""No new try begins later than this after the first; one page of a listing or one block of a file counts alone."""
+"""No new try begins later than this after the first; each page of a listing and block of a file counts alone."""
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
-"""One try fails after this long without a byte."""
+"""One try fails after this long without receiving a byte."""
 RETRY = DEFAULT_RETRY.with_delay(initial=0.5, maximum=8.0, multiplier=2.0)
-"""Timeouts, 408, 429, 5xx and broken connections, with jitter; every retry of this module is this one."""
+"""Retries timeouts, 408, 429, 5xx and broken connections, with jitter. This module has no other retries."""
 
 PAGE_SIZE = 1000
 BLOCK_BYTES = 32 << 20
 MAX_CONNECTIONS = 64
-"""More threads than this wait for each other."""
+"""If more threads than this use the store at once, some wait."""
 
 _CREATE, _READ, _LIST, _DELETE = (f"storage.objects.{verb}" for verb in ("create", "get", "list", "delete"))
 _PERMISSION = re.compile(r"storage\.\w+\.\w+")
-_CREDENTIALS = "Google refuses the credentials: run `gcloud auth application-default login`, or give a service account"
+_CREDENTIALS = "Google refuses the credentials: run `gcloud auth application-default login`, or use a service account"
 _LISTED_FIELDS = "items(name,size,updated,metadata),nextPageToken"
 
 
 class GcsStore:
-    """Implements `Store` over `gs://bucket/prefix`; threads may share one, forked processes may not.
+    """Implements `Store` in `gs://bucket/prefix`; threads may share one object, forked processes may not.
 
-    Raises `RefusedError` for another kind of uri and `StoreError` if there are no credentials.
+    Raises `RefusedError` for another kind of URI and `StoreError` if there are no credentials.
     """
 
     def __init__(self, uri: str, *, deadline_s: float = DEADLINE_S) -> None:
@@ -80,11 +80,11 @@ class GcsStore:
             try:
                 self._write(key, body, summary, if_generation_match=0)
             except PreconditionFailed:
-                return self.get(key) == body  # also how a retry after a lost reply ends
+                return self.get(key) == body  # a retry after a lost reply ends here too
         return True
 
     def put(self, key: str, body: bytes, summary: Summary = NO_SUMMARY) -> float:
-        with self._errors(key, _DELETE):  # overwriting needs this one too
+        with self._errors(key, _DELETE):  # overwriting needs this permission too
             return _stored_at(self._write(key, body, summary))
 
     def get(self, key: str) -> bytes | None:
@@ -97,36 +97,15 @@ class GcsStore:
 
     def list(self, prefix: str, after: str = "") -> Iterator[Entry]:
         with self._errors(prefix, _LIST):
-            for blob in self._client.list_blobs(
-                self._bucket,
-                prefix=self._root + prefix,
-                start_offset=self._root + after,
-                fields=_LISTED_FIELDS,
-                page_size=PAGE_SIZE,
-                timeout=self._timeout,
-                retry=self._retry,
-            ):
+            for blob in self._listed(prefix, _LISTED_FIELDS, start_offset=self._root + after):
                 key = blob.name.removeprefix(self._root)
-                if key > after:  # the service begins at `after` itself
-                    yield Entry(
-                        key=key,
-                        size_bytes=blob.size,
-                        stored_at=_stored_at(blob),
-                        summary=blob.metadata or NO_SUMMARY,
-                    )
+                if key > after:  # the service starts at `after` itself
+                    yield Entry(key, blob.size, _stored_at(blob), blob.metadata or NO_SUMMARY)
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         with self._errors(prefix, _LIST):
-            listed = self._client.list_blobs(
-                self._bucket,
-                prefix=self._root + prefix,
-                delimiter="/",
-                fields="prefixes,nextPageToken",
-                page_size=PAGE_SIZE,
-                timeout=self._timeout,
-                retry=self._retry,
-            )
-            found = {folder for page in listed.pages for folder in page.prefixes}  # emulators repeat them on each page
+            listed = self._listed(prefix, "prefixes,nextPageToken", delimiter="/")
+            found = {folder for page in listed.pages for folder in page.prefixes}  # emulators repeat them on every page
         yield from (folder.removeprefix(self._root).removesuffix("/") for folder in sorted(found))
 
     def upload(self, key: str, path: Path) -> bool:
@@ -142,11 +121,10 @@ class GcsStore:
                 )
             except PreconditionFailed:
                 return self._holds(key, path)
-            except NotFound as error:  # no bucket; or a finished upload's session, asked again after a lost reply
-                if self._holds(key, path):
+            except (NotFound, ValueError) as error:
+                # NotFound: no bucket, or the session of a finished upload. ValueError: the client cannot continue.
+                if isinstance(error, NotFound) and self._holds(key, path):
                     return True
-                raise StoreUnavailableError(f"{self._place(key)}: the upload was interrupted; call again") from error
-            except ValueError as error:  # the client cannot go on in the middle of a large file
                 raise StoreUnavailableError(f"{self._place(key)}: the upload was interrupted; call again") from error
         return True
 
@@ -157,7 +135,7 @@ class GcsStore:
                 raise StoreError(f"{self._place(key)} does not exist")
             path.parent.mkdir(parents=True, exist_ok=True)
             temp = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
-            checksum = blob.crc32c  # reading replaces it by that of whatever is read
+            checksum = blob.crc32c  # every read replaces it by the checksum of what was read
             try:
                 self._fetch(blob, temp)
                 if _crc32c(temp) != checksum:
@@ -178,8 +156,20 @@ class GcsStore:
     def _blob(self, key: str) -> Any:
         return self._bucket.blob(self._root + key)
 
+    def _listed(self, prefix: str, fields: str, **options: str) -> Any:
+        """Iterator over a listing; the service is asked for a page when the page is needed."""
+        return self._client.list_blobs(
+            self._bucket,
+            prefix=self._root + prefix,
+            fields=fields,
+            page_size=PAGE_SIZE,
+            timeout=self._timeout,
+            retry=self._retry,
+            **options,
+        )
+
     def _find(self, key: str) -> Any:
-        """The object's properties without its body; None if it is absent."""
+        """The object's properties without its body; None if the object is absent."""
         blob = self._bucket.get_blob(self._root + key, timeout=self._timeout, retry=self._retry)
         if blob is None:
             self._require_bucket()
@@ -204,10 +194,10 @@ class GcsStore:
         return blob
 
     def _read(self, blob: Any, **byte_range: int) -> bytes:
-        """Read all or a range, each try from its beginning.
+        """Read an object or a range of it; each try starts from the beginning.
 
-        The client's own retry would ask for the missing rest of that generation, and report an object that was
-        overwritten meanwhile as absent.
+        The client's own retry asks for the missing rest of the same generation. If the object was overwritten
+        meanwhile, it would report the object as absent.
         """
 
         def read_once() -> bytes:
@@ -225,7 +215,7 @@ class GcsStore:
                 file.write(self._read(blob, start=start, end=end, if_generation_match=generation))
 
     def _require_bucket(self) -> None:
-        """Tell "no such object" from "no such bucket", which the service reports alike; asked at most once."""
+        """Raise `StoreError` if the bucket is missing, which the service reports like a missing object; asks once."""
         if not self._bucket_was_seen:
             with self._errors("", _LIST):
                 one = self._client.list_blobs(
@@ -267,8 +257,8 @@ class GcsStore:
 
 def _new_client() -> Any:
     client = storage.Client(project=None)  # objects belong to buckets: no call here needs a project
-    # Two things have no public setting. Without the second, every client asks for its bucket's metadata in the
-    # background, for traces nobody collects, and needs a permission for it (seen in 3.17).
+    # The client has no public setting for these two. Without the second, every client asks for its bucket's metadata
+    # in the background, for traces that nobody collects, and needs a permission for that (seen in 3.17).
     for scheme in ("https://", "http://"):
         client._http.mount(scheme, HTTPAdapter(pool_maxsize=MAX_CONNECTIONS, pool_block=True))  # noqa: SLF001
     client._bucket_metadata_cache = None  # noqa: SLF001
@@ -276,7 +266,7 @@ def _new_client() -> Any:
 
 
 def _parse(uri: str) -> tuple[str, str]:
-    """Bucket and the prefix that stands before every key: empty or ending in `/`."""
+    """Bucket, and the prefix of every key: empty, or with `/` at its end."""
     bucket, _, prefix = uri.removeprefix("gs://").partition("/")
     if not uri.startswith("gs://") or not bucket:
         raise RefusedError("store", f"'{uri}' is not gs://bucket/prefix")
@@ -290,7 +280,7 @@ def _stored_at(blob: Any) -> float:
 
 
 def _content_type(key: str) -> str:
-    """So that a browser shows the report and downloads the rest."""
+    """The type by which a browser shows the report and downloads the rest."""
     guess, encoding = mimetypes.guess_type(key)
     return guess if guess and not encoding else "application/octet-stream"
 
@@ -305,6 +295,6 @@ def _crc32c(path: Path) -> str:
 
 
 def _brief(error: object) -> str:
-    """First line of an error, without the pages of HTML that some proxies send."""
+    """The first line of an error, without the pages of HTML that some proxies send."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:300]

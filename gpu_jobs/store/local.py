@@ -1,9 +1,9 @@
 """A store in a local folder.
 
 `create` writes a temporary file and hard-links it to its name: the link fails if the name exists, and no reader ever
-sees half an object, whatever process dies when. With `fsync` the same holds for a power cut.
+sees half an object, even if the writing process is killed. With `fsync` the same holds after a power failure.
 
-A summary is kept as one more JSON line at the end of the file, so that files stay readable with any tool.
+A summary is stored as one more line of JSON at the end of the file, so that any tool can still read the file.
 """
 
 import itertools
@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 
 class LocalStore:
-    """Implements `Store` over the folder `root`, which is made by the first write."""
+    """Implements `Store` in the folder `root`; the first write makes the folder."""
 
     def __init__(self, root: Path, *, fsync: bool = False) -> None:
         self._base = str(root.absolute())
@@ -114,7 +114,7 @@ class LocalStore:
         return f"{self._base}/{key}"
 
     def _temp_path(self) -> str:
-        return f"{self._temp_prefix}-{os.getpid()}-{next(self._serial)}"  # a forked process has the same serials
+        return f"{self._temp_prefix}-{os.getpid()}-{next(self._serial)}"  # a forked process counts the same serials
 
     def _write_temp(self, stored: bytes) -> str:
         temp = self._temp_path()
@@ -133,7 +133,7 @@ class LocalStore:
         return temp
 
     def _copy_temp(self, path: Path) -> str:
-        """Like `_write_temp`, with the bytes of a file as body."""
+        """Like `_write_temp`, with the bytes of a file as the body."""
         temp = self._temp_path()
         try:
             _in_folder(temp, lambda: shutil.copyfile(path, temp))
@@ -200,7 +200,7 @@ def _read_tail(descriptor: int, size: int) -> _Tail:
 
 
 def _walk(base: str, prefix: str) -> Iterator[str]:
-    """Keys under `base` that start with `prefix`, in no order."""
+    """Keys under `base` that start with `prefix`, in any order."""
     for key, is_folder in _children(base, prefix):
         if is_folder:
             yield from _walk(base, f"{key}/")
@@ -209,7 +209,7 @@ def _walk(base: str, prefix: str) -> Iterator[str]:
 
 
 def _children(base: str, prefix: str) -> Iterator[tuple[str, bool]]:
-    """What one folder holds that starts with `prefix`, in no order, each with whether it is a folder itself."""
+    """Children of one folder whose key starts with `prefix`, in any order: the key, and whether it is a folder."""
     folder, _, name_prefix = prefix.rpartition("/")
     try:
         found = os.scandir(f"{base}/{folder}")
@@ -223,7 +223,7 @@ def _children(base: str, prefix: str) -> Iterator[tuple[str, bool]]:
 
 
 def _in_folder(path: str, act: Callable[[], _T]) -> _T:
-    """Do `act`; if the folder of `path` is missing make it and do `act` again."""
+    """Call `act`; if the folder of `path` is missing, make the folder and call `act` again."""
     try:
         return act()
     except FileNotFoundError:
@@ -240,7 +240,7 @@ def _sync(path: str) -> None:
 
 
 def _holds(stored: str, path: Path) -> bool:
-    """True if the body in the file `stored` is what `path` holds."""
+    """True if the body in the file `stored` equals the file `path`."""
     with open(stored, "rb") as one, path.open("rb") as other:
         left = _read_tail(one.fileno(), os.fstat(one.fileno()).st_size).body_bytes
         if left != os.fstat(other.fileno()).st_size:

@@ -1,4 +1,4 @@
-"""Published Parquet files as a polars LazyFrame, wherever they are."""
+"""Published Parquet files of any store as a polars LazyFrame."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ _EMULATOR = "STORAGE_EMULATOR_HOST"
 
 
 def scan_parquet(store: Store, keys: Sequence[str]) -> pl.LazyFrame:
-    """Scan objects of a store, lazily; a bucket is read with polars' own client and its usual credentials."""
+    """Scan objects of a store lazily; polars reads a bucket by its own client, with that client's usual credentials."""
     places = [f"{store.uri}/{key}" for key in keys]
     if not store.uri.startswith("gs://") or _EMULATOR not in os.environ:
         return pl.scan_parquet(places)

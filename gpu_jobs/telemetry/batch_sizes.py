@@ -1,4 +1,7 @@
-"""Batch sizes that campaigns have learned, kept beside them for the next: advice, which may be lost or overwritten."""
+"""Batch sizes that campaigns have learned, stored beside them for the next campaign.
+
+They are only advice: they may be lost or overwritten.
+"""
 
 import hashlib
 import json
@@ -13,7 +16,7 @@ _DECISIVE = ("device", "model", "engine", "precision")
 
 
 def recall(campaign_uri: str, facts: Mapping[str, str]) -> int:
-    """What an earlier campaign under the same store root has settled for, with the same facts; 0 if none has."""
+    """The batch size that an earlier campaign under this store root learned with the same facts; 0 if there is none."""
     body = None
     with suppress(StoreError):
         body = open_store(_root(campaign_uri)).get(_key(facts))
@@ -21,7 +24,7 @@ def recall(campaign_uri: str, facts: Mapping[str, str]) -> int:
 
 
 def keep(campaign_uri: str, facts: Mapping[str, str], batch_size: int) -> None:
-    """Keep it for the next campaign."""
+    """Store a batch size for the next campaign; if the store fails, it is not stored."""
     body = json.dumps({"version": 1, "batch_size": batch_size, "facts": dict(facts)})
     with suppress(StoreError):
         open_store(_root(campaign_uri)).put(_key(facts), body.encode())
@@ -32,6 +35,6 @@ def _root(campaign_uri: str) -> str:
 
 
 def _key(facts: Mapping[str, str]) -> str:
-    """Without the reasons, which name how much memory was free."""
+    """Key of the deciding facts, without the reasons after ": ", which say how much memory was free."""
     decisive = [facts.get(name, "").partition(": ")[0] for name in _DECISIVE]
     return f"{_FOLDER}{hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]}.json"

@@ -1,4 +1,4 @@
-"""How long items took, counted in steps of an eighth: small, and those of many GPU workers can be added."""
+"""How long items took: counts in logarithmic steps of 12 %. They are small, and those of many GPU workers add up."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -7,10 +7,11 @@ _STEPS_PER_DECADE = 20
 _LEAST_S = 1e-6
 
 Counts = Mapping[int, int]
-"""Items by step."""
+"""Number of items by step."""
 
 
 def step_of(seconds: float) -> int:
+    """The step that a duration falls into: step n holds 10^(n/20) to 10^((n+1)/20) seconds."""
     return math.floor(_STEPS_PER_DECADE * math.log10(max(seconds, _LEAST_S)))
 
 
@@ -23,7 +24,7 @@ def added(many: Iterable[Counts]) -> dict[int, int]:
 
 
 def quantile_s(counts: Counts, share: float) -> float | None:
-    """What so large a share of the items took at most, to an eighth; None: there are none."""
+    """Seconds within which `share` of the items were done, rounded up to a step; None if there are no items."""
     left = share * sum(counts.values())
     for step in sorted(counts):
         left -= counts[step]

@@ -1,4 +1,4 @@
-"""What a campaign has measured of each offer, by its journal and its GPU workers' heartbeats. Pure."""
+"""What a campaign has measured on each offer, from its journal and its GPU workers' heartbeats. Pure."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ from gpu_jobs.telemetry.samples import Evidence, Samples
 from gpu_jobs.telemetry.workers import GpuWorkers
 
 ONE_AT_LEAST_S = 1.0
-"""A GPU worker that has worked for less says nothing of its speed."""
+"""A GPU worker that has worked for less time than this gives no measurement of speed."""
 
 
 def samples_from(journal: JournalState, workers: GpuWorkers) -> dict[OfferKey, Samples]:
-    """Single measurements by offer, for forecasts and comparisons."""
+    """The single measurements on each offer, for forecasts and comparisons."""
     starts: dict[OfferKey, list[float]] = defaultdict(list)
     warm_starts: dict[OfferKey, list[float]] = defaultdict(list)
     paces: dict[OfferKey, list[float]] = defaultdict(list)
@@ -49,9 +49,10 @@ def samples_from(journal: JournalState, workers: GpuWorkers) -> dict[OfferKey, S
 def evidence_from(
     journal: JournalState, workers: GpuWorkers, earlier: Mapping[OfferKey, Evidence]
 ) -> dict[OfferKey, Evidence]:
-    """Sums by offer, of this campaign and earlier ones, for `decide`; a GPU worker counts from its first item on.
+    """The sums for each offer over this campaign and earlier ones, for `decide`.
 
-    Warm starts count as well: where containers stay, the next GPU worker may find one too.
+    A GPU worker counts once it has done an item. Warm starts count as well: where a platform keeps containers, the
+    next GPU worker may start in one too.
     """
     found = dict(earlier)
     for name, ordered in journal.orders.items():
@@ -70,7 +71,7 @@ def evidence_from(
 
 
 def hedged_usd(journal: JournalState, workers: GpuWorkers) -> float:
-    """Dollars that went into chunks which another GPU worker had settled first."""
+    """Dollars spent on chunks that another GPU worker settled first."""
     return sum(
         usd_for(ordered.order.offer, worker.heartbeat.seconds.hedged)
         for name, ordered in journal.orders.items()

@@ -1,20 +1,20 @@
-"""Whether other machines would have cost less, by what GPU workers measured of themselves. Pure."""
+"""Whether other machines would have cost less, judged by what GPU workers measured. Pure."""
 
 from collections.abc import Iterable
 
 from gpu_jobs.jobs.offers import Offer
 from gpu_jobs.ledger.journal import JournalState
-from gpu_jobs.ledger.ledger import Heartbeat
+from gpu_jobs.ledger.records import Heartbeat
 from gpu_jobs.telemetry.workers import GpuWorkers
 
 _LITTLE = 0.5
-"""Below this share of its time the model, or the GPU, is called little used."""
+"""If the model, or the GPU, is busy for less than this share of the time, it counts as little used."""
 _LEAST_WORK_S = 60.0
-"""GPU worker seconds of work below which nothing is said."""
+"""With fewer seconds of work by GPU workers than this, there is no advice."""
 
 
 def advice_by_offer(journal: JournalState, workers: GpuWorkers) -> list[str]:
-    """What would have cost less: at most one line for each kind of machine that cost anything."""
+    """What would have cost less: at most one line for each offer whose machines cost money."""
     beats: dict[Offer, list[Heartbeat]] = {}
     for name, ordered in journal.orders.items():
         beats.setdefault(ordered.order.offer, []).extend(worker.heartbeat for worker in workers.of(name))
@@ -27,11 +27,11 @@ def advice_by_offer(journal: JournalState, workers: GpuWorkers) -> list[str]:
 
 
 def advice(beats: Iterable[Heartbeat], gpu_memory_gib: float) -> str:
-    """A sentence with the measured use; "" if too little was measured or nothing better is known.
+    """One sentence of advice with the measured use; "" if too little was measured or nothing better is known.
 
     Args:
         beats: the last heartbeats of GPU workers on one offer.
-        gpu_memory_gib: of one of its GPUs; 0: unknown.
+        gpu_memory_gib: memory of one of its GPUs; 0: unknown.
     """
     known = [beat for beat in beats if beat.seconds.working > 0]
     working_s = sum(beat.seconds.working for beat in known)
@@ -45,7 +45,9 @@ def advice(beats: Iterable[Heartbeat], gpu_memory_gib: float) -> str:
     if not busy or sum(busy) / len(busy) >= _LITTLE:
         return ""
     used = max((use.memory_gib or 0.0 for use in uses), default=0.0)
-    told = f"the GPU was busy {sum(busy) / len(busy):.0%} of the time"
+    use_words = f"the GPU was busy {sum(busy) / len(busy):.0%} of the time"
     if gpu_memory_gib and used and 2 * used <= gpu_memory_gib:
-        return f"A smaller GPU, or more processes for each, would have cost less: {told}, with {used:.1f} GiB in use."
-    return f"A smaller GPU would have cost less: {told}."
+        return (
+            f"A smaller GPU, or more processes for each, would have cost less: {use_words}, with {used:.1f} GiB in use."
+        )
+    return f"A smaller GPU would have cost less: {use_words}."

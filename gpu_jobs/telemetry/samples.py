@@ -1,39 +1,40 @@
-"""What was measured of offers: sums for dispatch, single values for forecasts."""
+"""What was measured on offers: sums for dispatch, single values for forecasts."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What was measured on one offer, in this campaign or in earlier ones of the same workload."""
+    """Sums of what was measured on one offer, in this campaign or in earlier ones of the same workload."""
 
     items: float = 0.0
     working_s: float = 0.0
-    """GPU worker seconds that went into those items."""
+    """Seconds that GPU workers worked on those items, added up."""
     starts: int = 0
-    """Cold starts that were seen to their end."""
+    """Number of starts that ended in a GPU worker that was ready to work."""
     start_s: float = 0.0
-    """All of them together."""
+    """Seconds of all those starts, added up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
-    """What was measured of one offer."""
+    """Single measurements on one offer."""
 
     starts_s: tuple[float, ...] = ()
-    """Cold starts, order to first item. Only these are forecast with: nobody promises a warm one."""
+    """Cold starts, from the order until ready to work. Forecasts use only these: a warm start is never certain."""
     warm_starts_s: tuple[float, ...] = ()
     items_per_s: tuple[float, ...] = ()
-    """Of GPU workers at work, one value each."""
+    """One value for each GPU worker, while it worked."""
     orders: int = 0
+    """Number of GPU jobs that have ended."""
     failed_orders: int = 0
-    """Of these, those that came to nothing by an error."""
+    """How many of `orders` ended with an error and without an item."""
     worker_hours: float = 0.0
     preemptions: int = 0
 
     @property
     def evidence(self) -> Evidence:
-        """For `decide`; as if every GPU worker had worked for a minute."""
+        """The same as sums, for `decide`, as if every GPU worker had worked for one minute."""
         return Evidence(
             items=60 * sum(self.items_per_s),
             working_s=60.0 * len(self.items_per_s),

@@ -1,7 +1,7 @@
 """The one read model: what a campaign's store says at one moment. What people and `decide` see is computed from it.
 
-Nothing else reads heartbeats or the survey of chunks. A look at a campaign takes one `Moment`, reads one `Snapshot`,
-and hands both on, so that everything that is shown or decided speaks of the same moment.
+Nothing else reads heartbeats or the survey of chunks. Each look at a campaign takes one `Moment`, reads one
+`Snapshot` and passes both on, so that everything that is shown or decided is about the same moment.
 """
 
 import time
@@ -12,9 +12,10 @@ from typing import Self
 
 from gpu_jobs.ledger.heartbeats import HeartbeatReader
 from gpu_jobs.ledger.journal import Journal, JournalState
-from gpu_jobs.ledger.ledger import Ledger, Plan
+from gpu_jobs.ledger.ledger import Ledger
 from gpu_jobs.ledger.open_chunks import Lease, Survey
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.ledger.records import Plan
 from gpu_jobs.telemetry.workers import GpuWorkers
 
 
@@ -23,7 +24,7 @@ class Moment:
     """One reading of this process's clocks."""
 
     at: datetime
-    """UTC."""
+    """Wall-clock time, UTC."""
     monotonic_s: float
 
     @classmethod
@@ -33,27 +34,27 @@ class Moment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunksLeft:
-    """The chunks that nobody has settled, at the last survey."""
+    """The chunks that nobody had settled at the last survey."""
 
     open: frozenset[Chunk]
     items_left: int
     quarantined_items: int
-    """Items of the campaign with an error instead of rows."""
+    """Number of items of the campaign that failed and so have no rows."""
     leases: Mapping[Chunk, Lease]
     """The newest attempt at each chunk; empty if the survey did not ask for attempts."""
 
     def exhausted(self, max_attempts: int) -> str:
-        """The id of an open chunk whose last allowed attempt has ended; "" if there is none."""
+        """The id of an open chunk of which the last allowed attempt has ended; "" if there is none."""
         spent = (chunk for chunk, lease in self.leases.items() if lease.ended and lease.number >= max_attempts)
         return next((chunk.id for chunk in spent if chunk in self.open), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """What a campaign's store says at one moment."""
+    """What a campaign's store held at one moment."""
 
     at: datetime
-    """When it was read, by this process's clock, UTC."""
+    """When the store was read, by this process's clock, UTC."""
     plan: Plan
     journal: JournalState
     workers: GpuWorkers
@@ -61,7 +62,7 @@ class Snapshot:
 
 
 class SnapshotReader:
-    """Reads one campaign again and again. What cannot change any more is read once."""
+    """Reads one campaign again and again; what can no longer change is read only once."""
 
     def __init__(self, ledger: Ledger, plan: Plan, journal: Journal) -> None:
         self._plan = plan
@@ -70,19 +71,19 @@ class SnapshotReader:
         self._chunks: ChunksLeft | None = None
         self._heartbeats = HeartbeatReader(ledger)
         self.survey_s = 0.0
-        """How long the last survey took."""
+        """Seconds that the last survey took."""
 
     def workers(self) -> GpuWorkers:
-        """All GPU workers that ever sent a heartbeat: one listing, and a read for each heartbeat that is new."""
+        """All GPU workers that ever sent a heartbeat. This costs one listing and one read for each new heartbeat."""
         return GpuWorkers(self._heartbeats.read())
 
     def read(self, now: Moment, *, must_survey: bool = True, with_attempts: bool = False) -> Snapshot:
         """Read journal and heartbeats, and list the chunks that are left.
 
         Args:
-            now: the moment that the snapshot is of.
-            must_survey: False: take the chunks of the last survey, if there was one.
-            with_attempts: also list the attempts at the chunks that are left.
+            now: the moment of the snapshot.
+            must_survey: False: use the chunks of the last survey, if there was one.
+            with_attempts: also list the attempts at those chunks.
         """
         journal = self._journal.read()
         workers = self.workers()

@@ -1,4 +1,4 @@
-"""What long items measure while they are worked on: rows in the store, that anybody can watch."""
+"""Metrics that long items write into the store while they run, such as the loss of a fine-tuning run."""
 
 import io
 
@@ -9,7 +9,7 @@ from gpu_jobs.store import Store
 
 
 class Curves:
-    """Reads what was measured; keeps what it has read, since it never changes."""
+    """Reads the metrics of long items; keeps what it has read, since stored metrics never change."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -17,9 +17,9 @@ class Curves:
         self._parts: dict[int, list[tuple[float, pl.DataFrame]]] = {}
 
     def look(self) -> dict[int, pl.DataFrame]:
-        """Rows by step for each item (its position in the dataset) that has any.
+        """One row for each step, by the item's position in the dataset; items without metrics are left out.
 
-        Columns as the workload's; where an attempt measured a step again, the later measurement counts.
+        The columns are the workload's. Where a later attempt measured a step again, the later value counts.
         """
         for entry in self._store.list(keys.METRICS):
             if entry.key in self._seen or (body := self._store.get(entry.key)) is None:
@@ -31,6 +31,6 @@ class Curves:
 
 
 def _joined(parts: list[tuple[float, pl.DataFrame]]) -> pl.DataFrame:
-    """Training and evaluation of a step are rows of their own, so that each column keeps its last value."""
+    """Merge the rows of each step: training and evaluation write one row each, so each column keeps its last value."""
     rows = pl.concat([part for _, part in sorted(parts, key=lambda each: each[0])])
     return rows.group_by("step").agg(pl.all().drop_nulls().last()).sort("step")

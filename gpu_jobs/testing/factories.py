@@ -10,8 +10,9 @@ from gpu_jobs.jobs.offers import Offer
 from gpu_jobs.jobs.orders import Order, Policy
 from gpu_jobs.ledger import rows
 from gpu_jobs.ledger.items import write_items
-from gpu_jobs.ledger.ledger import Ledger, Plan
+from gpu_jobs.ledger.ledger import Ledger
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.ledger.records import Plan
 from gpu_jobs.store.base import Store
 from gpu_jobs.workloads.noop import Noop, value_of
 

@@ -5,9 +5,10 @@ from typing import Literal
 
 from gpu_jobs.jobs.failures import Cause, Failure
 from gpu_jobs.jobs.orders import Policy
-from gpu_jobs.ledger.ledger import Heartbeat, Ledger, OpenChunk, Plan
+from gpu_jobs.ledger.ledger import Ledger, OpenChunk
 from gpu_jobs.ledger.open_chunks import Survey
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.ledger.records import Heartbeat, Plan
 from gpu_jobs.store.base import Store
 from gpu_jobs.testing.factories import noop_rows
 from gpu_jobs.worker.in_flight import InFlightChunk, InFlightChunks, Settler

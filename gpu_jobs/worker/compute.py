@@ -29,8 +29,8 @@ from gpu_jobs.errors import (
 from gpu_jobs.jobs.failures import Cause
 from gpu_jobs.ledger import rows
 from gpu_jobs.ledger.items import ItemsReader
-from gpu_jobs.ledger.ledger import Plan
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.ledger.records import Plan
 from gpu_jobs.store import open_store
 from gpu_jobs.telemetry.batch_sizes import recall
 from gpu_jobs.worker.long_items import LongItems

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 from gpu_jobs.jobs.orders import Order, Policy
 from gpu_jobs.ledger.journal import Journal
-from gpu_jobs.ledger.ledger import Heartbeat, Ledger
+from gpu_jobs.ledger.ledger import Ledger
+from gpu_jobs.ledger.records import Heartbeat
 from gpu_jobs.ledger.validity import reason_to_end
 from gpu_jobs.worker.leasing import StoreClock
 

@@ -10,8 +10,9 @@ import polars as pl
 
 from gpu_jobs.jobs.failures import AttemptEnd, Cause
 from gpu_jobs.ledger import rows
-from gpu_jobs.ledger.ledger import Attempt, Committed, Ledger, Open, Settlement, Tile, tiles_left
+from gpu_jobs.ledger.ledger import Ledger
 from gpu_jobs.ledger.ranges import Chunk, halve
+from gpu_jobs.ledger.records import Attempt, Committed, Open, Settlement, Tile, tiles_left
 from gpu_jobs.worker.leasing import Leased
 from gpu_jobs.worker.messages import Done
 

@@ -12,19 +12,10 @@ from dataclasses import dataclass, field
 from gpu_jobs.jobs.failures import AttemptEnd, Cause, Verdict, judge
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.ledger.heartbeats import HeartbeatReader, ListedWorker
-from gpu_jobs.ledger.ledger import (
-    Attempt,
-    Committed,
-    Ledger,
-    Open,
-    OpenChunk,
-    Quarantined,
-    Settlement,
-    Tile,
-    tiles_left,
-)
+from gpu_jobs.ledger.ledger import Ledger, OpenChunk
 from gpu_jobs.ledger.open_chunks import Lease, Survey, Window
 from gpu_jobs.ledger.ranges import Chunk, halve, subtract
+from gpu_jobs.ledger.records import Attempt, Committed, Open, Quarantined, Settlement, Tile, tiles_left
 
 _LOST_BEFORE_LISTING = 3
 """After this many lost races in a row, the window is listed again."""

@@ -14,8 +14,8 @@ import polars as pl
 
 from gpu_jobs.ledger import keys
 from gpu_jobs.ledger.items import ItemsReader
-from gpu_jobs.ledger.ledger import Plan
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.ledger.records import Plan
 from gpu_jobs.store import open_store
 from gpu_jobs.worker.outcomes import describe
 from gpu_jobs.workloads import load_workload

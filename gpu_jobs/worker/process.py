@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from gpu_jobs.ledger.ledger import Plan
+from gpu_jobs.ledger.records import Plan
 from gpu_jobs.worker import compute
 
 _SPAWN = multiprocessing.get_context("spawn")

@@ -9,7 +9,7 @@ from typing import Literal
 from gpu_jobs.jobs.costs import LIFE_PHASES, LostSeconds, WorkerSeconds
 from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.jobs.orders import Order
-from gpu_jobs.ledger.ledger import Heartbeat
+from gpu_jobs.ledger.records import Heartbeat
 from gpu_jobs.telemetry.batch_sizes import keep
 from gpu_jobs.telemetry.latencies import added, step_of
 from gpu_jobs.worker.gpu import Sampler

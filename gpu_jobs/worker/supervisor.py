@@ -14,9 +14,10 @@ from gpu_jobs.jobs.offers import GRACE_S
 from gpu_jobs.jobs.orders import Order, Policy
 from gpu_jobs.ledger.heartbeats import HeartbeatReader
 from gpu_jobs.ledger.journal import Journal
-from gpu_jobs.ledger.ledger import Ledger, Plan
+from gpu_jobs.ledger.ledger import Ledger
 from gpu_jobs.ledger.open_chunks import Survey
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.ledger.records import Plan
 from gpu_jobs.worker.assignments import PROBE, Assignments
 from gpu_jobs.worker.gpu import open_sampler
 from gpu_jobs.worker.heartbeat import HeartbeatThread

@@ -18,8 +18,9 @@ from gpu_jobs.campaign.loop import Loop
 from gpu_jobs.jobs.names import order_prefix
 from gpu_jobs.jobs.orders import Order, Policy
 from gpu_jobs.ledger.journal import Ended, Journal, JournalEntry, Opened, Ordered
-from gpu_jobs.ledger.ledger import Attempt, Committed, Heartbeat, Ledger, Open, Plan, Quarantined, Settlement
+from gpu_jobs.ledger.ledger import Ledger
 from gpu_jobs.ledger.ranges import Chunk, from_boundaries
+from gpu_jobs.ledger.records import Attempt, Committed, Heartbeat, Open, Plan, Quarantined, Settlement
 from gpu_jobs.platforms.event_loop import Background
 from gpu_jobs.store import campaign_names
 from gpu_jobs.store.base import NO_SUMMARY, Store, Summary

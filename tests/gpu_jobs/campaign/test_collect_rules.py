@@ -9,8 +9,9 @@ from gpu_jobs.campaign.collect import audit, collect
 from gpu_jobs.campaign.manifest import newest_manifest, read_output
 from gpu_jobs.errors import AuditError
 from gpu_jobs.ledger import keys, rows
-from gpu_jobs.ledger.ledger import Attempt, Committed, Ledger, Open, Quarantined, Settlement, sha256
+from gpu_jobs.ledger.ledger import Ledger, sha256
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.ledger.records import Attempt, Committed, Open, Quarantined, Settlement
 from gpu_jobs.testing import FakeClock, FakeGpuWorker, MemoryStore, a_plan, a_policy, noop_rows, plan_campaign
 
 CHUNK = Chunk(2, 4)

@@ -13,7 +13,7 @@ from gpu_jobs.campaign.plan import CampaignSpec, split
 from gpu_jobs.errors import NothingNewError, RefusedError
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.ledger.items import ItemsReader
-from gpu_jobs.ledger.ledger import Attempt, Settlement
+from gpu_jobs.ledger.records import Attempt, Settlement
 from gpu_jobs.ledger.rows import ERROR, encode, failed_items, item_rows, schema
 from gpu_jobs.testing import an_offer
 from gpu_jobs.workloads import load_workload

@@ -12,7 +12,8 @@ from gpu_jobs.jobs.costs import WorkerSeconds
 from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.jobs.orders import JobOutcome
 from gpu_jobs.ledger.journal import Ended, Journal, Opened, Ordered
-from gpu_jobs.ledger.ledger import Heartbeat, Ledger
+from gpu_jobs.ledger.ledger import Ledger
+from gpu_jobs.ledger.records import Heartbeat
 from gpu_jobs.store.local import LocalStore
 from gpu_jobs.telemetry.latencies import step_of
 from gpu_jobs.telemetry.measure import samples_from

@@ -15,7 +15,7 @@ from gpu_jobs.forecast.simulator import START, SimulatedWork
 from gpu_jobs.jobs.costs import WorkerSeconds
 from gpu_jobs.jobs.orders import Order
 from gpu_jobs.ledger.journal import Opened, Ordered
-from gpu_jobs.ledger.ledger import Heartbeat
+from gpu_jobs.ledger.records import Heartbeat
 from gpu_jobs.telemetry.measure import samples_from
 from gpu_jobs.telemetry.samples import Samples
 from gpu_jobs.testing import a_policy, an_offer

@@ -18,7 +18,7 @@ from gpu_jobs.jobs.failures import (
     gravest,
 )
 from gpu_jobs.jobs.orders import Observation, Phase, failure_of
-from gpu_jobs.ledger.ledger import Heartbeat
+from gpu_jobs.ledger.records import Heartbeat
 from gpu_jobs.platforms.base import is_about_quota
 
 HOSTILE = "no image found: quota of model credits exceeded, timed out, evicted"

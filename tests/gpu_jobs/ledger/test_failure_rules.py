@@ -6,8 +6,9 @@ import pytest
 
 from gpu_jobs.campaign.collect import audit
 from gpu_jobs.jobs.failures import AttemptEnd, Cause, Verdict, judge
-from gpu_jobs.ledger.ledger import Ledger, Open, Quarantined
+from gpu_jobs.ledger.ledger import Ledger
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.ledger.records import Open, Quarantined
 from gpu_jobs.testing import FakeClock, FakeGpuWorker, MemoryStore, a_policy, plan_campaign
 
 CRASH = AttemptEnd(cause=Cause.CRASHED, detail="signal 11", trusted=True)

@@ -7,8 +7,9 @@ from pydantic import TypeAdapter
 
 from gpu_jobs.ledger import keys
 from gpu_jobs.ledger.heartbeats import HeartbeatReader
-from gpu_jobs.ledger.ledger import Heartbeat, Ledger
+from gpu_jobs.ledger.ledger import Ledger
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.ledger.records import Heartbeat
 from gpu_jobs.testing import FakeClock, MemoryStore
 
 BEAT = Heartbeat(worker_id="one", order="ff-1", slot=3, host="test", status="working")

@@ -4,8 +4,9 @@ import pytest
 
 from gpu_jobs.errors import AuditError, StoreUnavailableError
 from gpu_jobs.ledger import keys
-from gpu_jobs.ledger.ledger import Ledger, Open
+from gpu_jobs.ledger.ledger import Ledger
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.ledger.records import Open
 from gpu_jobs.testing import FakeClock, FakeGpuWorker, MemoryStore, a_policy, noop_rows, plan_campaign
 
 WHOLE = Chunk(0, 8)

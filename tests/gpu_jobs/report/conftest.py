@@ -19,7 +19,8 @@ from gpu_jobs.jobs.orders import Order, Policy
 from gpu_jobs.ledger import keys
 from gpu_jobs.ledger.gpu_use import GpuUse
 from gpu_jobs.ledger.journal import Closed, Ended, Journal, Opened, Ordered
-from gpu_jobs.ledger.ledger import Attempt, Committed, Heartbeat, Ledger, Plan, Settlement
+from gpu_jobs.ledger.ledger import Ledger
+from gpu_jobs.ledger.records import Attempt, Committed, Heartbeat, Plan, Settlement
 from gpu_jobs.report import write_report
 from gpu_jobs.store import open_store
 

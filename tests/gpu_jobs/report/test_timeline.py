@@ -6,8 +6,8 @@ import pytest
 
 from gpu_jobs.jobs.costs import WorkerSeconds
 from gpu_jobs.jobs.failures import Cause
-from gpu_jobs.ledger.ledger import Heartbeat
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.ledger.records import Heartbeat
 from gpu_jobs.report.facts import Attempted, gather
 from gpu_jobs.report.timeline import Axis, draw
 from gpu_jobs.telemetry.workers import GpuWorker

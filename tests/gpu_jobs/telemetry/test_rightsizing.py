@@ -4,7 +4,7 @@ import pytest
 
 from gpu_jobs.jobs.costs import WorkerSeconds
 from gpu_jobs.ledger.gpu_use import GpuUse
-from gpu_jobs.ledger.ledger import Heartbeat
+from gpu_jobs.ledger.records import Heartbeat
 from gpu_jobs.telemetry.rightsizing import advice
 
 

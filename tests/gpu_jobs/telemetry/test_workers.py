@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gpu_jobs.jobs.costs import LIFE_PHASES, WorkerSeconds, usd_for
 from gpu_jobs.ledger.journal import Ordered
-from gpu_jobs.ledger.ledger import Heartbeat
+from gpu_jobs.ledger.records import Heartbeat
 from gpu_jobs.telemetry.workers import GpuWorkers
 from gpu_jobs.testing import an_offer, an_order
 

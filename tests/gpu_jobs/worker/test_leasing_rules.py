@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from gpu_jobs.jobs.failures import AttemptEnd, Cause
 from gpu_jobs.ledger import keys
-from gpu_jobs.ledger.ledger import Attempt, Committed, Ledger, Settlement
+from gpu_jobs.ledger.ledger import Ledger
 from gpu_jobs.ledger.open_chunks import WINDOW_CHUNKS, Survey
 from gpu_jobs.ledger.ranges import Chunk, from_boundaries
+from gpu_jobs.ledger.records import Attempt, Committed, Settlement
 from gpu_jobs.testing import FakeClock, FakeGpuWorker, MemoryStore, a_plan, a_policy, plan_campaign
 from gpu_jobs.worker.leaser import Leaser
 from gpu_jobs.worker.leasing import StoreClock

@@ -8,8 +8,8 @@ from pydantic import TypeAdapter
 
 from gpu_jobs.jobs.costs import WorkerSeconds
 from gpu_jobs.ledger.gpu_use import GpuUse
-from gpu_jobs.ledger.ledger import Heartbeat
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.ledger.records import Heartbeat
 from gpu_jobs.telemetry.latencies import step_of
 from gpu_jobs.worker.gpu import NoGpu, NvmlSampler, open_sampler
 from gpu_jobs.worker.in_flight import InFlightChunks

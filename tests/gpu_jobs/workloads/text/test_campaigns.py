@@ -13,8 +13,8 @@ from gpu_jobs.campaign.plan import CampaignSpec
 from gpu_jobs.dataset.sources import read_sources
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.ledger import keys
-from gpu_jobs.ledger.ledger import Committed
 from gpu_jobs.ledger.ranges import Chunk
+from gpu_jobs.ledger.records import Committed
 from gpu_jobs.report import write_report
 from gpu_jobs.workloads import load_workload
 from tests.chaos.havoc import finish, gpu_workers, rows_of, wait_for
