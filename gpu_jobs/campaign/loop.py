@@ -95,7 +95,7 @@ class Loop:
         snapshot = self._observer.look(now, must_survey=not any(each.workers_alive for each in seen.values()))
         decision = self._decide(snapshot, seen, now)
         if any(isinstance(action, StartJob) for action in decision.actions):
-            snapshot = self._observer.look(now, must_survey=True)  # GPU workers may have left because all is done
+            snapshot = self._observer.survey_again(snapshot, now)  # GPU workers may have left because all is done
             decision = self._decide(snapshot, seen, now)
         self._act(decision, snapshot, now)
         snapshot = replace(snapshot, journal=self._journal.read())

@@ -1,6 +1,7 @@
 """What the loop observes: one snapshot per turn, and what can only be seen by comparing it with earlier ones."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from gpu_jobs.campaign.progress import STARTING, Progress, progress_of
@@ -54,6 +55,12 @@ class Observer:
             settled = snapshot.plan.num_items - snapshot.chunks.items_left
             self._settled_before = settled - _items_done(snapshot.workers)
         return snapshot
+
+    def survey_again(self, snapshot: Snapshot, now: Moment) -> Snapshot:
+        """Return the snapshot with the chunks that are left now, unless this look has listed them."""
+        if snapshot.chunks.at == now.at:
+            return snapshot
+        return replace(snapshot, chunks=self._reader.survey(now, with_attempts=True))
 
     def view(self, snapshot: Snapshot, seen: Mapping[str, Observation], now: Moment) -> CampaignView:
         """Return what `decide` is given."""

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from gpu_jobs.dispatch.circuit_breakers import circuit_breakers, is_fruitless_error
-from gpu_jobs.dispatch.context import allowed
+from gpu_jobs.dispatch.circuit_breakers import is_fruitless_error
+from gpu_jobs.dispatch.context import DecisionContext, allowed
 from gpu_jobs.dispatch.hedging import hedges
 from gpu_jobs.dispatch.scaling import scale
 from gpu_jobs.dispatch.stalls import stall_of, stop_for
@@ -34,10 +34,11 @@ def decide(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: dat
         done = "every item is settled"
         return Decision(actions=(CloseCampaign(cause=CloseCause.COMPLETE, reason=done),), reason=done)
     usable = allowed(offers, policy)
-    if closing := _hopeless(view, usable, policy, now):
+    context = DecisionContext.of(view, usable, policy, now)
+    if closing := _hopeless(context):
         return _close(view, closing)
-    decision = scale(view, usable, policy, now)
-    if not view.jobs and (closing := _stuck(view, usable, policy, decision, now)):
+    decision = scale(context)
+    if not view.jobs and (closing := _stuck(context, decision)):
         return _close(view, closing)
     return _with_care(view, policy, decision)
 
@@ -53,15 +54,16 @@ def _with_care(view: CampaignView, policy: Policy, decision: Decision) -> Decisi
     return replace(decision, actions=actions, stalls=stalls, reason=second[0].reason if second else decision.reason)
 
 
-def _hopeless(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> CloseCampaign | None:
+def _hopeless(context: DecisionContext) -> CloseCampaign | None:
     """Why the campaign cannot continue; None if it can."""
-    if policy.deadline is not None and now >= policy.deadline:
+    view, policy = context.view, context.policy
+    if policy.deadline is not None and context.now >= policy.deadline:
         why = f"the deadline {policy.deadline:%Y-%m-%d %H:%M} UTC has passed"
         return CloseCampaign(cause=CloseCause.DEADLINE, reason=why)
-    if not offers:
+    if not context.offers:
         why = f"no platform offers {' or '.join(policy.gpus)}" if policy.gpus else "no platform has an offer"
         return CloseCampaign(cause=CloseCause.NO_OFFER, reason=why)
-    if broken := _broken(view, offers, policy, now):
+    if broken := _broken(context):
         return broken
     if view.exhausted_chunk:
         why = f"chunk {view.exhausted_chunk} has had {policy.max_attempts} attempts"
@@ -73,16 +75,15 @@ def _hopeless(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: 
     return None
 
 
-def _broken(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> CloseCampaign | None:
+def _broken(context: DecisionContext) -> CloseCampaign | None:
     """Whether GPU jobs keep failing wherever they are ordered; None if they do not."""
-    if any(job.items_done for job in view.jobs):
+    if any(job.items_done for job in context.view.jobs):
         return None
-    idle = _fruitless_in_a_row(view.ends)
+    idle = _fruitless_in_a_row(context.view.ends)
     if not idle:
         return None
-    found = circuit_breakers(view, offers, now).values()
-    locations = sum(not breaker.is_final for breaker in found)
-    if len(idle) >= policy.max_idle_jobs * max(1, locations):
+    locations = sum(not breaker.is_final for breaker in context.circuit_breakers.values())
+    if len(idle) >= context.policy.max_idle_jobs * max(1, locations):
         why = f"{len(idle)} GPU jobs in a row got nothing done; the last message: {idle[-1].message}"
         return CloseCampaign(cause=CloseCause.IDLE_JOBS, reason=why)
     return None
@@ -94,20 +95,19 @@ def _fruitless_in_a_row(ends: Sequence[OrderEnd]) -> list[OrderEnd]:
     return [end for end in ends[last + 1 :] if is_fruitless_error(end)]
 
 
-def _stuck(
-    view: CampaignView, offers: Sequence[Offer], policy: Policy, decision: Decision, now: datetime
-) -> CloseCampaign | None:
+def _stuck(context: DecisionContext, decision: Decision) -> CloseCampaign | None:
     """Why waiting is useless, if no GPU job is alive and none can be started; otherwise None."""
+    view, policy, now = context.view, context.policy, context.now
     if decision.actions:
         return None
     if decision.stall is Stall.WAITING_FOR_BUDGET:
         return CloseCampaign(cause=CloseCause.BUDGET, reason=decision.reason)
-    found = circuit_breakers(view, offers, now).values()
+    found = context.circuit_breakers.values()
     if all(breaker.is_final for breaker in found):
         why = "; ".join(dict.fromkeys(breaker.why for breaker in found))
         return CloseCampaign(cause=CloseCause.OFFERS_REFUSED, reason=why)
     if policy.deadline is not None:
-        soonest_s = min(offer.cold_start_p50_s for offer in offers)
+        soonest_s = min(offer.cold_start_p50_s for offer in context.offers)
         if (policy.deadline - now).total_seconds() <= soonest_s:
             why = f"the deadline {policy.deadline:%Y-%m-%d %H:%M} UTC is too close for a GPU worker to start"
             return CloseCampaign(cause=CloseCause.DEADLINE, reason=why)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from gpu_jobs.dispatch.canaries import scale_unmeasured
 from gpu_jobs.dispatch.candidates import alive_candidates, later_candidate, name_of, names_of, new_candidate, task_of
@@ -12,10 +12,9 @@ from gpu_jobs.dispatch.context import DecisionContext
 from gpu_jobs.dispatch.estimates import PRIOR_WORK_S
 from gpu_jobs.dispatch.optimizer import Allocation, Candidate, Task, best_allocation
 from gpu_jobs.dispatch.orders import order, wait, wait_for_workers
-from gpu_jobs.dispatch.state import CampaignView, Decision, OrderEnd, StopJob
+from gpu_jobs.dispatch.state import Decision, OrderEnd, StopJob
 from gpu_jobs.durations import duration
 from gpu_jobs.jobs.offers import Offer, OfferKey
-from gpu_jobs.jobs.orders import Policy
 
 _WORTH_MOVING, _WORTH_GUESSING = 0.9, 0.7
 """GPU workers are stopped if their work can be done elsewhere for less than this share of the cost. The lower share
@@ -29,10 +28,9 @@ _RECENT_S = 900.0
 is also not moved to a location that has failed or refused within this time."""
 
 
-def scale(view: CampaignView, offers: Sequence[Offer], policy: Policy, now: datetime) -> Decision:
+def scale(context: DecisionContext) -> Decision:
     """Order the missing GPU workers within all limits, and stop those that are too expensive."""
-    context = DecisionContext.of(view, offers, policy, now)
-    if pause_s := retry_pause_s(view, now):
+    if pause_s := retry_pause_s(context.view, context.now):
         return wait(context, f"too many GPU jobs have failed: the next is ordered in {duration(pause_s)}")
     if not context.estimates:
         return scale_unmeasured(context)

@@ -36,6 +36,8 @@ class Moment:
 class ChunksLeft:
     """The chunks that nobody had settled at the last survey."""
 
+    at: datetime
+    """When they were listed, by this process's clock, UTC."""
     open: frozenset[Chunk]
     items_left: int
     quarantined_items: int
@@ -87,18 +89,19 @@ class SnapshotReader:
         """
         journal = self._journal.read()
         workers = self.workers()
-        if must_survey or self._chunks is None:
-            self._chunks = self._survey_chunks(with_attempts=with_attempts)
-        return Snapshot(at=now.at, plan=self._plan, journal=journal, workers=workers, chunks=self._chunks)
+        chunks = self.survey(now, with_attempts=with_attempts) if must_survey or not self._chunks else self._chunks
+        return Snapshot(at=now.at, plan=self._plan, journal=journal, workers=workers, chunks=chunks)
 
-    def _survey_chunks(self, *, with_attempts: bool) -> ChunksLeft:
+    def survey(self, now: Moment, *, with_attempts: bool = False) -> ChunksLeft:
+        """List the chunks that are left; the arguments are those of `read`."""
         began = time.perf_counter()
         self._survey.refresh_all()
-        found = ChunksLeft(
+        self._chunks = ChunksLeft(
+            at=now.at,
             open=frozenset(each.chunk for window in self._survey.windows for each in window.open),
             items_left=self._survey.items_left,
             quarantined_items=self._survey.quarantined_items,
             leases=self._survey.newest_attempts() if with_attempts else {},
         )
         self.survey_s = time.perf_counter() - began
-        return found
+        return self._chunks

@@ -9,15 +9,15 @@ from tasks.summary import link, summary, table
 
 
 @pytest.mark.parametrize(
-    ("uri", "link"),
+    ("uri", "address"),
     [
         ("gs://b/runs/x", "https://console.cloud.google.com/storage/browser/b/runs/x"),
         ("gs://b/runs/x/report.html", "https://storage.cloud.google.com/b/runs/x/report.html"),
         ("gs://b/outputs/part-0.parquet", "https://storage.cloud.google.com/b/outputs/part-0.parquet"),
     ],
 )
-def test_a_place_in_a_bucket_is_a_link_to_what_shows_it(uri, link):
-    assert link(uri) == f"[{uri}]({link})"
+def test_a_place_in_a_bucket_is_a_link_to_what_shows_it(uri, address):
+    assert link(uri) == f"[{uri}]({address})"
 
 
 def test_a_folder_is_no_link():
@@ -36,7 +36,7 @@ def test_a_campaign_of_which_nothing_is_done_is_called_partial_and_costs_nothing
     plan = plan_campaign(store)
     campaign = Campaign(store, plan)
 
-    page = summary(campaign, campaign.status(), collect(store, plan), None, "stopped by hand")
+    page = summary(store.uri, campaign.snapshot(), collect(store, plan), None, "stopped by hand")
 
     facts = dict(line.strip("| ").split(" | ") for line in page.splitlines() if line.count("|") == 3)
     assert page.startswith("**stopped by hand**")
