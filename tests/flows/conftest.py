@@ -1,6 +1,7 @@
 """One Prefect server for all tests of flows; no other test pays for it."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -72,14 +73,15 @@ def lose(prefect_api, tmp_path, items) -> Iterator[Callable[[str], tuple[FlowRun
         asked = NoopCampaign(
             **in_sections(dataset=items, store_root=str(tmp_path / "store"), name=name, params={"sleep_s": 5})
         )
-        campaign = open_campaign(asked.spec(datetime.now(UTC)), asked.policy)
+        policy = replace(asked.policy, heartbeat_s=60.0, lease_timeout_s=180.0)  # they are slow to hear of anything
+        campaign = open_campaign(asked.spec(datetime.now(UTC)), policy)
         with get_client(sync_client=True) as client:
             run = client.create_flow_run(small, parameters={"campaign": asked.model_dump(mode="json")})
             client.set_flow_run_state(run.id, Running(), force=True)
             client.update_flow_run_labels(run.id, {CAMPAIGN_LABEL: campaign.store.uri})
-        turns = campaign.run(asked.policy, owner=str(run.id))
-        while not any(job.workers_alive for job in next(turns).jobs):
-            pass
+        turns = campaign.run(policy, owner=str(run.id))
+        while not any(campaign.store.list("attempts/")):  # those that still start would find it closed, and leave
+            next(turns)
         left.append(turns)
         return run, campaign
 
