@@ -9,6 +9,8 @@ from tests.project import ROOT
 
 os.environ["MODAL_SERVER_URL"] = "http://127.0.0.1:9"
 os.environ["MODAL_CONFIG_PATH"] = "/nonexistent"
+# Two threads of torch on cores that others use too take several times the seconds of one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 hypothesis.settings.register_profile("busy", deadline=None)  # other tests run beside
 hypothesis.settings.load_profile("busy")
 # GPU workers find this checkout, and workloads of tests as "tests.<folder>.<module>:<Class>".
