@@ -17,7 +17,9 @@ def test_a_gpu_job_is_seen_from_its_order_to_its_end(new_world):
         if seen == ["pending"]:
             world.platform.run(job.order)
         elif seen == ["pending", "running"]:
-            gpu = FakeGpuWorker(world.store, world.plan, POLICY, boot="boot", monotonic=FakeClock(), order=job.order)
+            gpu = FakeGpuWorker(
+                world.store, world.plan, POLICY, worker_id="worker-1", monotonic=FakeClock(), order=job.order
+            )
             gpu.work_on()
             gpu.beat("over", "nothing is left to lease")
             world.platform.finish(job.order)
