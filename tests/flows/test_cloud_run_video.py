@@ -69,7 +69,7 @@ def test_video_analysis_on_cloud_run_gives_the_rows_of_this_machine(prefect_api,
     assert here.height > 0
     assert set(here["video"]) == set(NAMES)
     assert_frame_equal(there, here, check_exact=False, rel_tol=0, abs_tol=1e-4)
-    assert len(campaign.plan.cuts) > 2, "one chunk is no test"
+    assert len(campaign.plan.chunk_boundaries) > 2, "one chunk is no test"
     assert {row["platform"] for row in campaign.cost().iter_rows(named=True)} == {"cloud_run"}
     assert clouds.world.num_started >= 1
     assert clouds.world.bill.num_running == 0
