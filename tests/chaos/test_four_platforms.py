@@ -1,6 +1,5 @@
 """One campaign over this machine and all three emulated clouds at once, through the vendors' own clients."""
 
-import html
 import importlib.util
 import os
 from dataclasses import replace
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from markupsafe import escape
 from polars.testing import assert_frame_equal
 
 from gpu_jobs.campaign.campaign import open_campaign
@@ -136,7 +136,7 @@ def test_work_moves_from_platforms_that_fail_and_every_row_is_that_of_local(buck
     whys = {(state.orders[name].order.offer.platform, end.reason) for name, end in state.ended.items()}
     assert {"runpod", "cloud_run"} <= {platform for platform, why in whys if "succeeded" not in why}
     assert ("local", "this machine is full") in whys
-    assert all(html.escape(why) in page for _, why in whys)
+    assert all(escape(why) in page for _, why in whys)
 
 
 def lose_runpod(emulator, lost):
