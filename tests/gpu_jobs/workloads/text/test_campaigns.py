@@ -190,7 +190,7 @@ def test_a_draft_model_answers_the_first_items_and_none_of_it_is_in_the_outputs(
     assert plain.preview() is None
     write_report(drafted, collect(drafted.store, drafted.plan))
     page = drafted.store.get("report.html").decode()
-    assert "None of it is in the outputs" in page
+    assert "not in the outputs" in page
 
 
 def test_a_draft_model_that_cannot_be_loaded_costs_nothing(opened, llama, tmp_path):
