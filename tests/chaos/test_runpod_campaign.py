@@ -197,14 +197,14 @@ def test_the_reaper_ends_endpoints_of_orchestrators_that_were_killed_while_they_
 
 
 @pytest.fixture
-def small(tmp_path, monkeypatch):
+def small(tmp_path):
     """A campaign of hostile or harmless items in a folder, which emulated pods reach too."""
 
-    def opened(*items, **params):
+    def opened(*items, workload="tests.chaos.hostile:Hostile", **params):
         table = tmp_path / "items.csv"
         table.write_text("\n".join(["id", *items]))
         spec = CampaignSpec(
-            store_root=str(tmp_path / "store"), dataset=str(table), workload="tests.chaos.hostile:Hostile",
+            store_root=str(tmp_path / "store"), dataset=str(table), workload=workload,
             params=params, name="small", chunk_weight=2.0,
         )  # fmt: skip
         return open_campaign(spec, Policy(max_workers=2))
@@ -319,15 +319,17 @@ def test_a_container_that_the_platform_starts_again_simply_leases_more(small, tm
 
 
 @pytest.mark.slow
-def test_gpu_workers_that_cannot_work_stop_their_pod_and_the_campaign_says_why(small, tmp_path):
+def test_gpu_workers_that_cannot_work_stop_their_pod_and_the_campaign_says_why(small, monkeypatch, tmp_path):
     """The image lacks the workload; the pod may only stop itself, and the adapter terminates what has stopped."""
-    campaign = small("ok-1", "ok-2")
+    (tmp_path / "only_here.py").write_text("from tests.chaos.hostile import Hostile")
+    monkeypatch.syspath_prepend(tmp_path)
+    campaign = small("ok-1", "ok-2", workload="only_here:Hostile")
     knobs = {"quota_per_minute": None, "pod_key_may": {"stop"}}
     with RunPodEmulator(fanfold_image(), log_dir=tmp_path, **knobs) as emulator:
         last = run_until_closed(campaign, emulator)
         wait_for(lambda: emulator.world.bill.num_open == 0)
 
-    assert "hostile" in last.closed
+    assert "only_here" in last.closed
     assert {job.status for job in last.jobs} == {"failed"}
     assert {pod.status for pod in emulator.world.pods.values()} == {"TERMINATED"}
 
