@@ -201,7 +201,7 @@ class _Pipeline:
         """Return the loaded input, or an `ItemError` if loading failed."""
         try:
             return pending.item if pending.loaded is None else pending.loaded.result()
-        except _TRANSIENT:
+        except (WorkloadImportError, *_TRANSIENT):
             raise
         except Exception as error:  # noqa: BLE001 - a bad item may raise anything
             return ItemError(describe(error))

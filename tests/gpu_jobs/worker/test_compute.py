@@ -8,7 +8,7 @@ from typing import ClassVar
 import polars as pl
 import pytest
 
-from gpu_jobs.errors import WorkDiedError
+from gpu_jobs.errors import WorkDiedError, WorkloadImportError
 from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.worker.compute import _Pipeline
 from gpu_jobs.worker.messages import Assign, Done
@@ -77,6 +77,22 @@ def test_a_broken_device_is_a_crash_and_no_fault_of_the_items(num_items):
 
     with pytest.raises(WorkDiedError, match=r"the GPU no longer answers .*device-side assert"):
         pipeline._infer([{"item": f"item-{number}"} for number in range(num_items)])
+
+
+class Unfit(Noted):
+    """The image lacks what its `load` needs."""
+
+    def load(self, item):
+        raise WorkloadImportError("no decoder here")
+
+
+def test_an_image_that_cannot_load_items_is_no_fault_of_the_items():
+    """The GPU worker is unfit; as error rows, all items would be lost one by one."""
+    ours, theirs = Pipe()
+    ours.send(Assign(0, Chunk(0, 2)))
+
+    with pytest.raises(WorkloadImportError, match="no decoder here"):
+        _Pipeline(theirs, Unfit(), Items([1, 1])).run()
 
 
 def run(pipeline):
