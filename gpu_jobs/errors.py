@@ -23,6 +23,9 @@ FanfoldError
     └── DoesNotFitError         even the smallest step does not fit into memory: use a smaller model or a larger GPU
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 class FanfoldError(Exception):
     """Base of all errors below."""
@@ -102,6 +105,11 @@ class WorkDiedError(FanfoldError):
 
 class ItemError(FanfoldError):
     """One item cannot be used. Raise it from `load` or return it from `infer`."""
+
+    def __init__(self, message: str = "", *, rows: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Take the cause, and the rows that the item has all the same, if only a part of it cannot be used."""
+        super().__init__(message)
+        self.rows = rows
 
 
 class DivergedError(ItemError):

@@ -213,9 +213,13 @@ class _Collector:
         return frame.filter(pl.col("outcome") == rows.ROW).drop("outcome", "error")
 
     def _check_items(self, tiles: list[Committed], frame: pl.DataFrame) -> None:
-        """Check that every item of the tiles is there, in order, with the plan's id and with one kind of outcome."""
+        """Check that every item of the tiles is there, in order, with the plan's id, and with at most one error."""
+        outcome = pl.col("outcome")
         seen = frame.group_by("item_index", maintain_order=True).agg(
-            pl.col("item").first(), pl.col("item").n_unique().alias("ids"), pl.col("outcome").n_unique().alias("kinds")
+            pl.col("item").first(),
+            ids=pl.col("item").n_unique(),
+            kinds=outcome.filter(outcome != rows.ERROR).n_unique(),
+            errors=(outcome == rows.ERROR).sum(),
         )
         wanted = {index: item for tile in tiles for index, item in self._named(tile.range)}
         found = dict(zip(seen["item_index"], seen["item"], strict=True))
@@ -224,8 +228,8 @@ class _Collector:
             if wrong is None:
                 raise AuditError(f"a part of [{tiles[0].range.start}, {tiles[-1].range.stop}) is not in item order")
             raise AuditError(f"item {wrong}: the plan says {wanted.get(wrong)!r}, its part says {found.get(wrong)!r}")
-        if seen.height and (seen["ids"].max() != 1 or seen["kinds"].max() != 1):
-            raise AuditError("a part holds an item with two ids or two kinds of outcome")
+        if seen.filter((pl.col("ids") > 1) | (pl.col("kinds") > 1) | (pl.col("errors") > 1)).height:
+            raise AuditError("a part holds an item with two ids, two kinds of outcome or two errors")
 
     def _named(self, covered: Chunk) -> Iterator[tuple[int, str]]:
         return zip(range(*covered), (item["item"] for item in self._items.read(covered)), strict=True)

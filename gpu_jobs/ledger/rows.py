@@ -2,7 +2,8 @@
 
 The columns are `item_index`, `item`, `outcome` ("row", "error" or "empty"), `error` (why the item has no rows), and
 then the workload's own.
-Each item has one or more rows with the outcome "row", or one with "error", or one with "empty".
+Each item has one or more rows with the outcome "row", or one with "error", or one with "empty". An item of which only
+a part can be used has both: its rows, and then the one with "error".
 """
 
 import io
@@ -29,7 +30,8 @@ def schema(columns: Mapping[str, Any]) -> dict[str, Any]:
 def item_rows(index: int, item: str, outcome: Sequence[Mapping[str, Any]] | ItemError) -> list[dict[str, Any]]:
     """The rows of one item."""
     if isinstance(outcome, ItemError):
-        return [{"item_index": index, "item": item, "outcome": ERROR, "error": str(outcome)}]
+        why = {"item_index": index, "item": item, "outcome": ERROR, "error": str(outcome)}
+        return [*(item_rows(index, item, outcome.rows) if outcome.rows else ()), why]
     if not outcome:
         return [{"item_index": index, "item": item, "outcome": EMPTY}]
     return [{"item_index": index, "item": item, "outcome": ROW, **row} for row in outcome]

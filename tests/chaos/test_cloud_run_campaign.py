@@ -125,6 +125,7 @@ def test_lost_replies_slow_starts_short_quota_and_maintenance_cost_no_second_exe
     assert reasons(campaign) == ["succeeded"]
 
 
+@pytest.mark.slow
 def test_gpu_workers_that_the_platform_ends_are_replaced_and_the_ledger_says_why(cloud):
     """One is lost with its machine, one runs out of memory, their successor is killed; each in its own words."""
     strikes = [(1, 1, 0, "killed"), (10, 1, 1, "out_of_memory"), (15, 2, 0, "crashed")]
@@ -174,6 +175,7 @@ def test_every_way_in_which_a_start_can_fail_ends_its_order_and_starts_nothing(c
     assert sum(entry.spent_usd > 0 for entry in campaign.journal.read().ended.values()) == 1
 
 
+@pytest.mark.slow
 def test_an_interrupted_campaign_leaves_nothing_and_can_be_resumed(cloud):
     """Also if the first cancel gets no answer."""
     campaign = cloud.open(sleep_s=0.2)

@@ -24,6 +24,7 @@ def bucket(monkeypatch):
         yield gcs
 
 
+@pytest.mark.slow
 def test_a_bucket_that_loses_replies_and_refuses_loses_no_row(bucket, policy, tmp_path):
     """Two GPU workers, real client; attempts and settlements answered by 503, 429 or not at all."""
     table = tmp_path / "items.parquet"

@@ -92,6 +92,7 @@ def test_a_killer_left_alone_is_still_convicted(open_hostile, policy):
     assert rows_of(campaign, manifest)["item"].to_list() == ["ok-0"]
 
 
+@pytest.mark.slow
 def test_a_dataset_of_killers_convicts_nobody(open_hostile, policy):
     """Where nothing ever worked, host and image are suspects too: the campaign closes and says why."""
     campaign = open_hostile(["segfault-0", "segfault-1"], chunk_items=1)
@@ -151,6 +152,7 @@ def test_work_that_only_ever_times_out_is_told_by_no_words(open_hostile, policy)
     assert hostile.WORDS in beat.reason
 
 
+@pytest.mark.slow
 def test_a_model_that_is_lost_at_work_convicts_no_item(open_hostile, policy):
     """Nothing can be inferred any more: the GPU worker ends and says why, and every item stays open."""
     campaign = open_hostile(["ok-0", "lose-model-1", "ok-2"], chunk_items=3, batch=3)

@@ -98,6 +98,7 @@ class Preemptions:
                     self._cloud.kill(container)
 
 
+@pytest.mark.slow
 def test_preempted_containers_cost_no_row_and_are_no_failures(opened, cloud, policy):
     """Nothing is lost, doubled or quarantined; no attempt counts towards a conviction, no GPU job fails."""
     preemptions = Preemptions(cloud, seed=5)
@@ -186,6 +187,7 @@ def test_what_a_killed_orchestrator_leaves_is_adopted(opened, cloud, policy, cas
     wait_until_nothing_bills(cloud, lambda: cloud.bill.lines[before:])
 
 
+@pytest.mark.slow
 def test_a_stopped_campaign_keeps_what_was_done_and_costs_nothing_more(opened, cloud, policy):
     """As an interrupted flow does: its GPU workers settle and leave, the idle window is all that is still paid."""
     before = len(cloud.bill.lines)

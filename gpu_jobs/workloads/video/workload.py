@@ -13,13 +13,24 @@ from gpu_jobs.dataset.sources import Source, input_cache, local_copy
 from gpu_jobs.errors import ItemError
 from gpu_jobs.workloads.base import Item, Params, Row, Workload
 from gpu_jobs.workloads.video import shots
-from gpu_jobs.workloads.video.decode import Probe, Segment, decode, probe, split_frames
+from gpu_jobs.workloads.video.decode import (
+    DamagedError,
+    Probe,
+    Segment,
+    decode,
+    probe,
+    salvage,
+    split_frames,
+)
 from gpu_jobs.workloads.video.frames import DEFAULT_MODEL, FrameModel, Pixels
+from gpu_jobs.workloads.video.packets import Shown
+from gpu_jobs.workloads.video.picture import Picture, Turn
 
 if TYPE_CHECKING:
     from av import VideoFrame
 
-_THUMBNAIL_WIDTH = 160
+_THUMBNAIL = (160, 320)
+"""The largest width and height of a thumbnail; almost all have this width."""
 _SEGMENT_FIELDS = tuple(one.name for one in fields(Segment))
 _UNUSABLE_WEIGHT = 0.1
 _LABELS = pl.List(pl.Struct({"label": pl.String, "score": pl.Float32}))
@@ -73,10 +84,28 @@ class LoadedSegment:
     windows: shots.Frames | None = None
     starts_s: dict[int, float] = field(default_factory=dict)
     """Time in seconds of each frame where a shot of this segment may begin."""
-    thumbnails: "dict[int, VideoFrame]" = field(default_factory=dict)
-    """The same frames in thumbnail size, if thumbnails are wanted."""
+    thumbnails: "dict[int, tuple[VideoFrame, Turn]]" = field(default_factory=dict)
+    """The same frames in thumbnail size, if thumbnails are wanted, each with how it must be turned."""
     samples: list[tuple[int, float, Pixels]] = field(default_factory=list)
     """(position, time in seconds, model input) of each sampled frame."""
+    missing: list[Shown] = field(default_factory=list)
+    """Frames of the segment that cannot be decoded."""
+
+    @property
+    def problem(self) -> str:
+        """Say which frames are missing and why; "" if none are."""
+        gaps: list[list[Shown]] = []
+        for shown in self.missing:
+            if gaps and shown.at == gaps[-1][-1].at + 1:
+                gaps[-1].append(shown)
+            else:
+                gaps.append([shown])
+        return "; ".join(map(self._gap, gaps))
+
+    def _gap(self, gap: Sequence[Shown]) -> str:
+        begin_s, end_s = (float(self.segment.time_s(each.pts)) for each in (gap[0], gap[-1]))
+        which = f"frames {gap[0].at} to {gap[-1].at} of '{self.video}'"
+        return f"{which}, from {begin_s:.3f} s to {end_s:.3f} s, are missing: {gap[0].why}"
 
 
 class Video(Workload):
@@ -129,14 +158,15 @@ class Video(Workload):
         if item["problem"]:
             raise ItemError(item["problem"])
         path = local_copy(item["uri"], input_cache(), expected=item["fingerprint"])
-        loaded = LoadedSegment(video=item["video"], segment=Segment(**{name: item[name] for name in _SEGMENT_FIELDS}))
-        frames = decode(path, loaded.segment)
-        if "frames" in self.params.analyses:
-            frames = self._with_samples(frames, loaded)
-        if "shots" in self.params.analyses:
-            frames = self._with_windows(frames, loaded)
-        for _ in frames:
-            pass
+        segment = Segment(**{name: item[name] for name in _SEGMENT_FIELDS if name in item})
+        loaded = LoadedSegment(video=item["video"], segment=segment)
+        try:
+            self._fill(loaded, decode(path, segment))
+        except DamagedError:
+            loaded = LoadedSegment(video=item["video"], segment=segment)
+            self._fill(loaded, salvage(path, segment))
+        if len(loaded.missing) == segment.stop - segment.start:
+            raise ItemError(loaded.problem)
         return loaded
 
     def infer(self, inputs: Sequence[LoadedSegment]) -> Sequence[Sequence[Row] | ItemError]:
@@ -151,7 +181,10 @@ class Video(Workload):
             seen = iter(self._frames.predict([pixels for one in inputs for _, _, pixels in one.samples]))
             for one, out in zip(inputs, rows, strict=True):
                 out.extend(_frame_row(one.video, at, time_s, next(seen)) for at, time_s, _ in one.samples)
-        return rows
+        return [
+            ItemError(one.problem, rows=found) if one.missing else found
+            for one, found in zip(inputs, rows, strict=True)
+        ]
 
     def teardown(self) -> None:
         self.__dict__.pop("_shots", None)
@@ -178,41 +211,87 @@ class Video(Workload):
             .drop("_is_whole", *(f"{name}_whole" for name in filled))
         )
 
-    def _with_samples(
-        self, frames: "Iterable[tuple[int, VideoFrame]]", loaded: LoadedSegment
-    ) -> "Iterator[tuple[int, VideoFrame]]":
-        """Sample the first frame in each step of a time grid that starts with the video; pass all frames on."""
-        segment, rate = loaded.segment, Fraction(str(self.params.frames_per_s))
-        step_before = -1
-        for at, frame in frames:
-            time_s = segment.time_s(frame.pts or 0)
-            step = time_s * rate // 1
-            if step != step_before and segment.start <= at < segment.stop:
-                loaded.samples.append((at, _seconds(time_s), self._frames.prepare(frame)))
-            step_before = step
-            yield at, frame
+    def _fill(self, loaded: LoadedSegment, frames: Iterator[Shown]) -> None:
+        """Decode a segment, and keep what its analyses need."""
+        samples = _Samples(loaded, self.params) if "frames" in self.params.analyses else None
+        windows = _Windows(loaded, self.params) if "shots" in self.params.analyses else None
+        segment = loaded.segment
+        for shown in frames:
+            is_inside = segment.start <= shown.at < segment.stop
+            if is_inside and shown.frame is None:
+                loaded.missing.append(shown)
+            picture = Picture(shown.frame, segment.pixel_shape) if shown.frame is not None else None
+            if samples is not None and picture is not None and samples.wants(shown) and is_inside:
+                loaded.samples.append((shown.at, _seconds(segment.time_s(shown.pts)), self._frames.prepare(picture)))
+            if windows is not None:
+                windows.add(shown, picture)
+        if windows is not None:
+            windows.close()
 
-    def _with_windows(
-        self, frames: "Iterable[tuple[int, VideoFrame]]", loaded: LoadedSegment
-    ) -> "Iterator[tuple[int, VideoFrame]]":
-        """Fill the shot detector's windows and keep thumbnails of possible shot starts; pass all frames on."""
+
+class _Samples:
+    """Chooses the first frame in each step of a time grid that starts with the video."""
+
+    def __init__(self, loaded: LoadedSegment, params: VideoParams) -> None:
+        self._segment = loaded.segment
+        self._rate = Fraction(str(params.frames_per_s))
+        self._at, self._step = -1, -1
+
+    def wants(self, shown: Shown) -> bool:
+        """Whether a frame is sampled; one that follows missing frames always is."""
+        step = self._segment.time_s(shown.pts) * self._rate // 1
+        is_wanted = step != self._step or shown.at != self._at + 1
+        self._at, self._step = shown.at, step
+        return is_wanted
+
+
+class _Windows:
+    """Fills the shot detector's windows, and keeps times and thumbnails of frames where a shot may begin.
+
+    A missing frame looks like the last one before it, as in players.
+    """
+
+    def __init__(self, loaded: LoadedSegment, params: VideoParams) -> None:
         from av.video.reformatter import VideoReformatter
 
-        segment, to_windows, to_thumbnail = loaded.segment, VideoReformatter(), VideoReformatter()
-        loaded.windows = shots.empty_windows(segment.stop - segment.start)
-        shift = shots.CONTEXT - segment.start
-        for at, frame in frames:
-            shrunk = to_windows.reformat(frame, shots.WIDTH, shots.HEIGHT, "rgb24", interpolation="BILINEAR")
-            loaded.windows[at + shift] = shrunk.to_ndarray()
-            if segment.start <= at <= segment.stop:
-                loaded.starts_s[at] = _seconds(segment.time_s(frame.pts or 0))
-                if self.params.thumbnails:
-                    height = max(2, round(_THUMBNAIL_WIDTH * frame.height / frame.width / 2) * 2)
-                    loaded.thumbnails[at] = to_thumbnail.reformat(
-                        frame, _THUMBNAIL_WIDTH, height, "yuv420p", interpolation="BILINEAR"
-                    )
-            yield at, frame
-        shots.repeat_edges(loaded.windows, segment.first + shift, segment.last + shift)
+        segment = loaded.segment
+        loaded.windows = self._windows = shots.empty_windows(segment.stop - segment.start)
+        self._loaded = loaded
+        self._shift = shots.CONTEXT - segment.start
+        self._has_thumbnails = params.thumbnails
+        self._to_windows, self._to_thumbnail = VideoReformatter(), VideoReformatter()
+        self._small: Any = None
+        self._num_waiting = 0
+        """How many missing frames there are at the start, before any picture."""
+
+    def add(self, shown: Shown, picture: Picture | None) -> None:
+        segment = self._loaded.segment
+        if picture is not None:
+            self._small = picture.rgb(shots.WIDTH, shots.HEIGHT, self._to_windows)
+        if shown.at < segment.first:
+            return
+        at = shown.at + self._shift
+        if self._small is None:
+            self._num_waiting += 1
+        else:
+            self._windows[at - self._num_waiting : at + 1] = self._small
+            self._num_waiting = 0
+        if segment.start <= shown.at <= segment.stop:
+            self._loaded.starts_s[shown.at] = _seconds(segment.time_s(shown.pts))
+            if self._has_thumbnails and picture is not None:
+                size = _thumbnail_size(picture)
+                small = picture.scaled(*size, "yuv420p", self._to_thumbnail)
+                self._loaded.thumbnails[shown.at] = (small, picture.turn)
+
+    def close(self) -> None:
+        segment = self._loaded.segment
+        shots.repeat_edges(self._windows, segment.first + self._shift, segment.last + self._shift)
+
+
+def _thumbnail_size(picture: Picture) -> tuple[int, int]:
+    width, highest = _THUMBNAIL
+    height = max(2, round(width * picture.height / picture.width / 2) * 2)
+    return (width, height) if height <= highest else (max(2, round(width * highest / height / 2) * 2), highest)
 
 
 def _probe_source(source: Source) -> Probe:
@@ -234,7 +313,7 @@ def _item(source: Source, segment: Mapping[str, Any], weight: float, problem: st
 
 
 def _unusable(source: Source, start: int, stop: int, problem: str) -> Item:
-    segment = {**dict.fromkeys(_SEGMENT_FIELDS, 0), "start": start, "stop": stop, "video_end_s": 0.0}
+    segment = {**dict.fromkeys(_SEGMENT_FIELDS, 0), "start": start, "stop": stop, "video_end_s": 0.0, "times": None}
     return _item(source, segment, _UNUSABLE_WEIGHT, problem)
 
 
@@ -243,7 +322,7 @@ def _shot_rows(loaded: LoadedSegment, runs: Iterable[tuple[int, int, float]]) ->
     segment = loaded.segment
     starts = [(segment.start + stop, stop - start, score) for start, stop, score in runs]
     for at, transition_frames, score in [(0, 0, None), *starts] if segment.start == 0 else starts:
-        small = loaded.thumbnails.get(at)
+        thumbnail = loaded.thumbnails.get(at)
         yield {
             "analysis": "shot",
             "video": loaded.video,
@@ -252,7 +331,7 @@ def _shot_rows(loaded: LoadedSegment, runs: Iterable[tuple[int, int, float]]) ->
             "end_s": segment.video_end_s,
             "score": score,
             "transition_frames": transition_frames,
-            "thumbnail": _jpeg(small) if small is not None else None,
+            "thumbnail": _jpeg(*thumbnail) if thumbnail is not None else None,
         }
 
 
@@ -269,10 +348,11 @@ def _frame_row(video: str, at: int, time_s: float, seen: Any) -> Row:
     }
 
 
-def _jpeg(frame: "VideoFrame") -> bytes:
+def _jpeg(frame: "VideoFrame", turn: Turn) -> bytes:
+    from PIL import Image
+
     buffer = io.BytesIO()
-    image: Any = frame.to_image  # not typed
-    image().save(buffer, "JPEG", quality=80)
+    Image.fromarray(turn.apply(frame.to_ndarray(format="rgb24"))).save(buffer, "JPEG", quality=80)
     return buffer.getvalue()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -107,6 +108,7 @@ def test_vectors_are_the_same_in_one_chunk_and_in_fifty(opened, bert):
     np.testing.assert_allclose(*vectors, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_stopped_gpu_worker_keeps_all_windows_but_the_one_at_work(opened, bert, tmp_path):
     """SIGTERM in the middle: what is committed is whole windows, and at most one that was computed is missing."""
     diary = tmp_path / "diary"
@@ -160,9 +162,9 @@ def test_out_of_memory_makes_batches_smaller_and_others_and_later_ones_know_it(o
 
 
 def test_the_manifest_tells_what_the_rows_depend_on(opened, bert):
-    campaign, policy = opened("embed", "facts", 2, model=bert)
+    campaign, policy = opened("embed", "facts", 1, model=bert)
 
-    manifest = finish(campaign, policy)
+    manifest = finish(campaign, replace(policy, max_workers=1))
 
     facts = manifest.facts
     assert facts["device"] == ["cpu"]

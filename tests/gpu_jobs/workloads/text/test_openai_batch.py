@@ -235,7 +235,7 @@ def test_a_batch_that_expires_keeps_what_was_answered(opened):
     assert BatchError.model_validate(errors[3]["error"]).line == 4
 
 
-@pytest.mark.parametrize("how", ["cancelled", "expired"])
+@pytest.mark.parametrize("how", ["cancelled", pytest.param("expired", marks=pytest.mark.slow)])
 def test_a_batch_that_ends_early_keeps_what_was_answered(opened, how):
     """One chunk was settled when the flow run was stopped: its lines are answered, all others are in the error file."""
     lines = [a_line(f"good-{n}", chat(f"hello {n}", max_tokens=90)) for n in range(600)]

@@ -35,6 +35,7 @@ def prepared(texts, model, **params):
     return workload, workload.finish(pl.LazyFrame(rows, schema=workload.columns)).collect(), errors
 
 
+@pytest.mark.slow
 def test_all_texts_are_in_the_blocks_in_order(llama):
     """But for less than a block at the end of each split; a broken row is set aside."""
     texts = [*TEXTS[:5], "  ", *TEXTS[5:]]

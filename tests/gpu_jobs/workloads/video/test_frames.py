@@ -12,6 +12,7 @@ from gpu_jobs.errors import WorkloadImportError
 from gpu_jobs.workloads.batch_size import Batches, BatchSize
 from gpu_jobs.workloads.video.duplicates import near_duplicates
 from gpu_jobs.workloads.video.frames import FrameModel
+from gpu_jobs.workloads.video.picture import Picture
 
 
 @pytest.fixture(params=["classifier", "encoder"])
@@ -32,7 +33,8 @@ def tiny_model(request, tmp_path):
 
 
 def picture(seed):
-    return av.VideoFrame.from_ndarray(np.random.default_rng(seed).integers(0, 255, (48, 64, 3), dtype=np.uint8))
+    pixels = np.random.default_rng(seed).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    return Picture(av.VideoFrame.from_ndarray(pixels))
 
 
 def test_any_transformers_model_can_look_at_frames(tiny_model):
