@@ -91,7 +91,9 @@ def _load(spec: CampaignSpec) -> BaseWorkload:
 
 
 def _sources(spec: CampaignSpec, workload: BaseWorkload) -> Iterator[Source]:
-    return read_sources(spec.dataset, suffixes=workload.suffixes, id_column=spec.id_column)
+    return read_sources(
+        spec.dataset, suffixes=workload.suffixes, id_column=spec.id_column, needs_files=workload.needs_files
+    )
 
 
 def _create(

@@ -59,6 +59,8 @@ class BaseWorkload(ABC):
     """Output columns and their types; `item_index` (position in the dataset) and `item` (id) are added."""
     suffixes: ClassVar[tuple[str, ...]] = ()
     """Lower-case endings of the files in a folder or prefix that are inputs; empty means all files."""
+    needs_files: ClassVar[bool] = False
+    """Whether every row of a table must name a file."""
     batch_size: BatchSize | None = None
     """The batch size, which adapts to the device and is shared between GPU workers; `setup` may set it."""
     num_previewed: int = 0

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 GRID = 50
 """Segments begin at multiples of this many frames, the step of the shot detector's windows."""
+_FORMATS = (
+    "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,live_flv,ogg,mxf,gxf,nut,ivf,obu,av1,h264,hevc,vvc,m4v,vc1,"
+    "mjpeg,dv,rm,wtv,yuv4mpegpipe,gif,apng,swf,roq,nsv,nuv,amv,3g2"
+)
+"""FFmpeg's names of the formats that are read: none of them makes it open another file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,9 +217,13 @@ def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
     import av
 
     try:
-        container = av.open(str(path), options={"protocol_whitelist": "file"})
+        container = av.open(str(path), options={"protocol_whitelist": "file", "format_whitelist": _FORMATS})
     except FileNotFoundError as error:
         raise ItemError(f"'{path}' does not exist") from error
+    except av.error.ArgumentError as error:
+        raise ItemError(
+            f"'{path}' is no video file of a known format; playlists and scripts that name other files are not read"
+        ) from error
     except (av.FFmpegError, OSError) as error:
         size = path.stat().st_size if path.exists() else 0
         what = _words(error) if size else "the file is empty"
@@ -223,6 +232,8 @@ def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
         streams = [stream for stream in container.streams.video if not _is_picture(stream)]
         if not streams:
             raise ItemError(f"'{path}' has no video stream")
+        if streams[0].codec_context is None:
+            raise ItemError(f"'{path}' has video in a codec that nothing here can decode")
         streams[0].thread_type = "NONE"
         yield container, streams[0]
 
