@@ -2,7 +2,6 @@
 
 import glob
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -32,7 +31,6 @@ __all__ = ["Source", "fingerprint", "input_cache", "local_copy", "read_sources"]
 URI_COLUMNS = ("uri", "path", "video")
 FILE_COLUMNS = (*URI_COLUMNS, "image", "url")
 """Where every row must name a file."""
-_MAGIC = re.compile(r"[*?[]")
 _TABLES = (".parquet", ".csv", ".jsonl", ".ndjson")
 
 
@@ -109,9 +107,11 @@ def _expand(name: str, wanted: _Wanted, *, is_listed: bool) -> Iterator[Source]:
         return _in_bucket(name, endings, is_listed=is_listed)
     path = name if has_scheme(name) else os.path.abspath(os.path.expanduser(name))
     if os.path.isdir(path):
-        return map(_file, sorted(_walk(path, endings)))
+        inside = (os.path.join(folder, name) for folder, names in _walk(path) for name in names)
+        return map(_file, sorted(each for each in inside if _is_wanted(each, endings)))
     if not has_scheme(name) and not os.path.lexists(path) and glob.has_magic(name):
-        return map(_file, sorted(_matches(path, endings)))
+        found = set(_matches(path))
+        return map(_file, sorted(each for each in found if _is_wanted(each, endings) and not os.path.isdir(each)))
     source = _file(path)
     if source.problem and not is_listed:
         raise RefusedError("dataset", source.problem)
@@ -131,10 +131,11 @@ def _is_wanted(path: str, endings: tuple[str, ...]) -> bool:
     return not name.startswith(".") and (not endings or name.lower().endswith(endings))
 
 
-def _walk(folder: str, endings: tuple[str, ...]) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".") and not _returns(parent, name, folder)]
-        yield from (path for name in files if _is_wanted(path := os.path.join(parent, name), endings))
+def _walk(top: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder at or below `top`, and the names of its files."""
+    for parent, folders, files in os.walk(top, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".") and not _returns(parent, name, top)]
+        yield parent, files
 
 
 def _returns(parent: str, name: str, top: str) -> bool:
@@ -150,13 +151,16 @@ def _returns(parent: str, name: str, top: str) -> bool:
     return True
 
 
-def _matches(pattern: str, endings: tuple[str, ...]) -> Iterator[str]:
-    top = pattern[: glob_start.start()] if (glob_start := _MAGIC.search(pattern)) else pattern
-    for match in glob.iglob(pattern, recursive=True):
-        links = (os.path.split(folder) for folder in map(str, Path(match).parents) if len(folder) > len(top))
-        is_file = _is_wanted(match, endings) and not os.path.isdir(match)
-        if is_file and not any(_returns(parent, name, top) for parent, name in links):
-            yield match
+def _matches(pattern: str) -> Iterator[str]:
+    """Yield what matches a pattern, perhaps twice; `glob` alone would follow links to folders above without end."""
+    parts = pattern.split("/")
+    if "**" not in parts:
+        yield from glob.iglob(pattern)
+        return
+    at = parts.index("**")
+    for top in glob.iglob("/".join(parts[:at]) or "/"):
+        for folder, _ in _walk(top):
+            yield from _matches("/".join([glob.escape(folder), *(parts[at + 1 :] or "*")]))
 
 
 def _in_bucket(name: str, endings: tuple[str, ...], *, is_listed: bool) -> Iterator[Source]:
