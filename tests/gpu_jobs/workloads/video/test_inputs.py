@@ -1,5 +1,8 @@
 """Inputs of the workload `video` that cannot be used: each is one error, and nothing else suffers."""
 
+import os
+from pathlib import Path
+
 import av
 import numpy as np
 import polars as pl
@@ -88,12 +91,14 @@ def test_codec_without_a_decoder_is_one_error(tmp_path, good, workload):
     assert problems == ["", f"'{tmp_path}/raw.mov' has video in a codec that nothing here can decode"]
 
 
-def test_inputs_of_a_list_that_cannot_be_read_are_errors_with_their_causes(good, workload):
-    listed = [str(good), "http://host:port/a.mp4", "s3://bucket/b.mp4"]
+def test_inputs_that_cannot_be_read_are_errors_with_their_causes(tmp_path, good, workload):
+    """The cause is the one that was found when the dataset was read."""
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4")).touch()
 
-    problems = problems_of(workload, listed)
+    problems = problems_of(workload, ["http://host:port/a.mp4", str(tmp_path), "s3://bucket/b.mp4"])
 
-    assert [problem[:23] for problem in problems] == ["", "'http://host:port/a.mp4", "'s3://bucket/b.mp4' can"]
+    assert [problem[:14] for problem in problems] == ["the name of '/", "", "'http://host:p", "'s3://bucket/b"]
+    assert "is not UTF-8" in problems[0]
 
 
 def test_videos_inside_a_table_are_read(tmp_path, good, workload):
