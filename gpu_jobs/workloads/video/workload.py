@@ -85,6 +85,7 @@ class Video(Workload):
     params: VideoParams
     params_model: ClassVar[type[Params]] = VideoParams
     needs_files: ClassVar[bool] = True
+    source_column: ClassVar[str] = "video"
     suffixes: ClassVar[tuple[str, ...]] = (
         ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".3gp",
     )  # fmt: skip
