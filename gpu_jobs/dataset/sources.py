@@ -78,10 +78,7 @@ def read_sources(
     """
     endings = tuple(suffix.lower() for suffix in suffixes)
     wanted = _Wanted(endings=endings, id_column=id_column, needs_files=needs_files)
-    if isinstance(dataset, str):
-        found = _expand(dataset, wanted, is_listed=False)
-    else:
-        found = chain.from_iterable(_expand(name, wanted, is_listed=True) for name in sorted(dataset))
+    found = _expand(dataset, wanted, is_listed=False) if isinstance(dataset, str) else _listed(sorted(dataset), wanted)
     seen: set[str] = set()
     for source in found:
         if source.id in seen:
@@ -98,10 +95,23 @@ def input_cache() -> Path:
     return Path(Settings().model_cache).expanduser() / "inputs"
 
 
+def _listed(names: Sequence[str], wanted: _Wanted) -> Iterator[Source]:
+    """Yield the sources of several names; files of the web are looked up side by side."""
+    of_web = [name for name in names if name.startswith(("https://", "http://"))]
+    files = [name for name in of_web if not _is_table(name, wanted.endings)]
+    looks = dict(zip(files, look_up(files), strict=True))
+    for name in names:
+        yield from [_file(name, looks[name])] if name in looks else _expand(name, wanted, is_listed=True)
+
+
+def _is_table(name: str, endings: tuple[str, ...]) -> bool:
+    return name.lower().endswith(_TABLES) and not name.lower().endswith(endings or ("\0",))
+
+
 def _expand(name: str, wanted: _Wanted, *, is_listed: bool) -> Iterator[Source]:
     """Yield the sources of one name; if `is_listed` (one of several), an unreadable file is not an error here."""
     name, endings = local_path(name), wanted.endings
-    if name.lower().endswith(_TABLES) and not name.lower().endswith(endings or ("\0",)):
+    if _is_table(name, endings):
         return chain.from_iterable(_table(each, wanted) for each in _tables(name))
     if name.startswith("gs://"):
         return _in_bucket(name, endings, is_listed=is_listed)

@@ -25,6 +25,8 @@ class Web(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_HEAD(self):
+        if self.server.together:
+            self.server.together.wait()
         self.reply(with_body=False)
 
     def do_GET(self):
@@ -63,6 +65,7 @@ class Web(BaseHTTPRequestHandler):
 def web():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Web)
     server.bodies, server.downloads, server.encodings = {}, [], set()
+    server.together = None
     server.heads, server.before, server.after, server.cut = {}, {}, {}, {}
     server.uri = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -163,6 +166,15 @@ def test_server_that_does_not_answer_is_one_bad_input_of_a_plan(tmp_path, waits)
     assert len(waits) == 3
     with pytest.raises(StoreUnavailableError, match="did not answer"):
         local_copy(source.uri, tmp_path, expected=source.fingerprint)
+
+
+def test_web_files_of_a_list_are_looked_up_side_by_side(web):
+    """Each answer waits for the other request: one after the other they would all end as errors."""
+    web.together = threading.Barrier(4, timeout=10)
+    uris = [f"{web.uri}/{name}" for name in "abcd"]
+    web.bodies |= {f"/{name}": b"body" for name in "abcd"}
+
+    assert [source.problem for source in read_sources(uris)] == [""] * 4
 
 
 @pytest.mark.parametrize("name", ["a b.mp4", "ü.mp4", "a%20b.mp4"])
