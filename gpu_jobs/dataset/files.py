@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ _KEEP_BYTES = 8 << 30
 _MAX_BYTES = 64 << 30
 """The most that is downloaded for one input: some addresses never end."""
 _LOOKUPS_AT_ONCE = 32
+_MAX_SILENT = 3
 _MAX_SUFFIX = 16
 _IN_USE_S = 120.0
 """Copies used within this time are not evicted, since a reader may be about to open them."""
@@ -78,10 +80,10 @@ def look_up(uris: Sequence[str]) -> list[Look]:
     """
     remote = sorted({uri for uri in uris if is_remote(uri)})
     known: dict[str, Look] = {}
-    stores = _stores(remote)
+    stores, silent = _stores(remote), Counter[str]()
     if remote:
         with ThreadPoolExecutor(min(len(remote), _LOOKUPS_AT_ONCE)) as threads:
-            known = dict(zip(remote, threads.map(lambda uri: _look_for_plan(uri, stores), remote), strict=True))
+            known = dict(zip(remote, threads.map(lambda uri: _look_for_plan(uri, stores, silent), remote), strict=True))
     return [known[uri] if uri in known else _look(uri) for uri in uris]
 
 
@@ -133,13 +135,20 @@ def _stores(uris: Sequence[str]) -> dict[str, Store]:
     return {bucket: open_store(bucket) for bucket in buckets if bucket != "gs://"}
 
 
-def _look_for_plan(uri: str, stores: Mapping[str, Store]) -> Look:
-    """Look at a remote file; a web server that does not answer is that file's problem."""
+def _look_for_plan(uri: str, stores: Mapping[str, Store], silent: Counter[str]) -> Look:
+    """Look at a remote file; a web server that does not answer is that file's problem.
+
+    A server that has not answered for some files (counted in `silent`) is not asked for others: that takes minutes.
+    """
+    server = uri.split("/", 3)[2]
+    if silent[server] >= _MAX_SILENT:
+        return Look(UNREADABLE, f"'{uri}' was not asked for: '{server}' did not answer for {_MAX_SILENT} other files")
     try:
         return _look(uri, stores)
     except StoreUnavailableError as error:
         if uri.startswith("gs://"):
             raise
+        silent[server] += 1
         return Look(UNREADABLE, str(error))
 
 

@@ -177,6 +177,18 @@ def test_web_files_of_a_list_are_looked_up_side_by_side(web):
     assert [source.problem for source in read_sources(uris)] == [""] * 4
 
 
+def test_silent_server_is_not_asked_for_every_file(web, waits):
+    """With a limit of time for each, ten thousand would take a night; other servers are asked all the same."""
+    web.bodies["/a"] = b"body"
+
+    *silent, good = look_up([*(f"http://127.0.0.1:9/{number}" for number in range(200)), f"{web.uri}/a"])
+
+    assert good.problem == ""
+    assert {look.fingerprint for look in silent} == {"unreadable"}
+    assert "'127.0.0.1:9' did not answer for 3 other files" in silent[-1].problem
+    assert len(waits) < 200
+
+
 @pytest.mark.parametrize("name", ["a b.mp4", "ü.mp4", "a%20b.mp4"])
 def test_spaces_and_umlauts_of_an_address_are_encoded_once(web, tmp_path, name):
     web.bodies |= {"/a%20b.mp4": b"body", "/%C3%BC.mp4": b"body"}
