@@ -91,18 +91,21 @@ def _load(spec: CampaignSpec) -> BaseWorkload:
 
 
 def _sources(spec: CampaignSpec, workload: BaseWorkload) -> Iterator[Source]:
-    return read_sources(spec.dataset, suffixes=workload.suffixes, id_column=spec.id_column)
+    return read_sources(
+        spec.dataset, suffixes=workload.suffixes, id_column=spec.id_column, needs_files=workload.needs_files
+    )
 
 
 def _create(
     spec: CampaignSpec, workload: BaseWorkload, sources: Sequence[Source], ledger: Ledger, limits: ChunkingLimits
 ) -> Plan:
     nonce = uuid.uuid4().hex[:12]
-    known = _committed_before(spec, ledger.store) if spec.only_new else set()
-    items = (dict(item) for item in workload.items(sources) if (item["item"], item["fingerprint"]) not in known)
+    known = _known_before(spec, workload, ledger.store) if spec.only_new else _Known()
+    unread = [source for source in sources if (source.id, source.fingerprint) not in known.sources]
+    items = (dict(item) for item in workload.items(unread) if (item["item"], item["fingerprint"]) not in known.items)
     written = write_items(ledger.store, nonce, items)
     if not written.weights:
-        if known:
+        if known.items:
             raise NothingNewError(f"earlier campaigns of '{spec.name}' have committed every item of {spec.dataset!r}")
         raise RefusedError("dataset", f"{spec.dataset!r} has no items")
     total = sum(written.weights)
@@ -168,32 +171,53 @@ def _listing_change(plan: Plan, sources: Sequence[Source], store: Store) -> str:
     return "; ".join(changes) or "the same inputs in another order"
 
 
-def _committed_before(spec: CampaignSpec, store: Store) -> set[tuple[str, str]]:
-    """Return ids and fingerprints of the items that earlier campaigns with the same name template have committed."""
+@dataclass(slots=True)
+class _Known:
+    """Ids and fingerprints of what earlier campaigns with the same name template have committed."""
+
+    items: set[tuple[str, str]] = field(default_factory=set)
+    sources: set[tuple[str, str]] = field(default_factory=set)
+    """Those all of whose items are committed, so that nobody needs to read them again."""
+
+
+def _known_before(spec: CampaignSpec, workload: BaseWorkload, store: Store) -> _Known:
     if "{date}" not in spec.name:
         raise RefusedError("only_new", "it needs a name with {date}, which is how earlier campaigns are found")
     root = open_store(spec.store_root)
     pattern = re.compile(re.escape(spec.name).replace(r"\{date\}", r"\d{4}-\d\d-\d\d"))
-    known: set[tuple[str, str]] = set()
+    known, params = _Known(), workload.params.model_dump(mode="json")
     for name in campaign_names(root, spec.name.partition("{")[0]):
         earlier = open_store(f"{spec.store_root.rstrip('/')}/{name}")
         if pattern.fullmatch(name) and earlier.uri != store.uri and (plan := Ledger(earlier).plan()):
-            known |= _committed(earlier, plan)
+            is_same_work = plan.workload == spec.workload and plan.params == params
+            _add_committed(known, earlier, plan, workload.source_column if is_same_work else "")
     return known
 
 
-def _committed(store: Store, plan: Plan) -> set[tuple[str, str]]:
-    """Return the items of one campaign that have rows or are known to be empty, but not those that failed."""
-    ledger, reader = Ledger(store), ItemsReader(store, plan)
-    known: set[tuple[str, str]] = set()
+def _add_committed(known: _Known, store: Store, plan: Plan, source_column: str) -> None:
+    """Add the items of one campaign that have rows or are known to be empty, but not those that failed."""
+    done, open_sources, all_sources = _committed(store), set[tuple[str, str]](), set[tuple[str, str]]()
+    rows_of_items = (item for frame in ItemsReader(store, plan).frames() for item in frame.iter_rows(named=True))
+    for index, item in enumerate(rows_of_items):
+        source = (item.get(source_column, ""), item["fingerprint"])
+        all_sources.add(source)
+        if index in done:
+            known.items.add((item["item"], item["fingerprint"]))
+        else:
+            open_sources.add(source)
+    known.sources |= {source for source in all_sources - open_sources if source[0]}
+
+
+def _committed(store: Store) -> set[int]:
+    """Return the positions of the items of the campaign in `store` that are committed and did not fail."""
+    ledger, done = Ledger(store), set[int]()
     for entry in store.list(keys.SETTLED):
         settlement = ledger.settlement(Chunk.parse(keys.stem(entry.key)))
         for tile in settlement.tiles if settlement else ():
             if isinstance(tile, Committed):
-                failed = set(rows.failed_items(store.get(tile.part) or b"")) if tile.num_failed else set()
-                items = zip(range(*tile.range), reader.read(tile.range), strict=True)
-                known |= {(item["item"], item["fingerprint"]) for index, item in items if index not in failed}
-    return known
+                failed = rows.failed_items(store.get(tile.part) or b"") if tile.num_failed else ()
+                done |= set(range(*tile.range)).difference(failed)
+    return done
 
 
 def _digest(pairs: Iterable[tuple[str, str]]) -> str:

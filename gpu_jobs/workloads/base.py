@@ -59,6 +59,11 @@ class BaseWorkload(ABC):
     """Output columns and their types; `item_index` (position in the dataset) and `item` (id) are added."""
     suffixes: ClassVar[tuple[str, ...]] = ()
     """Lower-case endings of the files in a folder or prefix that are inputs; empty means all files."""
+    needs_files: ClassVar[bool] = False
+    """Whether every row of a table must name a file."""
+    source_column: ClassVar[str] = ""
+    """Key of an item that holds its source's id, where `items` reads the sources: with `only_new` a source all of whose
+    items are committed is then not read again."""
     batch_size: BatchSize | None = None
     """The batch size, which adapts to the device and is shared between GPU workers; `setup` may set it."""
     num_previewed: int = 0

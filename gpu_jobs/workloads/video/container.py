@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 1 << 26
 """Pictures with more pixels than 8192 x 8192 are refused, since one of them takes hundreds of megabytes."""
-_DEMUXERS = (
-    "mov,matroska,avi,mpegts,mpeg,asf,flv,ogg,mxf,gxf,wtv,rm,nut,ivf,dv,h264,hevc,m4v,mpegvideo,mjpeg,yuv4mpegpipe,gif"
+_FORMATS = (
+    "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,live_flv,ogg,mxf,gxf,nut,ivf,obu,av1,h264,hevc,vvc,m4v,vc1,"
+    "mjpeg,dv,rm,wtv,yuv4mpegpipe,gif,apng,swf,roq,nsv,nuv,amv,3g2"
 )
-"""FFmpeg's names of containers that hold the video themselves; playlists and scripts open other files."""
-_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _DEMUXERS}
+"""FFmpeg's names of the formats that are read: none of them makes it open another file."""
+_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
 _TS_PACKET = 188
 _DEFAULT_PIXELS = 5_000_000
 """What being the default counts for, in pixels, as in ffmpeg_mux_init.c."""
@@ -37,6 +38,10 @@ def opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
         container = av.open(str(path), options=_OPTIONS, metadata_errors="replace")
     except FileNotFoundError as error:
         raise ItemError(f"'{path}' does not exist") from error
+    except av.error.ArgumentError as error:
+        raise ItemError(
+            f"'{path}' is no video file of a known format; playlists and scripts that name other files are not read"
+        ) from error
     except (av.FFmpegError, OSError) as error:
         size = path.stat().st_size if path.exists() else 0
         what = words(error) if size else "the file is empty"
@@ -46,7 +51,9 @@ def opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
         if stream is None:
             raise ItemError(f"'{path}' has no video stream")
         if stream.codec_context is None:
-            raise ItemError(f"'{path}' has a codec without a decoder here; convert it, for example to H.264")
+            raise ItemError(
+                f"'{path}' has video in a codec that nothing here can decode; convert it, for example to H.264"
+            )
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > MAX_PIXELS:
             raise ItemError(f"the pictures of '{path}' have {width} x {height} pixels; at most {MAX_PIXELS} are read")

@@ -10,7 +10,7 @@ import polars as pl
 from pydantic import Field
 
 from gpu_jobs.dataset.sources import Source, input_cache, local_copy
-from gpu_jobs.errors import ItemError
+from gpu_jobs.errors import ItemError, StoreUnavailableError
 from gpu_jobs.workloads.base import Item, Params, Row, Workload
 from gpu_jobs.workloads.video import shots
 from gpu_jobs.workloads.video.decode import (
@@ -113,6 +113,8 @@ class Video(Workload):
 
     params: VideoParams
     params_model: ClassVar[type[Params]] = VideoParams
+    needs_files: ClassVar[bool] = True
+    source_column: ClassVar[str] = "video"
     suffixes: ClassVar[tuple[str, ...]] = (
         ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".3gp",
     )  # fmt: skip
@@ -137,6 +139,11 @@ class Video(Workload):
             try:
                 found = _probe_source(source)
             except ItemError as error:
+                yield _unusable(source, 0, 0, str(error))
+                continue
+            except StoreUnavailableError as error:
+                if source.uri.startswith("gs://"):
+                    raise
                 yield _unusable(source, 0, 0, str(error))
                 continue
             ends = [*found.pts.tolist(), found.end_pts]
@@ -295,8 +302,8 @@ def _thumbnail_size(picture: Picture) -> tuple[int, int]:
 
 
 def _probe_source(source: Source) -> Probe:
-    if not source.uri:
-        raise ItemError(f"row '{source.id}' names no file")
+    if not source.uri or source.problem:
+        raise ItemError(source.problem or f"row '{source.id}' names no file")
     return probe(local_copy(source.uri, input_cache(), expected=source.fingerprint))
 
 

@@ -1,6 +1,7 @@
 """What a campaign is called, and what it takes in."""
 
 from datetime import UTC, datetime
+from typing import ClassVar
 
 import polars as pl
 import pytest
@@ -10,6 +11,7 @@ from gpu_jobs.campaign.chunk_size import ChunkingLimits, first_chunk_boundaries
 from gpu_jobs.campaign.collect import collect
 from gpu_jobs.campaign.manifest import read_output
 from gpu_jobs.campaign.plan import CampaignSpec, split
+from gpu_jobs.dataset.sources import Source
 from gpu_jobs.errors import NothingNewError, RefusedError
 from gpu_jobs.jobs.orders import Policy
 from gpu_jobs.ledger.items import ItemsReader
@@ -17,7 +19,7 @@ from gpu_jobs.ledger.records import Attempt, Settlement
 from gpu_jobs.ledger.rows import ERROR, encode, failed_items, item_rows, schema
 from gpu_jobs.testing import an_offer
 from gpu_jobs.workloads import load_workload
-from gpu_jobs.workloads.noop import value_of
+from gpu_jobs.workloads.noop import Noop, value_of
 
 POLICY = Policy()
 
@@ -93,6 +95,51 @@ def test_an_item_with_an_error_row_is_new_again_the_next_night(tmp_path):
     second = open_campaign(spec_of(tmp_path, ["a", "b"], scheduled_for=night(2), **nightly), POLICY)
 
     assert items_of(second) == ["b"]
+
+
+class Halves(Noop):
+    """Two items of each source, which it notes as read."""
+
+    source_column = "source"
+    read: ClassVar[list[str]] = []
+
+    def items(self, sources):
+        for source in sources:
+            self.read.append(source.id)
+            for half in "12":
+                yield {"item": source.id + half, "weight": 1.0, "fingerprint": "x", "source": source.id}
+
+
+def test_source_that_is_done_is_not_read_again(tmp_path, monkeypatch):
+    """One with a failed item is, and one that other parameters were used for."""
+    monkeypatch.setattr(
+        "gpu_jobs.campaign.plan.read_sources",
+        lambda dataset, **_: [Source(id=one, uri="", fingerprint="x", columns={}) for one in dataset],
+    )
+
+    def open_night(number, dataset, **params):
+        Halves.read.clear()
+        spec = CampaignSpec(
+            store_root=str(tmp_path),
+            dataset=dataset,
+            workload=f"{__name__}:Halves",
+            params=params,
+            name="nightly-{date}",
+            scheduled_for=night(number),
+            only_new=True,
+        )
+        return open_campaign(spec, POLICY)
+
+    settle_all(open_night(1, ["a", "b"]), failed={"b2"})
+    second = open_night(2, ["a", "b", "c"])
+    assert Halves.read == ["b", "c"]
+    assert items_of(second) == ["b2", "c1", "c2"]
+    with pytest.raises(NothingNewError):
+        open_night(3, ["a", "b", "c"])
+    assert Halves.read == []
+    with pytest.raises(NothingNewError):
+        open_night(3, ["a", "b", "c"], rows_per_item=2)
+    assert Halves.read == ["a", "b", "c"]
 
 
 def test_only_new_needs_a_date_in_the_name(tmp_path):

@@ -1,18 +1,15 @@
 """From a dataset's name to its inputs, and from an input's address to its bytes."""
 
-import gzip
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import os
+from pathlib import Path
 
-import polars as pl
 import pytest
 
 from gpu_jobs.dataset.sources import fingerprint, local_copy, read_sources
 from gpu_jobs.emulators.gcs import GcsEmulator
-from gpu_jobs.errors import ItemError, RefusedError, StoreError, StoreUnavailableError
+from gpu_jobs.errors import ItemError, RefusedError
 from gpu_jobs.store import open_store
+from gpu_jobs.store.gcs import GcsStore
 
 MP4 = (".mp4",)
 
@@ -88,121 +85,6 @@ def test_dataset_that_cannot_be_meant_is_refused(folder, dataset, problem):
     assert refused.value.field == "dataset"
 
 
-TABLE = pl.DataFrame({"id": ["007", "8"], "video": ["b.mp4", "gone.mp4"], "note": [1, None]})
-
-
-@pytest.mark.parametrize(("suffix", "notes"), [("parquet", [1, None]), ("csv", ["1", None]), ("jsonl", [1, None])])
-def test_table_keeps_its_order_columns_and_ids(folder, suffix, notes):
-    """A relative path counts from the table; an id of digits stays as it is written, as all of a CSV does."""
-    path = folder / f"table.{suffix}"
-    {"parquet": TABLE.write_parquet, "csv": TABLE.write_csv, "jsonl": TABLE.write_ndjson}[suffix](path)
-
-    found = list(read_sources(str(path), suffixes=MP4))
-
-    assert [(source.id, source.uri) for source in found] == [("007", f"{folder}/b.mp4"), ("8", f"{folder}/gone.mp4")]
-    assert [source.fingerprint for source in found] == [fingerprint(f"{folder}/b.mp4"), "missing"]
-    assert [source.columns["note"] for source in found] == notes
-
-
-def test_table_needs_an_id_or_a_file(folder):
-    path = folder / "prompts.csv"
-    path.write_text("prompt\nhello\n")
-    with pytest.raises(RefusedError, match="neither a column 'id'"):
-        list(read_sources(str(path)))
-
-    assert [source.id for source in read_sources(str(path), id_column="prompt")] == ["hello"]
-
-
-def test_row_without_an_id_is_refused_by_its_number(folder):
-    TABLE.with_columns(id=pl.Series(["a", None])).write_parquet(folder / "t.parquet")
-
-    with pytest.raises(RefusedError, match="row 1 of the table"):
-        list(read_sources(f"{folder}/t.parquet"))
-
-
-def test_damaged_table_is_refused(folder):
-    (folder / "t.parquet").write_bytes(b"PAR1 not really")
-
-    with pytest.raises(RefusedError, match="cannot be read"):
-        list(read_sources(f"{folder}/t.parquet"))
-
-
-@pytest.mark.parametrize(
-    ("name", "body", "problem"),
-    [
-        ("t.jsonl", b'{"id": "a"}\n\n{"id": "b\n', "line 3 "),
-        ("t.jsonl", b'{"id": "a"}\n[1]\n', "line 2 "),
-        (
-            "t.csv",
-            b"id,text\na,b\nc,d,e\n",
-            "line 3 has 3 values for 2 columns; a value with a comma in it needs quotes",
-        ),
-        ("t.csv", "id,text\na,caf\u00e9\n".encode("latin-1"), "line 2 is not UTF-8"),
-        ("t.csv", b"", "empty CSV"),
-    ],
-)
-def test_damage_of_a_table_is_told_by_its_line(tmp_path, name, body, problem):
-    """In one line of words, since polars names no line and tells what its own users could do."""
-    (tmp_path / name).write_bytes(body)
-
-    with pytest.raises(RefusedError, match=f"cannot be read: {problem}") as refused:
-        list(read_sources(str(tmp_path / name)))
-
-    assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "body"),
-    [
-        ("t.csv", "id,text\r\n7,1.50\r\nb,x\r\n"),
-        ("t.jsonl", '{"id": 7, "text": "1.50"}\r\n\r\n{"id": "b", "text": "x"}\r\n'),
-    ],
-)
-def test_what_editors_of_windows_leave_is_no_matter(tmp_path, name, body):
-    """A byte order mark and CRLF; and an id is the same as a number or as a text."""
-    (tmp_path / name).write_bytes(body.encode("utf-8-sig"))
-
-    found = [(source.id, source.columns["text"]) for source in read_sources(str(tmp_path / name))]
-
-    assert found == [("7", "1.50"), ("b", "x")]
-
-
-def test_a_column_may_change_its_type_far_down(tmp_path):
-    """Whatever the first ten thousand rows held."""
-    lines = [f'{{"id": {number}, "text": {number}}}\n' for number in range(11_000)]
-    (tmp_path / "t.jsonl").write_text("".join(lines) + '{"id": "x", "text": "y", "more": 1}\n')
-
-    *_, last = read_sources(str(tmp_path / "t.jsonl"))
-
-    assert last.columns == {"id": "x", "text": "y", "more": 1}
-
-
-def test_tables_may_be_named_by_a_glob(tmp_path):
-    """One after the other by name; an id must be unique in all."""
-    for name, ids in (("b", ["3"]), ("a", ["1", "2"])):
-        pl.DataFrame({"id": ids}).write_parquet(tmp_path / f"{name}.parquet")
-
-    assert [source.id for source in read_sources(f"{tmp_path}/*.parquet")] == ["1", "2", "3"]
-    with pytest.raises(RefusedError, match=r"'.*\*\.csv' matches no file"):
-        list(read_sources(f"{tmp_path}/*.csv"))
-
-
-def test_a_table_without_rows_has_no_inputs(tmp_path):
-    for name, body in (("t.jsonl", ""), ("t.csv", "id,text\n")):
-        (tmp_path / name).write_text(body)
-        with pytest.raises(RefusedError, match="has no inputs"):
-            list(read_sources(str(tmp_path / name)))
-
-
-def test_large_table_is_read_in_order_a_batch_at_a_time(tmp_path):
-    """The first rows come before the last are read."""
-    pl.DataFrame({"id": range(200_000)}).write_parquet(tmp_path / "t.parquet", row_group_size=5000)
-    sources = read_sources(f"{tmp_path}/t.parquet")
-
-    assert [int(next(sources).id) for _ in range(3)] == [0, 1, 2]
-    assert [int(source.id) for source in sources] == list(range(3, 200_000))
-
-
 def test_local_input_is_its_own_copy(folder, tmp_path):
     path = folder / "b.mp4"
 
@@ -213,108 +95,65 @@ def test_local_input_is_its_own_copy(folder, tmp_path):
         local_copy(f"{folder}/gone.mp4", tmp_path / "cache")
 
 
-class Web(BaseHTTPRequestHandler):
-    """Serves `bodies`; a status or another path there is an answer too. Notes downloads."""
+def test_name_that_is_not_utf8_is_one_bad_input(folder):
+    """Neither the items table nor the report could hold such a name."""
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.mp4")).touch()
 
-    protocol_version = "HTTP/1.1"
+    found = {source.id.removeprefix(f"{folder}/"): source for source in read_sources(str(folder), suffixes=MP4)}
 
-    def do_HEAD(self):
-        self.reply(with_body=False)
-
-    def do_GET(self):
-        self.server.downloads.append(self.path)
-        self.server.encodings.add(self.headers["Accept-Encoding"])
-        time.sleep(0.05)
-        self.reply(with_body=True)
-
-    def reply(self, *, with_body):
-        body = self.server.bodies.get(self.path, 404)
-        status, body = (body, b"") if isinstance(body, int) else (200, body)
-        if isinstance(body, str):
-            self.send_response(302)
-            self.send_header("Location", body)
-            body = b""
-        else:
-            self.send_response(status)
-        self.send_header("Content-Length", str(len(body) + (self.path == "/broken")))
-        self.send_header("ETag", f'"{hash(body)}"')
-        self.send_header("Connection", "close")
-        self.end_headers()
-        if with_body:
-            self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
+    assert list(found) == ["a.MP4", "b.mp4", r"caf\xe9.mp4", "deep/er/c.mp4"]
+    bad = found[r"caf\xe9.mp4"]
+    assert bad.fingerprint == "unreadable"
+    assert "is not UTF-8; rename the file" in bad.problem
+    assert [source.problem for source in found.values() if source is not bad] == ["", "", ""]
 
 
-@pytest.fixture
-def web():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Web)
-    server.bodies, server.downloads, server.encodings = {}, [], set()
-    server.uri = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+@pytest.mark.parametrize("dataset", ["{folder}", "{folder}/**"])
+def test_link_to_a_folder_above_gives_no_file_twice(folder, dataset):
+    """Directly, or by way of a folder elsewhere; a link to another folder is followed."""
+    other = folder.parent / "other"
+    other.mkdir()
+    (other / "d.mp4").touch()
+    (other / "back").symlink_to(folder / "deep")
+    (folder / "deep" / "up").symlink_to("..")
+    (folder / "deep" / "aside").symlink_to(other)
+
+    found = read_sources(dataset.format(folder=folder), suffixes=MP4)
+
+    assert names(found, folder) == ["a.MP4", "b.mp4", "deep/aside/d.mp4", "deep/er/c.mp4"]
 
 
-def test_web_file_is_downloaded_once_for_all(web, tmp_path):
-    """Eight threads want it at once; a changed file is another copy, and not the one that was split."""
-    web.bodies["/a.mp4"] = b"first"
-    uri = f"{web.uri}/a.mp4"
-    (source,) = read_sources(uri)
+@pytest.mark.parametrize("dataset", ["{folder}", "{folder}/*", ["{folder}/b.mp4", "{folder}/pipe.mp4"]])
+def test_what_is_no_file_is_one_bad_input(folder, dataset):
+    """It is never opened: a named pipe would wait for its other end for ever."""
+    os.mkfifo(folder / "pipe.mp4")
+    filled = (
+        dataset.format(folder=folder) if isinstance(dataset, str) else [one.format(folder=folder) for one in dataset]
+    )
 
-    with ThreadPoolExecutor(8) as threads:
-        paths = list(threads.map(lambda _: local_copy(uri, tmp_path, expected=source.fingerprint), range(8)))
-    web.bodies["/a.mp4"] = b"second"
+    problems = {source.id: source.problem for source in read_sources(filled, suffixes=MP4) if source.problem}
 
-    assert {path.read_bytes() for path in paths} == {b"first"}
-    assert web.downloads == ["/a.mp4"]
-    assert paths[0].suffix == ".mp4"
-    assert local_copy(uri, tmp_path, expected=source.fingerprint) == paths[0]
-    assert local_copy(uri, tmp_path).read_bytes() == b"second"
-    paths[0].unlink()
-    with pytest.raises(ItemError, match="has changed since"):
-        local_copy(uri, tmp_path, expected=source.fingerprint)
+    assert problems == {f"{folder}/pipe.mp4": f"'{folder}/pipe.mp4' is a named pipe, not a file"}
+    with pytest.raises(RefusedError, match="is a named pipe"):
+        list(read_sources(f"{folder}/pipe.mp4"))
+    with pytest.raises(ItemError, match="is a named pipe"):
+        local_copy(f"{folder}/pipe.mp4", folder)
 
 
-def test_web_errors_say_whether_to_try_again(web, tmp_path):
-    web.bodies |= {"/secret": 403, "/busy": 503, "/broken": b"half"}
+@pytest.mark.parametrize("start", ["file://", "file://localhost"])
+def test_file_address_is_decoded(folder, start):
+    (folder / "a b.mp4").touch()
 
-    assert fingerprint(f"{web.uri}/gone") == fingerprint("http://host:port/") == "missing"
-    with pytest.raises(RefusedError, match="does not exist"):
-        list(read_sources(f"{web.uri}/gone"))
-    with pytest.raises(StoreError, match="answered 403"):
-        fingerprint(f"{web.uri}/secret")
-    with pytest.raises(StoreUnavailableError, match="answered 503"):
-        fingerprint(f"{web.uri}/busy")
-    with pytest.raises(StoreUnavailableError, match=r"/broken' broke off: .*4 bytes, expected 5"):
-        local_copy(f"{web.uri}/broken", tmp_path)
-    with pytest.raises(StoreUnavailableError, match="did not answer"):
-        fingerprint("http://127.0.0.1:9/")
-    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
+    assert names(read_sources(f"{start}{folder}/a%20b.mp4"), folder) == ["a b.mp4"]
 
 
-def test_web_file_may_move_and_is_kept_as_it_is_sent(web, tmp_path):
-    """A redirect is followed, and a body that is compressed already is not unpacked."""
-    web.bodies |= {"/old.gz": "/new.gz", "/new.gz": gzip.compress(b"text")}
+def test_address_of_an_unknown_kind_is_one_bad_input(folder):
+    first, second = read_sources([f"{folder}/b.mp4", "s3://bucket/x.mp4"])
 
-    assert fingerprint(f"{web.uri}/old.gz") == fingerprint(f"{web.uri}/new.gz")
-    assert local_copy(f"{web.uri}/old.gz", tmp_path).read_bytes() == web.bodies["/new.gz"]
-    assert web.encodings == {"identity"}
-
-
-def test_cache_keeps_the_last_used(web, tmp_path, monkeypatch):
-    monkeypatch.setattr("gpu_jobs.dataset.files._IN_USE_S", -1.0)
-    for name in "abc":
-        web.bodies[f"/{name}"] = name.encode() * 100
-        local_copy(f"{web.uri}/{name}", tmp_path, keep_bytes=250)
-        time.sleep(0.02)
-
-    kept = [path.read_text()[0] for path in tmp_path.iterdir() if path.suffix != ".lock"]
-    assert sorted(kept) == ["b", "c"]
+    assert (first.problem, second.id) == ("", "s3://bucket/x.mp4")
+    assert "name a file on this machine, gs://, https:// or http://" in second.problem
+    with pytest.raises(RefusedError, match=r"'s3:.* cannot be read"):
+        list(read_sources("s3://bucket/x.mp4"))
 
 
 @pytest.fixture
@@ -347,3 +186,33 @@ def test_bucket_folder_object_and_table(bucket, tmp_path):
     assert [row.fingerprint for row in rows] == [fingerprint(found[0].uri), "missing"]
     with pytest.raises(RefusedError, match="has no inputs"):
         list(read_sources(f"{bucket}/nothing"))
+
+
+def test_bucket_of_one_input_may_be_missing_or_no_name(bucket, folder):
+    """Each is an error of its own input, with its address."""
+    listed = [f"{folder}/b.mp4", "gs:///x.mp4", "gs://nobody/x.mp4", f"{bucket}/gone.mp4"]
+    (folder / "t.csv").write_text("uri\n" + "\n".join(listed))
+
+    for found in (read_sources(listed), read_sources(f"{folder}/t.csv")):
+        problems = {source.uri: source.problem for source in found}
+        assert problems.pop(f"{folder}/b.mp4") == ""
+        assert problems.pop(f"{bucket}/gone.mp4") == f"'{bucket}/gone.mp4' does not exist"
+        assert all(problem.startswith(f"'{uri}' cannot be read: ") for uri, problem in problems.items())
+        assert len(problems) == 2
+
+
+def test_object_that_goes_while_it_is_downloaded_is_one_bad_item(bucket, tmp_path, monkeypatch):
+    """Overwritten or deleted: the reason is told."""
+    store, uri = open_store(bucket), f"{bucket}/in/b.mp4"
+    real, mark = GcsStore._fetch, fingerprint(uri)
+    changes = [lambda: store.put("in/b.mp4", b"other"), lambda: store.delete("in/b.mp4")]
+
+    def fetch(self, blob, path):
+        changes.pop(0)()
+        real(self, blob, path)
+
+    monkeypatch.setattr(GcsStore, "_fetch", fetch)
+    with pytest.raises(ItemError, match="has changed since"):
+        local_copy(uri, tmp_path, expected=mark)
+    with pytest.raises(ItemError, match=r"b.mp4' does not exist"):
+        local_copy(uri, tmp_path, expected=fingerprint(uri))

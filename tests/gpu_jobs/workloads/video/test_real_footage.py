@@ -294,24 +294,6 @@ def test_frames_dropped_while_recording_cost_no_others(tmp_path):
     assert samples == part_samples
 
 
-def test_other_files_are_no_part_of_a_video(tmp_path):
-    """A concat script that calls itself a video."""
-    clips.write(tmp_path / "other.ts", num_frames=10)
-    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile other.ts\n")
-
-    small, _, problems = seen(tmp_path / "list.mp4", 600)
-
-    assert small == {}
-    assert "cannot be opened as a video" in problems[0]
-
-
-def test_a_codec_without_decoder_is_named(tmp_path):
-    path = clips.write(tmp_path / "raw.mov", "prores_ks", num_frames=5, pixels="yuv422p10le", options={"profile": "3"})
-    path.write_bytes(path.read_bytes().replace(b"apch", b"BRAW"))
-
-    assert "a codec without a decoder" in seen(path, 600)[2][0]
-
-
 def test_pictures_that_are_too_large_are_refused(tmp_path, monkeypatch):
     """Before one is decoded."""
     path = clips.write(tmp_path / "a.mp4", num_frames=5)
