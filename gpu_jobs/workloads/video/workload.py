@@ -10,11 +10,12 @@ import polars as pl
 from pydantic import Field
 
 from gpu_jobs.dataset.sources import Source, input_cache, local_copy
-from gpu_jobs.errors import ItemError, StoreUnavailableError
+from gpu_jobs.errors import ItemError
 from gpu_jobs.workloads.base import Item, Params, Row, Workload
 from gpu_jobs.workloads.video import shots
-from gpu_jobs.workloads.video.decode import Probe, Segment, decode, probe, split_frames
+from gpu_jobs.workloads.video.decode import Segment, decode, split_frames
 from gpu_jobs.workloads.video.frames import DEFAULT_MODEL, FrameModel, Pixels
+from gpu_jobs.workloads.video.inputs import probe_all
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -106,16 +107,9 @@ class Video(Workload):
     def items(self, sources: Iterable[Source]) -> Iterator[Item]:
         """Yield the segments of each video in order; an unusable part becomes an item whose `load` raises the error."""
         context = shots.CONTEXT if "shots" in self.params.analyses else 1
-        for source in sources:
-            try:
-                found = _probe_source(source)
-            except ItemError as error:
-                yield _unusable(source, 0, 0, str(error))
-                continue
-            except StoreUnavailableError as error:
-                if source.uri.startswith("gs://"):
-                    raise
-                yield _unusable(source, 0, 0, str(error))
+        for source, found in probe_all(sources):
+            if isinstance(found, str):
+                yield _unusable(source, 0, 0, found)
                 continue
             ends = [*found.pts.tolist(), found.end_pts]
             for segment in split_frames(found, self.params.segment_s, context):
@@ -220,12 +214,6 @@ class Video(Workload):
                     )
             yield at, frame
         shots.repeat_edges(loaded.windows, segment.first + shift, segment.last + shift)
-
-
-def _probe_source(source: Source) -> Probe:
-    if not source.uri or source.problem:
-        raise ItemError(source.problem or f"row '{source.id}' names no file")
-    return probe(local_copy(source.uri, input_cache(), expected=source.fingerprint))
 
 
 def _item(source: Source, segment: Mapping[str, Any], weight: float, problem: str = "") -> Item:

@@ -1,6 +1,7 @@
 """Inputs of the workload `video` that cannot be used: each is one error, and nothing else suffers."""
 
 import os
+import threading
 from pathlib import Path
 
 import av
@@ -8,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gpu_jobs.dataset.sources import read_sources
+from gpu_jobs.dataset.sources import Source, read_sources
 from gpu_jobs.errors import RefusedError
 from gpu_jobs.workloads import load_workload
 
@@ -99,6 +100,20 @@ def test_inputs_that_cannot_be_read_are_errors_with_their_causes(tmp_path, good,
 
     assert [problem[:14] for problem in problems] == ["the name of '/", "", "'http://host:p", "'s3://bucket/b"]
     assert "is not UTF-8" in problems[0]
+
+
+def test_videos_are_copied_side_by_side_to_be_split(good, workload, monkeypatch):
+    """Each copy waits for three others here; the items come in order all the same."""
+    together = threading.Barrier(4, timeout=10)
+
+    def local_copy(uri, *_, **__):
+        together.wait()
+        return good
+
+    monkeypatch.setattr("gpu_jobs.workloads.video.inputs.local_copy", local_copy)
+    sources = [Source(id=name, uri=name, fingerprint="x", columns={}) for name in "abcd"]
+
+    assert [item["video"] for item in workload.items(sources)] == ["a", "b", "c", "d"]
 
 
 def test_videos_inside_a_table_are_read(tmp_path, good, workload):
