@@ -217,7 +217,8 @@ def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
     import av
 
     try:
-        container = av.open(str(path), options={"protocol_whitelist": "file", "format_whitelist": _FORMATS})
+        only = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+        container = av.open(str(path), options=only, metadata_errors="replace")  # many old titles are not UTF-8
     except FileNotFoundError as error:
         raise ItemError(f"'{path}' does not exist") from error
     except av.error.ArgumentError as error:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from gpu_jobs.dataset.sources import Source, input_cache, local_copy
-from gpu_jobs.errors import ItemError, StoreUnavailableError
+from gpu_jobs.errors import FanfoldError, ItemError, StoreUnavailableError
 from gpu_jobs.workloads.video.decode import Probe, probe
 
 _PROBES_AT_ONCE = 8
@@ -39,3 +39,7 @@ def _probe_source(source: Source) -> Probe | str:
         if source.uri.startswith("gs://"):
             raise
         return str(error)
+    except (FanfoldError, ImportError):
+        raise
+    except Exception as error:  # noqa: BLE001 - the libraries may raise anything about an odd file
+        return f"'{source.uri}' cannot be read: {type(error).__name__}: {error}"
