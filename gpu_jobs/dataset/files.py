@@ -78,13 +78,14 @@ def look_up(uris: Sequence[str]) -> list[Look]:
         StoreError: this machine has no credentials for Google Cloud Storage.
         StoreUnavailableError: Google Cloud Storage does not answer.
     """
-    remote = sorted({uri for uri in uris if is_remote(uri)})
+    files = [_file_of(uri) for uri in uris]
+    remote = sorted({file for file in files if is_remote(file)})
     known: dict[str, Look] = {}
     stores, silent = _stores(remote), Counter[str]()
     if remote:
         with ThreadPoolExecutor(min(len(remote), _LOOKUPS_AT_ONCE)) as threads:
             known = dict(zip(remote, threads.map(lambda uri: _look_for_plan(uri, stores, silent), remote), strict=True))
-    return [known[uri] if uri in known else _look(uri) for uri in uris]
+    return [known[file] if file in known else _look(file) for file in files]
 
 
 def list_prefix(uri: str) -> Iterator[tuple[str, str]]:
@@ -106,18 +107,19 @@ def local_copy(uri: str, cache: Path, *, expected: str = "", keep_bytes: int = _
         ItemError: the file is missing, denied, too large or broken, or its fingerprint is no longer `expected`.
         StoreUnavailableError: the server does not answer, or this machine cannot write the copy.
     """
-    if not is_remote(uri) and not _CELL.fullmatch(uri):
-        _check(uri, _look(uri), expected)
+    file = _file_of(uri)
+    if not is_remote(uri) and file == uri:
+        _check(uri, _look(file), expected)
         return Path(uri)
-    target = _cached(uri, cache, expected or _look(uri).fingerprint)
+    target = _cached(uri, cache, expected or _look(file).fingerprint)
     if not target.exists():
-        _check(uri, _look(uri), expected)
+        _check(uri, _look(file), expected)
         try:
             _download_once(uri, target)
         except ItemError:
-            _check(uri, _look(uri), expected)  # it may have changed meanwhile, which is the better reason
+            _check(uri, _look(file), expected)  # it may have changed meanwhile, which is the better reason
             raise
-        _check(uri, _look(uri), expected)
+        _check(uri, _look(file), expected)
         _trim(cache, keep_bytes, spare=target)
     target.touch()
     return target
@@ -152,9 +154,13 @@ def _look_for_plan(uri: str, stores: Mapping[str, Store], silent: Counter[str]) 
         return Look(UNREADABLE, str(error))
 
 
+def _file_of(uri: str) -> str:
+    """Return the table where `uri` names one of its values, else `uri`."""
+    cell = _CELL.fullmatch(uri)
+    return cell[1] if cell else uri
+
+
 def _look(uri: str, stores: Mapping[str, Store] = MappingProxyType({})) -> Look:
-    if cell := _CELL.fullmatch(uri):
-        return _look(cell[1])
     if not is_remote(uri):
         return _look_here(uri)
     try:

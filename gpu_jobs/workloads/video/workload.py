@@ -10,19 +10,12 @@ import polars as pl
 from pydantic import Field
 
 from gpu_jobs.dataset.sources import Source, input_cache, local_copy
-from gpu_jobs.errors import ItemError, StoreUnavailableError
+from gpu_jobs.errors import ItemError
 from gpu_jobs.workloads.base import Item, Params, Row, Workload
 from gpu_jobs.workloads.video import shots
-from gpu_jobs.workloads.video.decode import (
-    DamagedError,
-    Probe,
-    Segment,
-    decode,
-    probe,
-    salvage,
-    split_frames,
-)
+from gpu_jobs.workloads.video.decode import DamagedError, Segment, decode, salvage, split_frames
 from gpu_jobs.workloads.video.frames import DEFAULT_MODEL, FrameModel, Pixels
+from gpu_jobs.workloads.video.inputs import probe_all
 from gpu_jobs.workloads.video.packets import Shown
 from gpu_jobs.workloads.video.picture import Picture, Turn
 
@@ -135,16 +128,9 @@ class Video(Workload):
     def items(self, sources: Iterable[Source]) -> Iterator[Item]:
         """Yield the segments of each video in order; an unusable part becomes an item whose `load` raises the error."""
         context = shots.CONTEXT if "shots" in self.params.analyses else 1
-        for source in sources:
-            try:
-                found = _probe_source(source)
-            except ItemError as error:
-                yield _unusable(source, 0, 0, str(error))
-                continue
-            except StoreUnavailableError as error:
-                if source.uri.startswith("gs://"):
-                    raise
-                yield _unusable(source, 0, 0, str(error))
+        for source, found in probe_all(sources):
+            if isinstance(found, str):
+                yield _unusable(source, 0, 0, found)
                 continue
             ends = [*found.pts.tolist(), found.end_pts]
             for segment in split_frames(found, self.params.segment_s, context):
@@ -299,12 +285,6 @@ def _thumbnail_size(picture: Picture) -> tuple[int, int]:
     width, highest = _THUMBNAIL
     height = max(2, round(width * picture.height / picture.width / 2) * 2)
     return (width, height) if height <= highest else (max(2, round(width * highest / height / 2) * 2), highest)
-
-
-def _probe_source(source: Source) -> Probe:
-    if not source.uri or source.problem:
-        raise ItemError(source.problem or f"row '{source.id}' names no file")
-    return probe(local_copy(source.uri, input_cache(), expected=source.fingerprint))
 
 
 def _item(source: Source, segment: Mapping[str, Any], weight: float, problem: str = "") -> Item:

@@ -2,11 +2,13 @@
 
 import errno
 import gzip
+import io
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import polars as pl
 import pytest
 
 from gpu_jobs.dataset import web as web_files
@@ -25,6 +27,7 @@ class Web(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_HEAD(self):
+        self.server.looks.append(self.path)
         if self.server.together:
             self.server.together.wait()
         self.reply(with_body=False)
@@ -65,7 +68,7 @@ class Web(BaseHTTPRequestHandler):
 def web():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Web)
     server.bodies, server.downloads, server.encodings = {}, [], set()
-    server.together = None
+    server.together, server.looks = None, []
     server.heads, server.before, server.after, server.cut = {}, {}, {}, {}
     server.uri = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -187,6 +190,24 @@ def test_silent_server_is_not_asked_for_every_file(web, waits):
     assert {look.fingerprint for look in silent} == {"unreadable"}
     assert "'127.0.0.1:9' did not answer for 3 other files" in silent[-1].problem
     assert len(waits) < 200
+
+
+def test_table_of_the_web_that_holds_files_is_loaded_once(web, tmp_path, monkeypatch):
+    """It is asked about once, not once a row."""
+    monkeypatch.setenv("FANFOLD_MODEL_CACHE", str(tmp_path))
+    body = io.BytesIO()
+    pl.DataFrame(
+        {"id": range(20), "video": [{"path": None, "bytes": bytes([one])} for one in range(20)]}
+    ).write_parquet(body)
+    web.bodies["/t.parquet"] = body.getvalue()
+
+    found = list(read_sources(f"{web.uri}/t.parquet"))
+    num_looks = len(web.looks)
+    copies = [local_copy(one.uri, tmp_path / "inputs", expected=one.fingerprint) for one in found]
+
+    assert [copy.read_bytes()[0] for copy in copies] == list(range(20))
+    assert web.downloads == ["/t.parquet"]
+    assert num_looks < 5
 
 
 @pytest.mark.parametrize("name", ["a b.mp4", "ü.mp4", "a%20b.mp4"])

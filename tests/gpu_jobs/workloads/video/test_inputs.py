@@ -1,6 +1,7 @@
 """Inputs of the workload `video` that cannot be used: each is one error, and nothing else suffers."""
 
 import os
+import threading
 from pathlib import Path
 
 import av
@@ -8,14 +9,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gpu_jobs.dataset.sources import read_sources
+from gpu_jobs.dataset.sources import Source, read_sources
 from gpu_jobs.errors import RefusedError
 from gpu_jobs.workloads import load_workload
 
 
-def encode(path, container_format, codec="mpeg4", frames=10):
+def encode(path, container_format, codec="mpeg4", frames=10, **metadata):
     random = np.random.default_rng(0)
     with av.open(str(path), "w", format=container_format) as container:
+        container.metadata.update(metadata)
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height = 64, 48
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
@@ -102,6 +104,43 @@ def test_inputs_that_cannot_be_read_are_errors_with_their_causes(tmp_path, good,
 
     assert [problem[:14] for problem in problems] == ["the name of '/", "", "'http://host:p", "'s3://bucket/b"]
     assert "is not UTF-8" in problems[0]
+
+
+def test_title_that_is_not_utf8_is_no_matter(tmp_path, workload):
+    path = encode(tmp_path / "a.avi", "avi", title="cafZ")
+    path.write_bytes(path.read_bytes().replace(b"cafZ", b"caf\xe9"))
+
+    (item,) = workload.items(read_sources(str(path)))
+
+    assert item["problem"] == ""
+    assert len(workload.load(item).starts_s) == 10
+
+
+def test_any_failure_of_one_video_is_its_error(good, workload, monkeypatch):
+    """Whatever a library raises about it."""
+
+    def probe(path):
+        raise AttributeError("'NoneType' object has no attribute 'name'")
+
+    monkeypatch.setattr("gpu_jobs.workloads.video.inputs.probe", probe)
+
+    assert problems_of(workload, str(good)) == [
+        f"'{good}' cannot be read: AttributeError: 'NoneType' object has no attribute 'name'"
+    ]
+
+
+def test_videos_are_copied_side_by_side_to_be_split(good, workload, monkeypatch):
+    """Each copy waits for three others here; the items come in order all the same."""
+    together = threading.Barrier(4, timeout=10)
+
+    def local_copy(uri, *_, **__):
+        together.wait()
+        return good
+
+    monkeypatch.setattr("gpu_jobs.workloads.video.inputs.local_copy", local_copy)
+    sources = [Source(id=name, uri=name, fingerprint="x", columns={}) for name in "abcd"]
+
+    assert [item["video"] for item in workload.items(sources)] == ["a", "b", "c", "d"]
 
 
 def test_videos_inside_a_table_are_read(tmp_path, good, workload):
