@@ -71,6 +71,14 @@ def is_about_quota(message: str) -> bool:
     return _QUOTA.search(message) is not None
 
 
+_BALANCE = re.compile(r"(^|\s)(balance|credits?|funds)([\s.,:;]|$)", re.IGNORECASE)
+
+
+def is_about_balance(message: str) -> bool:
+    """As `is_about_quota`, for an account without money: RunPod documents no status for it."""
+    return _BALANCE.search(message) is not None
+
+
 async def start_once(platform: Platform, order: Order) -> Handle:
     """Start a GPU job; after a lost reply, look for it by name instead of starting it a second time."""
     try:
