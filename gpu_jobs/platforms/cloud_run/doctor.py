@@ -82,7 +82,7 @@ def _settings(settings: CloudRunSettings) -> str:
             name = f"FANFOLD_CLOUD_RUN_{field.upper()}"
             raise MissingError(f"{name} is not set", f"Run `export {name}=…`")
     try:
-        offers = offers_in(settings.region, settings.gpu)
+        offers = offers_in(settings)
     except RefusedError as error:
         raise MissingError(str(error)) from error
     return f"{' or '.join(offer.gpu for offer in offers)} in {settings.region}"
@@ -102,7 +102,7 @@ def _asked_of_google(settings: CloudRunSettings, session: requests.Session) -> I
     """Checks for which Google's REST services must be asked."""
     yield check("permissions", lambda: _permissions(settings, session))
     yield check("services", lambda: _services(settings, session))
-    for offer in offers_in(settings.region, settings.gpu):
+    for offer in offers_in(settings):
         yield check(f"quota of {offer.gpu}", partial(_quota, settings, session, offer.gpu))
     if re.match(r"[a-z0-9-]+-docker\.pkg\.dev/", settings.image):
         yield check("image", lambda: _image(settings, session))
@@ -189,7 +189,7 @@ def _service_account(settings: CloudRunSettings, session: requests.Session) -> s
 
 def _trial(settings: CloudRunSettings) -> str:
     """Let the service validate a GPU job without creating it; what it looks at is not documented."""
-    offer, now = offers_in(settings.region, settings.gpu)[0], datetime.now(UTC)
+    offer, now = offers_in(settings)[0], datetime.now(UTC)
     order = Order(
         name="fanfold-doctor",
         campaign_uri="gs://nowhere",
