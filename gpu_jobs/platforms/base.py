@@ -57,7 +57,7 @@ class Check:
     """What to do, with the command or the web page; "" if the check is passed."""
 
 
-_QUOTA = re.compile(r"(^|\s)quota([\s.,:;]|$)", re.IGNORECASE)
+_QUOTA = re.compile(r"(^|\s)quota([\s.,:;]|$)|\b\w+PerProjectRegion\b", re.IGNORECASE)
 
 
 def is_about_quota(message: str) -> bool:
@@ -66,7 +66,7 @@ def is_about_quota(message: str) -> bool:
     RunPod answers 400 for quotas, capacity and bad requests alike, with a `detail` only (docs.runpod.io/api-reference);
     Cloud Run answers INVALID_ARGUMENT or FAILED_PRECONDITION with "Quota violated" and the name of one of
     cloud.google.com/run/quotas. Only "quota" as a word of its own counts, since names of images and projects may
-    contain it.
+    contain it, or one of Google's quotas by its name, such as CpuAllocPerProjectRegion.
     """
     return _QUOTA.search(message) is not None
 

@@ -18,7 +18,7 @@ from gpu_jobs.platforms.cloud_run.settings import CloudRunSettings
 MARGIN_S = 300.0
 """Seconds between an order's expiry, when GPU workers end by themselves, and the kill by the service."""
 _MOUNT = "/weights"
-_SHAPES = {"nvidia-l4": ("4", "16Gi"), "nvidia-rtx-pro-6000": ("20", "80Gi")}
+_SHAPES = {"nvidia-l4": (4, 16), "nvidia-rtx-pro-6000": (20, 80)}
 
 
 def offers_in(settings: CloudRunSettings) -> list[Offer]:
@@ -40,16 +40,23 @@ def offers_in(settings: CloudRunSettings) -> list[Offer]:
     return [replace(offer, max_hours=settings.max_hours - MARGIN_S / 3600) for offer in here]
 
 
+def shape(gpu: str) -> tuple[int, int]:
+    """CPUs and GiB of memory of a task with a GPU of this type: the least that the service allows."""
+    return _SHAPES[gpu]
+
+
 def job_resource(order: Order, settings: CloudRunSettings, now: datetime) -> run_v2.Job:
     """The Job resource of an order. Its timeout is only a safety net: GPU workers end before it, at the expiry."""
-    cpu, memory = _SHAPES[order.offer.gpu]
+    cpus, memory_gib = shape(order.offer.gpu)
     left_s = (order.expires_at - now).total_seconds() + MARGIN_S
     container = run_v2.Container(
         image=settings.image,
         command=["python"],
         args=["-m", "gpu_jobs.platforms.cloud_run.worker", order.campaign_uri, "--order", order.name],
         env=[*_plain(settings), *_secrets(settings)],
-        resources=run_v2.ResourceRequirements(limits={"cpu": cpu, "memory": memory, "nvidia.com/gpu": "1"}),
+        resources=run_v2.ResourceRequirements(
+            limits={"cpu": str(cpus), "memory": f"{memory_gib}Gi", "nvidia.com/gpu": "1"}
+        ),
     )
     template = run_v2.TaskTemplate(
         containers=[container],

@@ -260,6 +260,7 @@ def an_operation_error(code, message="no"):
         (exceptions.ResourceExhausted("slow down"), QuotaError, "slow down"),
         (exceptions.FailedPrecondition("You have no quota"), QuotaError, "ask for more quota"),
         (exceptions.InvalidArgument("Quota violated:\nMemAllocPerProjectRegion"), QuotaError, "ask for more quota"),
+        (exceptions.FailedPrecondition("CpuAllocPerProjectRegion requested: 20"), QuotaError, "ask for more quota"),
         (exceptions.NotFound("image quota/balance not found"), RejectedError, "not found"),
         (exceptions.PermissionDenied("The API requires a quota project"), RejectedError, "roles/run.developer"),
         (
