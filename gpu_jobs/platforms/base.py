@@ -5,9 +5,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from gpu_jobs.errors import OutcomeUnknownError
+from gpu_jobs.errors import OutcomeUnknownError, RefusedError
 from gpu_jobs.jobs.offers import Offer
 from gpu_jobs.jobs.orders import Handle, Observation, Order
+from gpu_jobs.settings import Settings
 
 
 class Platform(Protocol):
@@ -77,6 +78,19 @@ _BALANCE = re.compile(r"(^|\s)(balance|credits?|funds)([\s.,:;]|$)", re.IGNORECA
 def is_about_balance(message: str) -> bool:
     """As `is_about_quota`, for an account without money: RunPod documents no status for it."""
     return _BALANCE.search(message) is not None
+
+
+def require_emulator(variable: str, address: str) -> None:
+    """Refuse the real platform during a rehearsal.
+
+    Raises:
+        RefusedError: this is a rehearsal, and the setting of that variable names no emulator.
+    """
+    if Settings().rehearsal and not address:
+        raise RefusedError(variable, f"is not set, and a rehearsal uses emulators only: {REHEARSE}")
+
+
+REHEARSE = "name the platform in `fanfold rehearse --platforms`"
 
 
 async def start_once(platform: Platform, order: Order) -> Handle:

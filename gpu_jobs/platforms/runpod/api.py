@@ -24,7 +24,7 @@ from gpu_jobs.errors import (
     RefusedError,
     RejectedError,
 )
-from gpu_jobs.platforms.base import is_about_balance, is_about_quota
+from gpu_jobs.platforms.base import is_about_balance, is_about_quota, require_emulator
 from gpu_jobs.platforms.runpod.replies import Page, named, read
 from gpu_jobs.platforms.runpod.settings import RunPodSettings
 
@@ -132,6 +132,7 @@ def open_account(settings: RunPodSettings, *, deadline_s: float = DEADLINE_S) ->
     key = settings.api_key.get_secret_value()
     if not key:
         raise RefusedError("RUNPOD_API_KEY", f"is not set; make a key at {_KEYS}")
+    require_emulator("FANFOLD_RUNPOD_EMULATOR", settings.emulator)
     if not settings.emulator:
         return _shared(_API, _QUEUE, key, deadline_s)
     _require_loopback(settings.emulator)
