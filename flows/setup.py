@@ -7,6 +7,7 @@ import sys
 from datetime import timedelta
 from typing import Any
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import StateType
@@ -63,7 +64,18 @@ def main(setup: Setup) -> list[str]:
             ),
             _zombies(client, setup.zombie_after_s),
             _retention(client),
+            *_open_door(str(client.api_url)),
         ]
+
+
+def _open_door(api_url: str) -> list[str]:
+    """A warning if the API answers whoever asks: then anybody can start paid runs and read Secret blocks."""
+    try:
+        is_open = httpx.get(f"{api_url.rstrip('/')}/admin/version", timeout=10.0).is_success
+    except httpx.HTTPError:
+        is_open = False
+    fix = "set PREFECT_SERVER_API_AUTH_STRING there and PREFECT_API_AUTH_STRING here (docs/run-it-for-real.md)"
+    return [f"WARNING: {api_url} answers without a password: {fix}"] if is_open else []
 
 
 def _work_pool(client: SyncPrefectClient, name: str) -> str:

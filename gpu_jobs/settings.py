@@ -10,6 +10,9 @@ class Settings(BaseSettings):
 
     store_fsync: bool = False
     """Make each write to a local store survive a power cut, not only killed processes; about 10 times slower."""
+    rehearsal: str = ""
+    """Names of the emulators of a running rehearsal, separated by commas, as `fanfold rehearse` sets them. Nothing but
+    these emulators and the platform `local` may then be used; empty: no rehearsal."""
     offers: str = ""
     """Path of a TOML file like `gpu_jobs/jobs/offers.toml`, whose offers and prices replace those."""
     log_dir: str = ""

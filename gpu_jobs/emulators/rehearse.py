@@ -64,6 +64,7 @@ def rehearse(command: Sequence[str], platforms: Collection[str], *, folder: Path
     for source in uploads:
         if not source.is_dir():
             raise RefusedError("upload", f"there is no folder '{source}'")
+    _leave_the_real_world(platforms, folder.absolute())
     running: dict[str, Rehearsal] = {}
     with ExitStack() as stack:
         for name in (name for name in emulators() if name in platforms):
@@ -77,6 +78,22 @@ def rehearse(command: Sequence[str], platforms: Collection[str], *, folder: Path
         for name, rehearsal in running.items():
             _say(f"  {name}: {rehearsal.bill()}".replace("\n", "\n    "))
     return code
+
+
+def _leave_the_real_world(platforms: Collection[str], folder: Path) -> None:
+    """From now on this process and its children find no key of a real account, and refuse what is not emulated."""
+    real = {key for row in known_platforms().values() for key in row.keys}
+    addresses = {name for name in os.environ if name.startswith("FANFOLD_") and name.endswith("_EMULATOR")}
+    for name in real | addresses | {"STORAGE_EMULATOR_HOST", "MODAL_SERVER_URL"}:
+        os.environ.pop(name, None)
+    nobody = folder / "nobody"
+    nobody.mkdir(parents=True, exist_ok=True)
+    os.environ.update(
+        FANFOLD_REHEARSAL=",".join(platforms),
+        CLOUDSDK_CONFIG=str(nobody),  # where Google's clients look for the login of this machine's user
+        MODAL_CONFIG_PATH=str(nobody / "modal.toml"),
+        NO_GCE_CHECK="true",  # nor the account of the machine itself
+    )
 
 
 def _is_installed(name: str) -> bool:

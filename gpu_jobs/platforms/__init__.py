@@ -6,8 +6,9 @@ from typing import Any
 
 from gpu_jobs.errors import RefusedError
 from gpu_jobs.jobs.offers import Offer, load_offers
-from gpu_jobs.platforms.base import Check, Platform
-from gpu_jobs.platforms.table import PlatformRow, known_platforms, row_of
+from gpu_jobs.platforms.base import REHEARSE, Check, Platform
+from gpu_jobs.platforms.table import LOCAL, PlatformRow, known_platforms, row_of
+from gpu_jobs.settings import Settings
 
 __all__ = [
     "PlatformRow",
@@ -28,23 +29,31 @@ def open_platform(name: str) -> Platform:
     Raises:
         RefusedError: there is no such platform, that package is not installed, or a setting is wrong.
     """
-    row = row_of(name)
+    row = _allowed(name)
     platform: Platform = open_place(row, row.adapter)()
     return platform
 
 
 def checks(name: str, store_root: str) -> Iterator[Check]:
     """What the doctor of a platform finds, one after the other. Raises as `open_platform`."""
-    row = row_of(name)
+    row = _allowed(name)
     found: Iterator[Check] = open_place(row, row.doctor)(store_root)
     return found
 
 
 def deploy(name: str) -> str:
     """Put Fanfold's code into a platform; return a message for a person. Raises as `open_platform`."""
-    row = row_of(name)
+    row = _allowed(name)
     message: str = open_place(row, row.deploy)()
     return message
+
+
+def _allowed(name: str) -> PlatformRow:
+    """The row of a platform, unless this is a rehearsal without an emulator of it."""
+    row, rehearsed = row_of(name), Settings().rehearsal
+    if rehearsed and name != LOCAL and name not in rehearsed.split(","):
+        raise RefusedError("platforms", f"'{name}' is not emulated in this rehearsal: {REHEARSE}")
+    return row
 
 
 def known_offers(names: Collection[str] = ()) -> list[Offer]:

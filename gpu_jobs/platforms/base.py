@@ -5,9 +5,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from gpu_jobs.errors import OutcomeUnknownError
+from gpu_jobs.errors import OutcomeUnknownError, RefusedError
 from gpu_jobs.jobs.offers import Offer
 from gpu_jobs.jobs.orders import Handle, Observation, Order
+from gpu_jobs.settings import Settings
 
 
 class Platform(Protocol):
@@ -57,7 +58,7 @@ class Check:
     """What to do, with the command or the web page; "" if the check is passed."""
 
 
-_QUOTA = re.compile(r"(^|\s)quota([\s.,:;]|$)", re.IGNORECASE)
+_QUOTA = re.compile(r"(^|\s)quota([\s.,:;]|$)|\b\w+PerProjectRegion\b", re.IGNORECASE)
 
 
 def is_about_quota(message: str) -> bool:
@@ -66,9 +67,30 @@ def is_about_quota(message: str) -> bool:
     RunPod answers 400 for quotas, capacity and bad requests alike, with a `detail` only (docs.runpod.io/api-reference);
     Cloud Run answers INVALID_ARGUMENT or FAILED_PRECONDITION with "Quota violated" and the name of one of
     cloud.google.com/run/quotas. Only "quota" as a word of its own counts, since names of images and projects may
-    contain it.
+    contain it, or one of Google's quotas by its name, such as CpuAllocPerProjectRegion.
     """
     return _QUOTA.search(message) is not None
+
+
+_BALANCE = re.compile(r"(^|\s)(balance|credits?|funds)([\s.,:;]|$)", re.IGNORECASE)
+
+
+def is_about_balance(message: str) -> bool:
+    """As `is_about_quota`, for an account without money: RunPod documents no status for it."""
+    return _BALANCE.search(message) is not None
+
+
+def require_emulator(variable: str, address: str) -> None:
+    """Refuse the real platform during a rehearsal.
+
+    Raises:
+        RefusedError: this is a rehearsal, and the setting of that variable names no emulator.
+    """
+    if Settings().rehearsal and not address:
+        raise RefusedError(variable, f"is not set, and a rehearsal uses emulators only: {REHEARSE}")
+
+
+REHEARSE = "name the platform in `fanfold rehearse --platforms`"
 
 
 async def start_once(platform: Platform, order: Order) -> Handle:

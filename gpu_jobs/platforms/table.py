@@ -12,6 +12,8 @@ from importlib.metadata import entry_points
 from gpu_jobs.errors import RefusedError
 
 ENTRY_POINTS = "fanfold.platforms"
+LOCAL = "local"
+"""The platform that costs nothing: this machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,8 @@ class PlatformRow:
     """Distribution package of the vendor's client; the emulator can be used where it is installed."""
     install: str = ""
     """What pip installs to get that package, such as `fanfold[modal]`."""
+    keys: tuple[str, ...] = ()
+    """Environment variables with keys to the real platform, which a rehearsal takes away."""
     needs_bucket: bool = True
     """GPU workers cannot reach folders of the machine that starts them, so store and dataset must be remote."""
     max_flow_runs: int = 8
@@ -49,7 +53,7 @@ class PlatformRow:
 
 BUILT_IN = (
     PlatformRow(
-        name="local",
+        name=LOCAL,
         title="this machine",
         adapter="gpu_jobs.platforms.local:LocalPlatform",
         needs_bucket=False,
@@ -62,6 +66,7 @@ BUILT_IN = (
         settings="gpu_jobs.platforms.cloud_run.settings:CloudRunSettings",
         doctor="gpu_jobs.platforms.cloud_run.doctor:checks",
         emulator="gpu_jobs.emulators.cloud_run:rehearsal",
+        keys=("GOOGLE_APPLICATION_CREDENTIALS", "SERVICE_ACCOUNT_JSON"),
         package="google-cloud-run",
         install="fanfold[cloud-run]",
     ),
@@ -73,6 +78,7 @@ BUILT_IN = (
         doctor="gpu_jobs.platforms.modal.doctor:checks",
         deploy="gpu_jobs.platforms.modal.deploy:deploy",
         emulator="gpu_jobs.emulators.modal:rehearsal",
+        keys=("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"),
         package="modal",
         install="fanfold[modal]",
     ),
@@ -83,6 +89,7 @@ BUILT_IN = (
         settings="gpu_jobs.platforms.runpod.settings:RunPodSettings",
         doctor="gpu_jobs.platforms.runpod.doctor:checks",
         emulator="gpu_jobs.emulators.runpod:rehearsal",
+        keys=("RUNPOD_API_KEY", "RUNPOD_AI_API_KEY"),
         package="runpod",
         install="fanfold[runpod]",
     ),

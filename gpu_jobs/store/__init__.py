@@ -1,5 +1,6 @@
 """Object storage: `open_store` opens a `Store` by its URI."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ def open_store(uri: str) -> Store:
     if is_local(uri):
         return LocalStore(Path(uri.removeprefix("file://")).expanduser(), fsync=Settings().store_fsync)
     if uri.startswith("gs://"):
+        if Settings().rehearsal and "STORAGE_EMULATOR_HOST" not in os.environ:
+            raise RefusedError("store", f"'{uri}' is real, and a rehearsal uses emulators only: add gcs to --platforms")
         try:
             from gpu_jobs.store.gcs import GcsStore  # this import takes half a second, which local stores save
         except ImportError as error:

@@ -217,7 +217,7 @@ async def test_a_killed_gpu_worker_is_seen(bench):
 
     assert observation.phase is Phase.FAILED
     assert "killed" in observation.reason
-    assert observation.failure in (None, Failure.PREEMPTED, Failure.OUT_OF_MEMORY)
+    assert observation.failure in (None, Failure.PREEMPTED, Failure.OUT_OF_MEMORY, Failure.LOST)
 
 
 async def test_offers_are_of_this_platform(bench):

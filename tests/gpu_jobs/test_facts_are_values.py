@@ -20,6 +20,7 @@ EXEMPT = {
     "flows/lost_runs.py:_amend": "asks whether Prefect has written over our sentence; its states have no field of ours",
     "tasks/flow_runs.py:add_to_state_message": "as above: a sentence is not said twice in one message",
     "gpu_jobs/platforms/base.py:is_about_quota": "two platforms refuse with one code for everything; see there",
+    "gpu_jobs/platforms/base.py:is_about_balance": "RunPod documents no status for an empty balance; see there",
     "gpu_jobs/platforms/cloud_run/api.py:_ours": "`ErrorInfo.reason` is Google's name for a code",
     "gpu_jobs/platforms/cloud_run/jobs.py:task_end": "the service has no code for these ends; see `_BY_MESSAGE`",
 }

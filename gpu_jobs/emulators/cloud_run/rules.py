@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import grpc
 from google.cloud import run_v2
 
-GPU_CAP_S = 3600
+GPU_CAP_S = 12 * 3600
 _CAP_S = 168 * 3600
 _MAX_TASKS, _MAX_RETRIES, _MAX_ENV, MAX_JOBS = 10_000, 10, 1_000, 1_000
 _JOB_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")

@@ -33,6 +33,9 @@ class BillLine:
     num_gpus: int
     cores: float
     memory_gib: float
+    max_cores: float = 0.0
+    """Limits; 0: none. Modal bills the higher of request and use, and this bill the request: use is not emulated."""
+    max_memory_gib: float = 0.0
     began_s: float = field(default_factory=time.monotonic)
     ready_s: float | None = None
     """When the container first asked for work."""

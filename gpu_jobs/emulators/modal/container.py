@@ -47,6 +47,8 @@ class Container:
             num_gpus=gpu.count,
             cores=definition.resources.milli_cpu / 1000 or 0.125,
             memory_gib=definition.resources.memory_mb / 1024 or 0.125,
+            max_cores=definition.resources.milli_cpu_max / 1000,
+            max_memory_gib=definition.resources.memory_mb_max / 1024,
         )
         bill.lines.append(self.line)
 

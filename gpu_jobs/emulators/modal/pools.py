@@ -19,7 +19,8 @@ from gpu_jobs.emulators.modal.records import App, FunctionRecord, Records, new_i
 from gpu_jobs.emulators.modal.rpc import Gateway, Listener, made
 
 _INHERITED = (
-    "PATH", "HOME", "LANG", "STORAGE_EMULATOR_HOST", "OMP_WAIT_POLICY", "HF_HUB_OFFLINE", "FANFOLD_MODEL_CACHE"
+    "PATH", "HOME", "LANG", "STORAGE_EMULATOR_HOST", "FANFOLD_REHEARSAL",
+    "OMP_WAIT_POLICY", "HF_HUB_OFFLINE", "FANFOLD_MODEL_CACHE"
 )  # fmt: skip
 """Variables that containers inherit from the emulator's own environment."""
 

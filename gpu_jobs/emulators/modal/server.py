@@ -1,5 +1,6 @@
 """The emulator as a server: a thread with an event loop, and the methods that tests use."""
 
+import secrets
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +22,6 @@ from gpu_jobs.emulators.modal.script import Script
 
 GRACE_S = 30.0
 MAX_LOSSES = 8
-_TOKEN = ("ak-emulated", "as-emulated")
 ResultT = TypeVar("ResultT")
 
 
@@ -49,14 +49,15 @@ class ModalEmulator(ThreadedServer):
         self.script = Script()
         self._environ, self._grace_s, self._max_losses = dict(environ or {}), grace_s, max_losses
         self.url = ""
+        self._token = (f"ak-{secrets.token_hex(8)}", f"as-{secrets.token_hex(8)}")
 
     @property
     def environ(self) -> dict[str, str]:
         """The environment that makes the real client use this emulator."""
         return {
             "MODAL_SERVER_URL": self.url,
-            "MODAL_TOKEN_ID": _TOKEN[0],
-            "MODAL_TOKEN_SECRET": _TOKEN[1],
+            "MODAL_TOKEN_ID": self._token[0],
+            "MODAL_TOKEN_SECRET": self._token[1],
             "MODAL_CONFIG_PATH": str(self.folder / "no-config"),
             "MODAL_DISABLE_API_PROXY": "1",
             "FANFOLD_MODAL_EMULATOR": self.url,
@@ -142,7 +143,7 @@ class ModalEmulator(ThreadedServer):
         services = [
             apps, Parts(self.records), Calls(self.records, self.pools), Dicts(), blobs, ContainerCalls()
         ]  # fmt: skip
-        self._gateway = self.pools.gateway = Gateway(services, self.script, _TOKEN)
+        self._gateway = self.pools.gateway = Gateway(services, self.script, self._token)
         await blobs.start(HOST)
         server = Listener(self._gateway.facing(None))
         await server.start(HOST, 0)

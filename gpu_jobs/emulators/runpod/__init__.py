@@ -12,6 +12,7 @@ workers. How often a job is redelivered, the grace before SIGKILL and the page s
 """
 
 import os
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,8 @@ __all__ = ["Fault", "Image", "RunPodEmulator", "rehearsal"]
 def rehearsal(folder: Path) -> Iterator[Rehearsal]:
     """Serve RunPod with an image that is this Python and this environment; logs are kept in `folder`."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    with RunPodEmulator({"fanfold": Image(env={**os.environ, "PATH": path})}, log_dir=folder) as emulator:
+    images = {"fanfold": Image(env={**os.environ, "PATH": path})}
+    with RunPodEmulator(images, log_dir=folder, key=f"emulated-{secrets.token_hex(8)}") as emulator:
         environ = {
             "FANFOLD_RUNPOD_EMULATOR": emulator.url,
             "FANFOLD_RUNPOD_IMAGE": "fanfold",

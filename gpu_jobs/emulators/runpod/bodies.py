@@ -121,7 +121,7 @@ class Policy(_Body):
     """Time limits of a job, in milliseconds."""
 
     execution_timeout: int = Field(default=600_000, ge=5_000, le=604_800_000, alias="executionTimeout")
-    ttl: int = Field(default=86_400_000, ge=5_000, le=604_800_000)
+    ttl: int = Field(default=86_400_000, ge=10_000, le=604_800_000)
     low_priority: bool = Field(default=False, alias="lowPriority")
 
 

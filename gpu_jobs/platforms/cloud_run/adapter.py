@@ -43,7 +43,7 @@ class CloudRunPlatform:
         for field in ("project", "region", "image"):
             if not getattr(self._settings, field):
                 raise RefusedError(f"FANFOLD_CLOUD_RUN_{field.upper()}", "is not set; the platform cloud_run needs it")
-        self._offers = offers_in(self._settings.region, self._settings.gpu)
+        self._offers = offers_in(self._settings)
         self._parent = f"projects/{self._settings.project}/locations/{self._settings.region}"
         self._deadline_s = deadline_s
         self.find_lag_s = 3 * deadline_s  # create, wait for it, run

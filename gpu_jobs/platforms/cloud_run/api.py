@@ -15,7 +15,7 @@ from google.cloud.run_v2.services.tasks.transports import TasksGrpcAsyncIOTransp
 from google.longrunning import operations_pb2
 
 from gpu_jobs.errors import BalanceError, OutcomeUnknownError, QuotaError, RefusedError, RejectedError
-from gpu_jobs.platforms.base import is_about_quota
+from gpu_jobs.platforms.base import is_about_quota, require_emulator
 
 _LOGIN = "run `gcloud auth application-default login`, or give a service account"
 
@@ -33,6 +33,7 @@ class Clients:
 
 def open_clients(emulator: str) -> Clients:
     """Clients of the service, or of an emulator on this machine: its connection has no TLS."""
+    require_emulator("FANFOLD_CLOUD_RUN_EMULATOR", emulator)
     if not emulator:
         try:
             return Clients(

@@ -21,7 +21,7 @@ from gpu_jobs.errors import NoCapacityError, PlatformError, RefusedError
 from gpu_jobs.jobs.orders import Order
 from gpu_jobs.platforms.base import Check
 from gpu_jobs.platforms.cloud_run.api import open_clients, translate
-from gpu_jobs.platforms.cloud_run.jobs import job_resource, offers_in
+from gpu_jobs.platforms.cloud_run.jobs import job_resource, offers_in, shape
 from gpu_jobs.platforms.cloud_run.settings import CloudRunSettings
 from gpu_jobs.platforms.doctor import MissingError, check, try_store
 
@@ -36,6 +36,8 @@ _QUOTAS = {
     "nvidia-l4": "NvidiaL4GpuAllocNoZonalRedundancyPerProjectRegion",
     "nvidia-rtx-pro-6000": "NvidiaRtxPro6000GpuAllocNoZonalRedundancyPerProjectRegion",
 }
+_SHARED_QUOTAS = ("CpuAllocPerProjectRegion", "MemAllocPerProjectRegion")
+"""Quotas of all that runs in the region, in thousandths of a CPU and in bytes: 20 CPUs and 40 GiB in a new project."""
 _MANIFESTS = ", ".join(
     f"application/vnd.{kind}+json"
     for kind in (
@@ -82,7 +84,7 @@ def _settings(settings: CloudRunSettings) -> str:
             name = f"FANFOLD_CLOUD_RUN_{field.upper()}"
             raise MissingError(f"{name} is not set", f"Run `export {name}=…`")
     try:
-        offers = offers_in(settings.region, settings.gpu)
+        offers = offers_in(settings)
     except RefusedError as error:
         raise MissingError(str(error)) from error
     return f"{' or '.join(offer.gpu for offer in offers)} in {settings.region}"
@@ -102,8 +104,12 @@ def _asked_of_google(settings: CloudRunSettings, session: requests.Session) -> I
     """Checks for which Google's REST services must be asked."""
     yield check("permissions", lambda: _permissions(settings, session))
     yield check("services", lambda: _services(settings, session))
-    for offer in offers_in(settings.region, settings.gpu):
-        yield check(f"quota of {offer.gpu}", partial(_quota, settings, session, offer.gpu))
+    for offer in offers_in(settings):
+        cpus, memory_gib = shape(offer.gpu)
+        of_one = dict(zip(_SHARED_QUOTAS, (cpus * 1000, memory_gib << 30), strict=True))
+        for quota, needed in {_QUOTAS[offer.gpu]: 1, **of_one}.items():
+            words = {_SHARED_QUOTAS[0]: "CPUs for ", _SHARED_QUOTAS[1]: "memory for "}.get(quota, "")
+            yield check(f"quota of {words}{offer.gpu}", partial(_quota, settings, session, quota, needed))
     if re.match(r"[a-z0-9-]+-docker\.pkg\.dev/", settings.image):
         yield check("image", lambda: _image(settings, session))
     yield check("service account", lambda: _service_account(settings, session))
@@ -139,8 +145,9 @@ def _services(settings: CloudRunSettings, session: requests.Session) -> str:
     return f"{', '.join(wanted)} are on"
 
 
-def _quota(settings: CloudRunSettings, session: requests.Session, gpu: str) -> str:
-    project, region, quota = settings.project, settings.region, _QUOTAS[gpu]
+def _quota(settings: CloudRunSettings, session: requests.Session, quota: str, needed: int) -> str:
+    """How many GPU workers a quota allows at once, each of which takes `needed` of it."""
+    project, region = settings.project, settings.region
     page = _quota_page(settings)
     answer = _ask(
         session,
@@ -153,9 +160,9 @@ def _quota(settings: CloudRunSettings, session: requests.Session, gpu: str) -> s
         for each in answer.get("dimensionsInfos", [])
         if each.get("dimensions", {}).get("region") == region or region in each.get("applicableLocations", [])
     ]
-    if not limits or not limits[0]:
+    if not limits or 0 <= limits[0] < needed:
         raise MissingError(f"0 at once in {region}", f"Ask for more of {quota} at {page}")
-    return f"{'any number' if limits[0] < 0 else limits[0]} at once in {region}"
+    return f"{'any number' if limits[0] < 0 else limits[0] // needed} at once in {region}"
 
 
 def _image(settings: CloudRunSettings, session: requests.Session) -> str:
@@ -189,7 +196,7 @@ def _service_account(settings: CloudRunSettings, session: requests.Session) -> s
 
 def _trial(settings: CloudRunSettings) -> str:
     """Let the service validate a GPU job without creating it; what it looks at is not documented."""
-    offer, now = offers_in(settings.region, settings.gpu)[0], datetime.now(UTC)
+    offer, now = offers_in(settings)[0], datetime.now(UTC)
     order = Order(
         name="fanfold-doctor",
         campaign_uri="gs://nowhere",

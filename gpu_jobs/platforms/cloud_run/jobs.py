@@ -3,6 +3,7 @@
 import signal
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -14,20 +15,19 @@ from gpu_jobs.jobs.offers import Offer, offers_of
 from gpu_jobs.jobs.orders import Observation, Order, Phase
 from gpu_jobs.platforms.cloud_run.settings import CloudRunSettings
 
-CAP_S = 3600.0
-"""Seconds after which the service kills a task with a GPU."""
-_MARGIN_S = 300.0
+MARGIN_S = 300.0
 """Seconds between an order's expiry, when GPU workers end by themselves, and the kill by the service."""
 _MOUNT = "/weights"
-_SHAPES = {"nvidia-l4": ("4", "16Gi"), "nvidia-rtx-pro-6000": ("20", "80Gi")}
+_SHAPES = {"nvidia-l4": (4, 16), "nvidia-rtx-pro-6000": (20, 80)}
 
 
-def offers_in(region: str, gpu: str) -> list[Offer]:
-    """The offers of a region, of one GPU type or of all.
+def offers_in(settings: CloudRunSettings) -> list[Offer]:
+    """The offers of the region, of one GPU type or of all.
 
     Raises:
         RefusedError: the region has no such GPU.
     """
+    region, gpu = settings.region, settings.gpu
     if gpu and gpu not in _SHAPES:
         raise RefusedError("FANFOLD_CLOUD_RUN_GPU", f"'{gpu}' is none of {', '.join(_SHAPES)}")
     everywhere = [offer for offer in offers_of("cloud_run", gpu=gpu) if offer.gpu in _SHAPES]
@@ -37,24 +37,31 @@ def offers_in(region: str, gpu: str) -> list[Offer]:
         places = {name: ", ".join(offer.region for offer in everywhere if offer.gpu == name) for name in wanted}
         where = "; ".join(f"{name} in {regions}" for name, regions in places.items())
         raise RefusedError("FANFOLD_CLOUD_RUN_REGION", f"{region} has no {' or '.join(wanted)}; use {where}")
-    return here
+    return [replace(offer, max_hours=settings.max_hours - MARGIN_S / 3600) for offer in here]
+
+
+def shape(gpu: str) -> tuple[int, int]:
+    """CPUs and GiB of memory of a task with a GPU of this type: the least that the service allows."""
+    return _SHAPES[gpu]
 
 
 def job_resource(order: Order, settings: CloudRunSettings, now: datetime) -> run_v2.Job:
     """The Job resource of an order. Its timeout is only a safety net: GPU workers end before it, at the expiry."""
-    cpu, memory = _SHAPES[order.offer.gpu]
-    left_s = (order.expires_at - now).total_seconds() + _MARGIN_S
+    cpus, memory_gib = shape(order.offer.gpu)
+    left_s = (order.expires_at - now).total_seconds() + MARGIN_S
     container = run_v2.Container(
         image=settings.image,
         command=["python"],
         args=["-m", "gpu_jobs.platforms.cloud_run.worker", order.campaign_uri, "--order", order.name],
         env=[*_plain(settings), *_secrets(settings)],
-        resources=run_v2.ResourceRequirements(limits={"cpu": cpu, "memory": memory, "nvidia.com/gpu": "1"}),
+        resources=run_v2.ResourceRequirements(
+            limits={"cpu": str(cpus), "memory": f"{memory_gib}Gi", "nvidia.com/gpu": "1"}
+        ),
     )
     template = run_v2.TaskTemplate(
         containers=[container],
         max_retries=0,
-        timeout=timedelta(seconds=round(max(60.0, min(CAP_S, left_s)))),
+        timeout=timedelta(seconds=round(max(60.0, min(settings.max_hours * 3600, left_s)))),
         service_account=settings.service_account,
         node_selector=run_v2.NodeSelector(accelerator=order.offer.gpu),
         gpu_zonal_redundancy_disabled=True,
@@ -96,7 +103,7 @@ def observation(execution: run_v2.Execution, tasks: Sequence[run_v2.Task]) -> Ob
     if not execution.completion_time:
         if not execution.running_count and not over:
             return Observation(phase=Phase.STARTING)
-        return Observation(phase=Phase.RUNNING, workers_alive=execution.task_count - over)
+        return Observation(phase=Phase.RUNNING, workers_alive=max(0, execution.task_count - over))
     log = f"log: {execution.log_uri}" if execution.log_uri else ""
     detail = "\n".join(filter(None, [*(each.message for each in execution.conditions), log]))
     is_cancelled = any(
@@ -130,13 +137,19 @@ def _reasons(ends: Iterable[TaskEnd]) -> str:
 
 
 def task_end(result: run_v2.TaskAttemptResult) -> TaskEnd | None:
-    """Why a task failed; None if it did not. The exit code alone is not enough: it is 0 after some failures."""
+    """Why a task failed; None if it did not. The exit code alone is not enough: it is 0 after some failures.
+
+    SIGKILL alone is not taken for lack of memory, for which the service has a message: "Tasks that use GPUs are not
+    live migrated, so routine infrastructure maintenance terminates them" (Cloud Run, GPU for jobs).
+    """
     if result.status.code in _BY_CODE:
         return _BY_CODE[result.status.code]
     for text, end in _BY_MESSAGE.items():
         if text in result.status.message.lower():
             return end
     signum = result.term_signal or result.exit_code - 128
+    if signum == signal.SIGKILL:
+        return TaskEnd("killed by SIGKILL without a message: by maintenance, or its machine was lost", Failure.LOST)
     if signum in set(signal.Signals):
         return TaskEnd(f"killed by {signal.Signals(signum).name}", failure_of_exit(-signum))
     if result.exit_code:

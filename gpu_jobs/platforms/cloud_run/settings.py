@@ -1,5 +1,6 @@
 """Settings of the platform Cloud Run, read by the orchestrator."""
 
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -22,6 +23,8 @@ class CloudRunSettings(BaseSettings):
     """Environment variables of GPU workers, each with the Secret Manager secret it gets: `NAME` or `NAME:VERSION`."""
     env: dict[str, str] = {}
     """Other environment variables of GPU workers; never put secrets here."""
+    max_hours: float = Field(default=1.0, ge=0.25, le=12.0)
+    """Hours after which the service ends a task with a GPU: 1, or up to 12 in projects that have the preview."""
     weights_bucket: str = ""
     """Bucket with model weights, mounted read-only at `/weights`; empty: nothing is mounted."""
     emulator: str = ""

@@ -10,6 +10,7 @@ from modal import exception
 from modal.config import config
 
 from gpu_jobs.errors import BalanceError, OutcomeUnknownError, PlatformError, QuotaError, RefusedError, RejectedError
+from gpu_jobs.platforms.base import require_emulator
 from gpu_jobs.platforms.modal.settings import ModalSettings
 
 _LOGIN = "run `modal token new`, or set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET"
@@ -27,6 +28,7 @@ async def open_client(settings: ModalSettings) -> modal.Client:
         RejectedError: there is no token.
     """
     emulator = settings.emulator
+    require_emulator("FANFOLD_MODAL_EMULATOR", emulator)
     if emulator:
         _require_loopback(emulator)
         if config["server_url"] != emulator:

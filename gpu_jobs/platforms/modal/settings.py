@@ -24,8 +24,9 @@ class ModalSettings(BaseSettings):
     """Name of a Modal volume with model weights, mounted at `/weights`; empty: nothing is mounted."""
     region: str = ""
     """Region in which containers run; empty: any, which costs less per hour."""
-    max_containers: int = 20
-    """How many containers of each entry of `gpus` may run at once; it limits the dollars per hour."""
+    max_containers: int = 10
+    """How many containers of each entry of `gpus` may run at once; it limits the dollars per hour. Modal's Starter plan
+    allows 10 GPUs at once."""
     scaledown_s: int = 60
     """Seconds that an idle container waits for the next GPU job; they are billed."""
     deploys: bool = True

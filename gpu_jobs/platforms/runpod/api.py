@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Literal, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 
@@ -24,7 +24,8 @@ from gpu_jobs.errors import (
     RefusedError,
     RejectedError,
 )
-from gpu_jobs.platforms.base import is_about_quota
+from gpu_jobs.platforms.base import is_about_balance, is_about_quota, require_emulator
+from gpu_jobs.platforms.runpod.replies import Page, named, read
 from gpu_jobs.platforms.runpod.settings import RunPodSettings
 
 DEADLINE_S = 30.0
@@ -33,15 +34,16 @@ _API = "https://api.runpod.io"
 _QUEUE = "https://api.runpod.ai"
 _PATIENCE_S = 10.0
 """Seconds without calls after a 429 that has no usable `Retry-After`."""
+_USER_AGENT = "fanfold"
+"""Without a name of its own, a client was refused by the proxy in front of RunPod (Cloudflare's 1010)."""
 _KEYS = "https://console.runpod.io/user/settings"
 
 Kind = Literal["pods", "serverless"]
-_LISTS: Mapping[Kind, str] = {"pods": "pods", "serverless": "endpoints"}
-"""The path of each listing, and the field of its reply that contains the list."""
+"""The path of each listing."""
 
 
 class Listing(NamedTuple):
-    """All pods or endpoints of an account; `asked_at` is a time of our monotonic clock."""
+    """All named pods or endpoints of an account; `asked_at` is a time of our monotonic clock."""
 
     asked_at: float
     found: Sequence[Mapping[str, Any]]
@@ -57,7 +59,7 @@ class Account:
     def __init__(self, api_url: str, queue_url: str, key: str, *, deadline_s: float = DEADLINE_S) -> None:
         self.api_url = api_url
         self._queue_url = queue_url
-        self._headers = {"Authorization": f"Bearer {key}"}
+        self._headers = {"Authorization": f"Bearer {key}", "User-Agent": _USER_AGENT}
         self._deadline_s = deadline_s
         self._closed_until = 0.0
         self._listed: dict[Kind, Listing] = {}
@@ -69,17 +71,18 @@ class Account:
             return listed
         asked_at, cursor = time.monotonic(), ""
         found: list[dict[str, Any]] = []
+        seen: set[str] = set()
         while True:
-            page = await self.call("GET", f"/v2/{kind}{f'?cursor={cursor}' if cursor else ''}")
-            try:
-                found += page[_LISTS[kind]]
-                pagination = page.get("pagination") or {}
-            except (KeyError, TypeError, AttributeError) as error:
-                raise OutcomeUnknownError(f"RunPod's list of {kind} cannot be read: {error!r}") from error
-            cursor = str(pagination["nextCursor"]) if pagination.get("hasNextPage") else ""
+            query = f"?{urlencode({'cursor': cursor})}" if cursor else ""
+            page = read(Page, await self.call("GET", f"/v2/{kind}{query}"), f"list of {kind}")
+            found += named(page.rows)
+            cursor = page.pagination.next_cursor or "" if page.pagination and page.pagination.has_next_page else ""
             if not cursor:
                 listed = self._listed[kind] = Listing(asked_at, found)
                 return listed
+            if cursor in seen:
+                raise OutcomeUnknownError(f"RunPod's list of {kind} has no end: it names the same page again")
+            seen.add(cursor)
 
     async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Call the management API; every change makes the stored listings invalid."""
@@ -129,6 +132,7 @@ def open_account(settings: RunPodSettings, *, deadline_s: float = DEADLINE_S) ->
     key = settings.api_key.get_secret_value()
     if not key:
         raise RefusedError("RUNPOD_API_KEY", f"is not set; make a key at {_KEYS}")
+    require_emulator("FANFOLD_RUNPOD_EMULATOR", settings.emulator)
     if not settings.emulator:
         return _shared(_API, _QUEUE, key, deadline_s)
     _require_loopback(settings.emulator)
@@ -146,7 +150,7 @@ def _require_loopback(url: str) -> None:
 
 def _seconds(header: str | None) -> float:
     try:
-        return float(header or "")
+        return max(0.0, float(header or ""))
     except ValueError:
         return _PATIENCE_S
 
@@ -154,14 +158,15 @@ def _seconds(header: str | None) -> float:
 def _ours(reply: httpx.Response) -> PlatformError:
     """Our error for an error reply. RunPod replies as RFC 9457 says; a proxy in between may reply with HTML."""
     message = _message(reply)
+    is_client_error = reply.is_client_error and reply.status_code != httpx.codes.TOO_MANY_REQUESTS
     is_quota = reply.status_code == httpx.codes.TOO_MANY_REQUESTS or is_about_quota(message)
+    if is_client_error and (reply.status_code == httpx.codes.PAYMENT_REQUIRED or is_about_balance(message)):
+        return BalanceError(f"RunPod: the balance is used up; add credit, then run the campaign again ({message})")
     match reply.status_code:
         case 400 | 429:  # 400 is no capacity, a quota or a bad combination: RunPod has no code for each
             return (QuotaError if is_quota else NoCapacityError)(f"RunPod: {message}")
         case 401:
             return RejectedError(f"RunPod refuses the API key; make another at {_KEYS} ({message})")
-        case 402:
-            return BalanceError(f"RunPod: the balance is used up; add credit, then run the campaign again ({message})")
         case 404:
             return AbsentError(f"RunPod: {message}")
         case status if status >= httpx.codes.INTERNAL_SERVER_ERROR:
@@ -172,6 +177,6 @@ def _ours(reply: httpx.Response) -> PlatformError:
 def _message(reply: httpx.Response) -> str:
     try:
         body = reply.json()
-        return "; ".join([f"{body['detail']} [{reply.status_code}]", *body.get("errors", ())])
+        return "; ".join([f"{body['detail']} [{reply.status_code}]", *map(str, body.get("errors") or ())])
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{reply.text.strip()[:200] or reply.reason_phrase} [{reply.status_code}]"

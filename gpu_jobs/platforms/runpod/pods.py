@@ -18,6 +18,7 @@ from gpu_jobs.jobs.failures import Failure, gravest
 from gpu_jobs.jobs.orders import Handle, Observation, Order, Phase
 from gpu_jobs.platforms.runpod.api import AbsentError, Account, Listing
 from gpu_jobs.platforms.runpod.names import VOLUME_PATH, Name, environment
+from gpu_jobs.platforms.runpod.replies import Created, Listed, read
 from gpu_jobs.platforms.runpod.settings import RunPodSettings
 
 _MAX_RESTARTS = 3
@@ -36,7 +37,7 @@ _ENDS = {
     "EXITED": PodEnd("its GPU workers failed, or RunPod killed it: the pod was found stopped"),
     "ERROR": PodEnd("killed by RunPod: the pod is in error"),
 }
-Found = Sequence[tuple[Name, Mapping[str, Any]]]
+Found = Sequence[tuple[Name, Listed]]
 """Our pods in a listing, with their parsed names."""
 
 
@@ -53,6 +54,8 @@ class _Watched:
     is_stopped: bool = False
     ends: dict[str, PodEnd] = field(default_factory=dict)
     """How pods ended, by name."""
+    first_seen: dict[str, datetime] = field(default_factory=dict)
+    """When a pod was first seen that was not up, by pod id."""
     boots: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """Times of our monotonic clock when a pod's container was started, by pod id."""
 
@@ -85,7 +88,7 @@ class Pods:
             for name in _names(order, self._settings.gpus_per_pod):
                 watched.created_at = time.monotonic()
                 pod = await self._account.call("POST", "/v2/pods", self._request(order, name))
-                watched.ids.append(pod["id"])
+                watched.ids.append(read(Created, pod, "reply to a new pod").id)
         except OutcomeUnknownError:
             raise
         except PlatformError:
@@ -112,7 +115,7 @@ class Pods:
     async def stop(self, handle: Handle) -> None:
         """Terminate the pods, also those that no listing shows yet; a stopped pod would go on to cost."""
         watched = self._watched[handle.order]
-        listed = {pod["id"] for name, pod in ours(await self._account.listing("pods")) if name.order == handle.order}
+        listed = {pod.id for name, pod in ours(await self._account.listing("pods")) if name.order == handle.order}
         watched.is_stopped = watched.is_stopped or bool(listed or watched.ids)
         for pod_id in listed.union(watched.ids):
             await self._end(pod_id)
@@ -129,8 +132,8 @@ class Pods:
             watched.is_listed = True
             if end := self._end_of(pod, watched, asked_at):
                 watched.ends[str(name)] = end
-                await self._end(pod["id"])
-            elif pod["status"] == "RUNNING":
+                await self._end(pod.id)
+            elif pod.status == "RUNNING":
                 watched.has_run = True
                 running += name.num_workers
             else:
@@ -148,25 +151,28 @@ class Pods:
 
     async def _without_doubles(self, pods: Found) -> Found:
         """Keep the oldest pod of each name and end the others."""
-        kept: dict[str, tuple[Name, Mapping[str, Any]]] = {}
-        for name, pod in sorted(pods, key=lambda each: (each[1]["createdAt"], each[1]["id"])):
+        kept: dict[str, tuple[Name, Listed]] = {}
+        for name, pod in sorted(pods, key=lambda each: each[1].age):
             if str(name) in kept:
-                await self._end(pod["id"])
+                await self._end(pod.id)
             else:
                 kept[str(name)] = (name, pod)
         return list(kept.values())
 
-    def _end_of(self, pod: Mapping[str, Any], watched: _Watched, asked_at: float) -> PodEnd | None:
+    def _end_of(self, pod: Listed, watched: _Watched, asked_at: float) -> PodEnd | None:
         """Why a pod is over or must be ended; None if it may go on."""
-        if pod["status"] in _ENDS:
-            return _ENDS[pod["status"]]
-        age_s = (datetime.now(UTC) - datetime.fromisoformat(pod["createdAt"])).total_seconds()
-        if pod["runtime"] is None:
+        if pod.status in _ENDS:
+            return _ENDS[pod.status]
+        if pod.runtime is None:
+            first_seen = watched.first_seen.setdefault(pod.id, datetime.now(UTC))
+            age_s = (datetime.now(UTC) - (pod.created_at or first_seen)).total_seconds()
             minutes = self._settings.boot_minutes
             late = f"not up within {minutes:g} minutes: its image cannot be pulled, or its host is bad"
             return PodEnd(late, Failure.IMAGE) if age_s > minutes * 60 else None
-        boots = watched.boots[pod["id"]]
-        booted_at = asked_at - pod["runtime"]["uptime"]
+        if pod.runtime.uptime is None:
+            return None  # it runs, and RunPod does not say since when
+        boots = watched.boots[pod.id]
+        booted_at = asked_at - pod.runtime.uptime
         if not boots or booted_at - boots[-1] > _CLOCKS_S:
             boots.append(booted_at)
         crashed = f"its container ended and was started again {_MAX_RESTARTS} times: the image or its command crashes"
@@ -179,7 +185,11 @@ class Pods:
             "name": str(name),
             "image": settings.image,
             "cloud": "COMMUNITY" if order.offer.mode == "community" else "SECURE",
-            "gpu": {"id": order.offer.gpu, "count": name.num_workers * max(1, order.offer.num_gpus)},
+            "gpu": {
+                "id": order.offer.gpu,
+                "count": name.num_workers * max(1, order.offer.num_gpus),
+                "minCudaVersion": settings.min_cuda,
+            },
             "disk": settings.disk_gb,
             "env": environment(settings),
             "cmd": _command(order, name, self._account.api_url),
@@ -198,11 +208,14 @@ class Pods:
             await self._account.call("DELETE", f"/v2/pods/{pod_id}")
 
 
-def ours(listing: Listing) -> Iterator[tuple[Name, Mapping[str, Any]]]:
+def ours(listing: Listing) -> Iterator[tuple[Name, Listed]]:
     """The pods of a listing that Fanfold has made, for any store."""
-    for pod in listing.found:
-        name = Name.parse(pod["name"])
-        if name is not None and pod["status"] != "TERMINATED":
+    for row in listing.found:
+        name = Name.parse(row["name"])
+        if name is None:
+            continue
+        pod = read(Listed, row, "list of pods")
+        if pod.status != "TERMINATED":
             yield name, pod
 
 

@@ -19,13 +19,13 @@ from gpu_jobs.jobs.failures import Failure, failure_of_exit, gravest
 from gpu_jobs.jobs.orders import Handle, Observation, Order, Phase
 from gpu_jobs.platforms.runpod.api import AbsentError, Account, Listing
 from gpu_jobs.platforms.runpod.names import Name, environment
+from gpu_jobs.platforms.runpod.replies import Created, Health, Jobs, JobStatus, Listed, WorkersOfEndpoint, read
 from gpu_jobs.platforms.runpod.settings import RunPodSettings
 
 _GRACE_S = 120.0
 """Seconds after the deadline, when GPU workers end by themselves, at which RunPod ends their jobs."""
-_MIN_MS, _MAX_MS = 5_000, 7 * 24 * 3_600_000
+_MIN_MS, _MAX_MS = 10_000, 7 * 24 * 3_600_000
 _MAX_RETRIES = 3
-_COUNTS = ("inQueue", "inProgress", "completed", "failed", "retried")
 
 
 @dataclass(slots=True)
@@ -52,13 +52,14 @@ class Endpoints:
 
     async def start(self, order: Order) -> Handle:
         """If its jobs cannot be queued, the endpoint is deleted; after a lost reply it is found by its name."""
-        endpoint = await self._account.call("POST", "/v2/serverless", self._request(order))
-        handle = _handle(order.name, endpoint["id"])
+        reply = await self._account.call("POST", "/v2/serverless", self._request(order))
+        endpoint = read(Created, reply, "reply to a new endpoint")
+        handle = _handle(order.name, endpoint.id)
         watched = self._watched[handle.id]
         try:
             for slot in range(order.num_workers):
-                job = await self._account.ask_queue("POST", f"{endpoint['id']}/run", _job(order, slot))
-                watched.jobs.append(job["id"])
+                job = await self._account.ask_queue("POST", f"{endpoint.id}/run", _job(order, slot))
+                watched.jobs.append(read(Created, job, "reply to a new job").id)
         except OutcomeUnknownError:
             raise
         except PlatformError:
@@ -69,8 +70,8 @@ class Endpoints:
     async def find(self, name: str) -> Handle | None:
         listing = await self._account.listing("serverless", max_age_s=self._poll_s)
         found = [each for order, each in _ours(listing) if order == name]
-        oldest = min(found, key=lambda each: (each["createdAt"], each["id"]), default=None)
-        return None if oldest is None else _handle(name, oldest["id"])
+        oldest = min(found, key=lambda each: each.age, default=None)
+        return None if oldest is None else _handle(name, oldest.id)
 
     async def observe(self, handles: Collection[Handle]) -> Mapping[Handle, Observation]:
         return {handle: await self._observe(handle) for handle in handles}
@@ -85,7 +86,7 @@ class Endpoints:
 
     async def list_owned(self, prefix: str) -> Sequence[Handle]:
         found = _ours(await self._account.listing("serverless"))
-        return [_handle(order, each["id"]) for order, each in found if order.startswith(prefix)]
+        return [_handle(order, each.id) for order, each in found if order.startswith(prefix)]
 
     async def _observe(self, handle: Handle) -> Observation:
         watched = self._watched[handle.id]
@@ -96,29 +97,29 @@ class Endpoints:
         except AbsentError:
             watched.over = _GONE
             return _GONE
-        jobs = {name: int(health["jobs"].get(name, 0)) for name in _COUNTS}
+        jobs = read(Health, health, "health of an endpoint").jobs
         if end := await self._end(handle, watched, jobs):
             watched.over = end
             with suppress(AbsentError):
                 await self._delete(handle)
             return end
-        watched.has_run = watched.has_run or jobs["inProgress"] > 0
+        watched.has_run = watched.has_run or jobs.in_progress > 0
         if not watched.has_run:
             return Observation(phase=Phase.STARTING)
-        return Observation(phase=Phase.RUNNING, workers_alive=jobs["inQueue"] + jobs["inProgress"])
+        return Observation(phase=Phase.RUNNING, workers_alive=jobs.in_queue + jobs.in_progress)
 
-    async def _end(self, handle: Handle, watched: _Watched, jobs: Mapping[str, int]) -> Observation | None:
+    async def _end(self, handle: Handle, watched: _Watched, jobs: Jobs) -> Observation | None:
         """How the GPU job ended, or why it must be ended; None if it may go on."""
         waited_s = time.monotonic() - watched.since
-        if jobs["retried"] >= _MAX_RETRIES:
-            return Observation(phase=Phase.FAILED, reason=f"its containers crashed {jobs['retried']} times")
-        if jobs["inQueue"] or jobs["inProgress"]:
-            may_be_late = not watched.has_run and not jobs["inProgress"]
+        if jobs.retried >= _MAX_RETRIES:
+            return Observation(phase=Phase.FAILED, reason=f"its containers crashed {jobs.retried} times")
+        if jobs.in_queue or jobs.in_progress:
+            may_be_late = not watched.has_run and not jobs.in_progress
             is_late = may_be_late and waited_s > self._settings.boot_minutes * 60
             return await self._end_of_late(handle) if is_late else None
-        if jobs["failed"]:
+        if jobs.failed:
             return await self._end_of_failed(handle, watched)
-        if jobs["completed"] or watched.has_run:
+        if jobs.completed or watched.has_run:
             return Observation(phase=Phase.SUCCEEDED)
         if watched.jobs or waited_s <= self._find_lag_s:
             return None  # RunPod's counts may lag behind
@@ -127,7 +128,7 @@ class Endpoints:
     async def _end_of_late(self, handle: Handle) -> Observation:
         found = await self._account.call("GET", f"/v2/serverless/{_id(handle)}/workers")
         minutes = f"nothing ran within {self._settings.boot_minutes:g} minutes"
-        if found["summary"]["unhealthy"]:
+        if read(WorkersOfEndpoint, found, "workers of an endpoint").summary.unhealthy:
             why, failure = "its workers are unhealthy, so the image is bad or cannot be pulled", Failure.IMAGE
         else:
             why, failure = "no capacity in this GPU pool", Failure.NO_CAPACITY
@@ -138,8 +139,9 @@ class Endpoints:
         ends = []
         for job in watched.jobs:
             with suppress(AbsentError):
-                status = await self._account.ask_queue("GET", f"{_id(handle)}/status/{job}")
-                ends += [job_end(status)] if status["status"] != "COMPLETED" else []
+                reply = await self._account.ask_queue("GET", f"{_id(handle)}/status/{job}")
+                status = read(JobStatus, reply, "status of a job")
+                ends += [job_end(status)] if status.status != "COMPLETED" else []
         return Observation(
             phase=Phase.FAILED,
             reason="; ".join(dict.fromkeys(end.reason for end in ends)) or "its serverless jobs failed",
@@ -159,7 +161,11 @@ class Endpoints:
             "name": str(name),
             "type": "QUEUE",
             "image": settings.image,
-            "gpu": {"pools": [order.offer.gpu], "count": max(1, order.offer.num_gpus)},
+            "gpu": {
+                "pools": [order.offer.gpu],
+                "count": max(1, order.offer.num_gpus),
+                "minCudaVersion": settings.min_cuda,
+            },
             "workers": {"min": 0, "max": order.num_workers},
             "scaling": {"type": "REQUEST_COUNT", "requestCount": 1},
             "timeout": _left_ms(order),
@@ -184,14 +190,14 @@ class JobEnd(NamedTuple):
     failure: Failure | None
 
 
-def job_end(status: Mapping[str, Any]) -> JobEnd:
+def job_end(status: JobStatus) -> JobEnd:
     """How a job failed: by RunPod's status, else by the first line of our handler's error; a log follows that line."""
-    first_line, _, log = str(status.get("error") or status["status"]).partition("\n")
-    if status["status"] == "TIMED_OUT":
+    first_line, _, log = str(status.error or status.status).partition("\n")
+    if status.status == "TIMED_OUT":
         return JobEnd(first_line, log, Failure.TIMEOUT)
     if found := _EXIT_CODE.fullmatch(first_line):
         return JobEnd(first_line, log, failure_of_exit(int(found[1])))
-    if found := _KILLED.fullmatch(first_line):
+    if (found := _KILLED.fullmatch(first_line)) and found[1] in signal.Signals.__members__:
         return JobEnd(first_line, log, failure_of_exit(-signal.Signals[found[1]]))
     return JobEnd(first_line, log, None)
 
@@ -214,11 +220,11 @@ def _left_ms(order: Order) -> int:
     return int(min(_MAX_MS, max(_MIN_MS, left_s * 1000)))
 
 
-def _ours(listing: Listing) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _ours(listing: Listing) -> Iterator[tuple[str, Listed]]:
     """Our endpoints in a listing, each with the name of its order."""
     for endpoint in listing.found:
         if name := Name.parse(endpoint["name"]):
-            yield name.order, endpoint
+            yield name.order, read(Listed, endpoint, "list of endpoints")
 
 
 def _handle(order: str, endpoint: str) -> Handle:

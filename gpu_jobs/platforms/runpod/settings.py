@@ -15,6 +15,9 @@ class RunPodSettings(BaseSettings):
     """API key, from the variable RUNPOD_API_KEY, which RunPod's own tools read too."""
     image: str = ""
     """Container image with Fanfold and the workload."""
+    min_cuda: str = Field(default="12.8", pattern=r"^\d+\.\d+$")
+    """Oldest CUDA version of a host's driver that the image starts with. Without it RunPod may choose a host with an
+    older driver, on which the container never starts and is billed."""
     modes: tuple[Literal["secure", "community", "serverless"], ...] = ("secure",)
     """Which offers may be used: pods in RunPod's data centres, pods on machines of others, serverless endpoints."""
     gpu: str = ""

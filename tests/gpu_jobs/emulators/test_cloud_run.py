@@ -89,7 +89,7 @@ def test_a_second_job_of_a_name_is_refused(either):
         ("job", {"gpu": "nvidia-l4", "limits": {**L4, "memory": "8Gi"}}, "16Gi memory"),
         ("job", {"gpu": "nvidia-rtx-pro-6000", "limits": L4}, "at least 20 CPU"),
         ("job", {"gpu": "nvidia-h100", "limits": L4}, "unknown type"),
-        ("job", {"gpu": "nvidia-l4", "limits": L4, "timeout": timedelta(seconds=3601)}, "at most 3600"),
+        ("job", {"gpu": "nvidia-l4", "limits": L4, "timeout": timedelta(seconds=43201)}, "at most 43200"),
         ("job", {"timeout": timedelta(days=8)}, "at most 604800"),
     ],
 )

@@ -16,7 +16,7 @@ from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.jobs.orders import Phase
 from gpu_jobs.platforms.cloud_run.adapter import CloudRunPlatform
 from gpu_jobs.platforms.cloud_run.api import open_clients, translate
-from gpu_jobs.platforms.cloud_run.jobs import CAP_S, TaskEnd, job_resource, observation, offers_in, task_end
+from gpu_jobs.platforms.cloud_run.jobs import TaskEnd, job_resource, observation, offers_in, task_end
 from gpu_jobs.platforms.cloud_run.settings import CloudRunSettings
 from gpu_jobs.testing import an_order
 
@@ -29,12 +29,13 @@ SETTINGS = CloudRunSettings(
     env={"FANFOLD_MODEL_CACHE": "/tmp"},
     weights_bucket="weights",
 )
+KILLED = TaskEnd("killed by SIGKILL without a message: by maintenance, or its machine was lost", Failure.LOST)
 EXITED = "The container exited with an error."
 Reason, State = run_v2.Condition.ExecutionReason, run_v2.Condition.State
 
 
 def an_l4_order(**changes):
-    (offer,) = offers_in("europe-west4", "nvidia-l4")
+    (offer,) = offers_in(SETTINGS.model_copy(update={"gpu": "nvidia-l4"}))
     asked = {"name": "ff-0123abcd-4567cdef-0003", "offer": offer, "num_workers": 3, **changes}
     return an_order(expires_at=NOW + timedelta(minutes=30), **asked)
 
@@ -84,7 +85,7 @@ def test_a_job_resource_is_labelled_with_store_root_campaign_and_expiry():
     }
 
 
-@pytest.mark.parametrize(("left_min", "expected_s"), [(-10, 60), (30, 35 * 60), (55, CAP_S), (600, CAP_S)])
+@pytest.mark.parametrize(("left_min", "expected_s"), [(-10, 60), (30, 35 * 60), (55, 3600), (600, 3600)])
 def test_a_task_ends_by_force_after_its_order_and_before_the_cap(left_min, expected_s):
     """The order's own expiry comes five minutes earlier."""
     order = replace(an_l4_order(), expires_at=NOW + timedelta(minutes=left_min))
@@ -94,7 +95,17 @@ def test_a_task_ends_by_force_after_its_order_and_before_the_cap(left_min, expec
 
 def test_orders_expire_before_the_platform_cuts_them_off():
     """GPU workers drain at the expiry, not at the cap of an hour."""
-    assert an_l4_order().offer.job_hours(12.0) * 3600 == CAP_S - 300
+    assert an_l4_order().offer.job_hours(12.0) * 3600 == 3600 - 300
+
+
+def test_the_preview_s_twelve_hours_are_a_setting():
+    """For the offer and for the service's own limit."""
+    settings = SETTINGS.model_copy(update={"max_hours": 12.0, "gpu": "nvidia-l4"})
+    (offer,) = offers_in(settings)
+    order = replace(an_l4_order(offer=offer), expires_at=NOW + timedelta(hours=20))
+
+    assert offer.job_hours(24.0) * 3600 == 12 * 3600 - 300
+    assert job_resource(order, settings, NOW).template.template.timeout.total_seconds() == 12 * 3600
 
 
 def test_secrets_travel_as_references_and_weights_as_a_mount():
@@ -193,8 +204,8 @@ def test_only_tasks_that_all_succeeded_are_success(counts, conditions, phase):
             TaskEnd("out of memory", Failure.OUT_OF_MEMORY),
         ),
         (a_result(code_pb2.ABORTED, EXITED, exit_code=3), TaskEnd("exit code 3", Failure.USER_CODE)),
-        (a_result(code_pb2.ABORTED, EXITED, exit_code=137), TaskEnd("killed by SIGKILL", Failure.OUT_OF_MEMORY)),
-        (a_result(code_pb2.ABORTED, EXITED, term_signal=9), TaskEnd("killed by SIGKILL", Failure.OUT_OF_MEMORY)),
+        (a_result(code_pb2.ABORTED, EXITED, exit_code=137), KILLED),
+        (a_result(code_pb2.ABORTED, EXITED, term_signal=9), KILLED),
         (a_result(code_pb2.ABORTED, EXITED, term_signal=11), TaskEnd("killed by SIGSEGV", Failure.UNKNOWN)),
         (a_result(code_pb2.ABORTED, EXITED, exit_code=255), TaskEnd("exit code 255", Failure.USER_CODE)),
         (
@@ -249,6 +260,7 @@ def an_operation_error(code, message="no"):
         (exceptions.ResourceExhausted("slow down"), QuotaError, "slow down"),
         (exceptions.FailedPrecondition("You have no quota"), QuotaError, "ask for more quota"),
         (exceptions.InvalidArgument("Quota violated:\nMemAllocPerProjectRegion"), QuotaError, "ask for more quota"),
+        (exceptions.FailedPrecondition("CpuAllocPerProjectRegion requested: 20"), QuotaError, "ask for more quota"),
         (exceptions.NotFound("image quota/balance not found"), RejectedError, "not found"),
         (exceptions.PermissionDenied("The API requires a quota project"), RejectedError, "roles/run.developer"),
         (

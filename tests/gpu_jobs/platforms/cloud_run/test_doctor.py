@@ -27,6 +27,7 @@ ACT_AS = f"iam.googleapis.com/v1/projects/-/serviceAccounts/{ACCOUNT}:testIamPer
 QUOTAS = (
     f"cloudquotas.googleapis.com/v1/projects/emulated/locations/global/services/run.googleapis.com/quotaInfos/{QUOTA}"
 )
+CPUS, MEMORY = (QUOTAS.replace(QUOTA, name) for name in ("CpuAllocPerProjectRegion", "MemAllocPerProjectRegion"))
 MANIFEST = "europe-west4-docker.pkg.dev/v2/emulated/fanfold/fanfold/manifests/latest"
 
 
@@ -56,6 +57,8 @@ class FakeGoogle:
             RESOURCES: (200, {"permissions": list(PERMISSIONS)}),
             SERVICES: (200, services("run", "storage", "artifactregistry")),
             QUOTAS: (200, quota("3")),
+            CPUS: (200, quota("20000")),
+            MEMORY: (200, quota(str(40 << 30))),
             MANIFEST: (200, {"schemaVersion": 2}),
             ACT_AS: (200, {"permissions": ["iam.serviceAccounts.actAs"]}),
         }
@@ -138,12 +141,16 @@ def test_where_nothing_is_missing_all_is_well_and_nothing_is_left_behind(google,
         "permissions",
         "services",
         "quota of nvidia-l4",
+        "quota of CPUs for nvidia-l4",
+        "quota of memory for nvidia-l4",
         "image",
         "service account",
         "a GPU job on trial",
         "store",
     ]
     assert found["quota of nvidia-l4"].found == "3 at once in europe-west4"
+    assert found["quota of CPUs for nvidia-l4"].found == "5 at once in europe-west4"
+    assert found["quota of memory for nvidia-l4"].found == "2 at once in europe-west4"
     assert cloud_run.world.jobs == {}
     assert bucket.requests[-1].startswith("DELETE")
 
@@ -163,6 +170,8 @@ def test_where_nothing_is_missing_all_is_well_and_nothing_is_left_behind(google,
         ),
         (SERVICES, 403, {"error": {"message": "No"}}, "services", "403 No", "serviceUsageViewer"),
         (QUOTAS, 200, quota("0"), "quota of nvidia-l4", "0 at once", QUOTA),
+        (CPUS, 200, quota("3999"), "quota of CPUs for nvidia-l4", "0 at once", "CpuAllocPerProjectRegion"),
+        (MEMORY, 200, quota("1"), "quota of memory for nvidia-l4", "0 at once", "MemAllocPerProjectRegion"),
         (QUOTAS, 403, {"error": {"message": "No"}}, "quota of nvidia-l4", "403 No", "cloudquotas.viewer"),
         (MANIFEST, 404, {"errors": [{"message": "no such image"}]}, "image", "404 no such image", "push"),
         (ACT_AS, 404, {"error": {"message": "Unknown"}}, "service account", "404 Unknown", "Create it"),

@@ -64,6 +64,7 @@ async def test_a_list_of_gpus_is_a_function_of_its_own(bench, cloud):
 
     line = cloud.container_of(*await calls_of(bench, handle)).line
     assert (line.function, line.gpu, line.num_gpus) == ("gpu_worker-h100-2-a100-80gb-2", "H100", 2)
+    assert (line.max_cores, line.max_memory_gib) == (line.cores, line.memory_gib) == (4, 32)
 
 
 async def test_gpu_and_count_of_the_offer_are_what_is_asked_for(bench, cloud):
@@ -73,6 +74,7 @@ async def test_gpu_and_count_of_the_offer_are_what_is_asked_for(bench, cloud):
 
     line = cloud.container_of(*await calls_of(bench, handle)).line
     assert (line.gpu, line.num_gpus, line.cores, line.memory_gib) == ("A100-80GB", 4, 8, 64)
+    assert (line.max_cores, line.max_memory_gib) == (8, 64), "more use than that would be billed beside the budget"
 
 
 def test_offers_have_a_price_for_the_whole_machine():
@@ -84,7 +86,7 @@ def test_offers_have_a_price_for_the_whole_machine():
     assert (four.gpu, four.num_gpus) == ("A100-80GB", 4)
     assert four.usd_per_hour == 4 * listed["A100-80GB"].usd_per_hour
     assert (either.usd_per_hour, either.speed) == (listed["H100"].usd_per_hour, listed["A100-80GB"].speed)
-    assert {(offer.max_hours, offer.max_alive) for offer in (one, four, either)} == {(23.5, 20)}
+    assert {(offer.max_hours, offer.max_alive) for offer in (one, four, either)} == {(23.5, 10)}
 
 
 def test_an_idle_window_is_part_of_the_offer():
@@ -94,7 +96,7 @@ def test_an_idle_window_is_part_of_the_offer():
     assert offer.idle_s == 300
 
 
-@pytest.mark.parametrize("gpu", ["V100", "L4:9", "L4:0", "L4:x", "H100:2,A100", ""])
+@pytest.mark.parametrize("gpu", ["V100", "L4:9", "L4:0", "A10:5", "L4:x", "H100:2,A100", ""])
 def test_a_gpu_that_modal_does_not_have_is_refused(gpu):
     """Naming the setting."""
     with pytest.raises(RefusedError, match="FANFOLD_MODAL_GPUS"):

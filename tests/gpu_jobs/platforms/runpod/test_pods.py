@@ -52,6 +52,7 @@ async def test_four_gpu_workers_are_one_pod_with_four_gpus(open_platform, order,
     ]  # fmt: skip
     assert [(mount.volume_id, mount.path) for mount in pod.body.mounts.network] == [("vol1", "/runpod-volume")]
     assert pod.body.registry == "reg1"
+    assert pod.body.gpu.min_cuda_version == "12.8", "a host with an older driver never starts the image, and bills"
 
 
 async def test_gpu_workers_with_several_gpus_fill_pods_of_eight(platform, order, runpod):
@@ -80,6 +81,8 @@ async def test_if_the_second_pod_cannot_start_the_first_is_ended(open_platform, 
         (Fault(status=401), RejectedError, "API key"),
         (Fault(status=400, detail="no image there/quota-of/credit"), NoCapacityError, "no image"),
         (Fault(status=400, detail="must not exceed your workers quota (5)"), QuotaError, "workers quota"),
+        (Fault(status=400, detail="Your balance is too low"), BalanceError, "the balance is used up; add credit"),
+        (Fault(status=403, detail="Not enough credits."), BalanceError, "the balance is used up; add credit"),
         (Fault(status=402, detail="too low"), BalanceError, "the balance is used up; add credit"),
         (Fault(status=403, detail="not for you"), RejectedError, "not for you"),
         (Fault(status=422, detail="name: too long"), RejectedError, "name: too long"),

@@ -10,6 +10,7 @@ from gpu_jobs.errors import NoCapacityError, QuotaError
 from gpu_jobs.jobs.failures import Failure
 from gpu_jobs.jobs.orders import Phase
 from gpu_jobs.platforms.base import start_once
+from gpu_jobs.platforms.runpod.replies import JobStatus
 from gpu_jobs.platforms.runpod.serverless import job_end
 from gpu_jobs.testing import an_order
 from tests.contracts.runpod_bench import script, seen, until
@@ -34,6 +35,7 @@ async def test_two_gpu_workers_are_one_endpoint_with_two_jobs(serverless, small_
     (endpoint,) = runpod.world.endpoints.values()
     assert endpoint.body.name == f"{small_order.name}-w0-1-t{int(small_order.expires_at.timestamp())}"
     assert (endpoint.body.workers.min, endpoint.body.workers.max, endpoint.body.gpu.pools) == (0, 2, ["AMPERE_24"])
+    assert endpoint.body.gpu.min_cuda_version == "12.8"
     assert [job.input["slot"] for job in endpoint.jobs.values()] == [0, 1]
     for job in endpoint.jobs.values():
         assert job.policy.ttl == job.policy.execution_timeout
@@ -106,7 +108,7 @@ HOSTILE = "no image found: quota of model credits exceeded, timed out, evicted\n
 )
 def test_a_failed_job_is_told_by_its_status_and_its_exit_code_not_by_its_log(status, error, failure):
     """Below the first line is what the user's code has printed; it is shown, and decides nothing."""
-    end = job_end({"status": status, "error": error})
+    end = job_end(JobStatus(status=status, error=error))
 
     assert end.failure is failure
     assert "\n" not in end.reason
