@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from gpu_jobs.ledger import keys
 from gpu_jobs.ledger.ledger import Ledger
 from gpu_jobs.ledger.ranges import Chunk
-from gpu_jobs.ledger.records import Heartbeat
+from gpu_jobs.ledger.records import IN_BODY, Heartbeat
 from gpu_jobs.store.base import Entry
 
 
@@ -84,7 +84,7 @@ class HeartbeatReader:
 
 def _is_incomplete(entry: Entry) -> bool:
     """True if the summary does not show everything: it did not fit, or the heartbeat is older than summaries."""
-    return "status" not in entry.summary or "in_body" in entry.summary
+    return "status" not in entry.summary or IN_BODY in entry.summary
 
 
 def _from_summary(worker_id: str, entry: Entry) -> ListedWorker:

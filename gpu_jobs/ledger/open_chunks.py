@@ -11,6 +11,7 @@ from itertools import groupby
 from gpu_jobs.ledger import keys
 from gpu_jobs.ledger.ledger import Ledger, OpenChunk, descend
 from gpu_jobs.ledger.ranges import Chunk, from_boundaries
+from gpu_jobs.ledger.records import IN_BODY
 from gpu_jobs.store.base import Entry, Summary
 
 WINDOW_CHUNKS = 1000
@@ -115,7 +116,9 @@ class Survey:
         at = len(keys.SETTLED)
         for key, _, _, summary in self._entries(keys.SETTLED, span):
             start, _, stop = key[at:-5].partition("-")  # without ".json"
-            yield (int(start), int(stop)), summary
+            chunk = Chunk(int(start), int(stop))
+            settlement = self._ledger.settlement(chunk) if IN_BODY in summary else None
+            yield (chunk.start, chunk.stop), settlement.full_summary if settlement else summary
 
     def _leases(self, span: Chunk) -> dict[Chunk, Lease]:
         newest: dict[Chunk, Lease] = {}

@@ -97,6 +97,9 @@ class Open:
 
 
 Tile = Committed | Quarantined | Open
+IN_BODY = "in_body"
+_MAX_OPEN_CHARS = 1500
+"""Characters of a summary that open tiles may take; a store takes 2 KiB in all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +123,19 @@ class Settlement:
 
     @property
     def summary(self) -> dict[str, str]:
-        """What a listing shows of a settlement: its open tiles, and how many items failed and so have no rows."""
+        """What a listing shows of a settlement: its open tiles, and how many items failed.
+
+        `in_body` in place of the open tiles means that they are too many: read the body instead.
+        """
+        found = self.full_summary
+        if len(found.get("open", "")) > _MAX_OPEN_CHARS:
+            del found["open"]
+            found[IN_BODY] = "1"
+        return found
+
+    @property
+    def full_summary(self) -> dict[str, str]:
+        """The same with all open tiles, however many they are."""
         found = {}
         if left := [f"{tile.range.id}:{tile.crashes}" for tile in self.tiles if tile.kind == "open"]:
             found["open"] = ",".join(left)
@@ -185,7 +200,7 @@ class Heartbeat:
         device = self.facts.get("device", "") if self.batch_size else ""
         found = {"order": self.order, "slot": str(self.slot), "status": self.status}
         if len(leases) > _MAX_LISTED_LEASES or len(device) > _MAX_LISTED_DEVICE or not device.isascii():
-            return {**found, "in_body": "1"}
+            return {**found, IN_BODY: "1"}
         if leases:
             found["leases"] = leases
         if device:

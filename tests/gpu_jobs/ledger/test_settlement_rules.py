@@ -5,8 +5,9 @@ import pytest
 from gpu_jobs.errors import AuditError, StoreUnavailableError
 from gpu_jobs.ledger import keys
 from gpu_jobs.ledger.ledger import Ledger
+from gpu_jobs.ledger.open_chunks import Survey
 from gpu_jobs.ledger.ranges import Chunk
-from gpu_jobs.ledger.records import Open
+from gpu_jobs.ledger.records import Committed, Open, Settlement
 from gpu_jobs.testing import FakeClock, FakeGpuWorker, MemoryStore, a_policy, noop_rows, plan_campaign
 
 WHOLE = Chunk(0, 8)
@@ -176,3 +177,23 @@ def test_one_attempt_has_one_holder(world):
     assert world.ledger.write_part(work.leased.attempt, Chunk(0, 1), b"mine")
     with pytest.raises(AuditError, match="two GPU workers hold one attempt"):
         world.ledger.write_part(work.leased.attempt, Chunk(0, 1), b"yours")
+
+
+@pytest.mark.parametrize("num_open", [3, 500])
+def test_a_chunk_with_many_holes_can_be_settled_and_they_are_seen(num_open):
+    """What does not fit into a listing is read from the settlement itself."""
+    store = MemoryStore()
+    holes = [Open(range=Chunk(2 * at, 2 * at + 1), crashes=1) for at in range(num_open)]
+    done = [
+        Committed(range=Chunk(hole.range.stop, hole.range.stop + 1), part="parts/any", sha256="0") for hole in holes
+    ]
+    tiles = tuple(sorted([*holes, *done], key=lambda tile: tile.range))
+    whole = Chunk(0, 2 * num_open)
+    ledger = Ledger(store)
+
+    assert ledger.settle(Settlement(chunk=whole, attempt=1, worker_id="one", tiles=tiles))
+
+    survey = Survey(ledger, (0, whole.stop))
+    survey.refresh_all()
+    assert [(each.chunk, each.crashes) for each in survey.windows[0].open] == [(hole.range, 1) for hole in holes]
+    assert survey.items_left == num_open
