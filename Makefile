@@ -37,7 +37,7 @@ check: $(READY)  ## format, lint, types, import contracts
 
 # Most tests wait for processes and servers, so there are more of them at a time than cores.
 test: check  ## everything that takes seconds
-	$(BIN)/pytest -n 6 --dist loadscope -m 'not slow and not server and not live'
+	$(BIN)/pytest -n 4 --dist loadscope -m 'not slow and not server and not live'
 
 # Minutes of real processes, servers and emulated clouds: what fails is tried once more, and listed as a rerun.
 test-slow: $(READY)  ## the rest
@@ -51,7 +51,7 @@ chromium:  ## for the tests in a browser
 	  { apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium >/dev/null; }
 
 coverage: $(READY)  ## branch coverage by `make test`'s tests, with the processes that they start
-	$(BIN)/pytest -n 6 --dist loadscope -m 'not slow and not server and not live' --cov --cov-report term:skip-covered
+	$(BIN)/pytest -n 4 --dist loadscope -m 'not slow and not server and not live' --cov --cov-report term:skip-covered
 
 bench: $(READY)  ## one JSON object a line
 	$(BIN)/python -m tests.bench.ledger

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 GRID = 50
 """Segments begin at multiples of this many frames, the step of the shot detector's windows."""
+COUNTED_S = 300.0
+"""The least length of a segment of a file that is decoded from its start: each costs all that lies before it."""
+_SEEK_EARLIER_S = 2
 _MOST_FRAMES = 36_000
 """A segment has at most this many frames (10 minutes at 60 per second), since small copies of them are in memory."""
 
@@ -161,6 +164,8 @@ def split_frames(found: Probe, segment_s: float, context: int) -> Iterator[Segme
     """
     num_frames = len(found.pts)
     frames_per_s = num_frames / max(found.duration_s, 1e-3)
+    if found.is_counted:
+        segment_s = max(segment_s, COUNTED_S)
     target = min(max(GRID, round(segment_s * frames_per_s / GRID) * GRID), _MOST_FRAMES)
     boundaries = [0]
     while num_frames - boundaries[-1] > 1.5 * target:
@@ -262,18 +267,21 @@ def _all_frames(path: Path, *, is_strict: bool) -> Iterator[Shown]:
 
 
 def _from_keyframe(container: "InputContainer", stream: "VideoStream", segment: Segment) -> Iterator["VideoFrame"]:
-    """Yield frames from `seek_frame` on; if seeking does not find that frame, decode from the start of the file."""
-    if segment.seek_frame:
-        container.seek(segment.seek_pts, stream=stream)
-    frames = _frames(container, stream)
-    first = next((frame for frame in frames if frame.pts is not None and frame.pts >= segment.seek_pts), None)
-    if (first is None or first.pts != segment.seek_pts) and segment.seek_frame:
-        container.seek(segment.origin_pts, stream=stream)
+    """Yield frames from `seek_frame` on.
+
+    Seeking may land behind it, in transport streams as a rule, since these are sought by decode times: then it is tried
+    from a little earlier, and at last from the start of the file.
+    """
+    margin = int(_SEEK_EARLIER_S * segment.tick_den / segment.tick_num)
+    for at in (segment.seek_pts, segment.seek_pts - margin, segment.origin_pts - margin):
+        if segment.seek_frame:  # else it is at the start of the file already
+            container.seek(at, stream=stream)
         frames = _frames(container, stream)
         first = next((frame for frame in frames if frame.pts is not None and frame.pts >= segment.seek_pts), None)
-    if first is not None:
-        yield first
-        yield from frames
+        if first is not None and first.pts == segment.seek_pts:
+            yield first
+            yield from frames
+            return
 
 
 def _frames(container: "InputContainer", stream: "VideoStream") -> Iterator["VideoFrame"]:

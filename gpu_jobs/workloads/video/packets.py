@@ -117,8 +117,8 @@ def _are_trusted(stream: "VideoStream", container: str, seen: Sequence[_Packet],
     has_only_keys = all(each.is_key for each in seen)
     if container == "avi" and not has_only_keys:
         return False  # it stores no presentation times: the order of packets is not that of frames
-    if codec.pix_fmt == "pal8" or container in ("mpeg", "flv"):
-        return False  # the palette comes once, at the start; these store times of some packets only, or rounded
+    if codec.pix_fmt == "pal8" or container == "mpeg":
+        return False  # the palette comes once, at the start; program streams store times of some packets only
     return _have_own_times(seen, is_reordered=codec.has_b_frames and not has_only_keys, hides=codec.name == "vp8") and (
         _have_one_clock(seen, longest_gap)
     )

@@ -9,13 +9,19 @@ import pytest
 from gpu_jobs.dataset.sources import read_sources
 from gpu_jobs.errors import ItemError
 from gpu_jobs.workloads import load_workload
-from gpu_jobs.workloads.video import container, shots
+from gpu_jobs.workloads.video import container, decode, shots
 from tests.gpu_jobs.workloads.video import clips
 
 NUM = 100
 QUARTER = {"clockwise": (0, 1, -1, 0), "upside down": (-1, 0, 0, -1), "counter-clockwise": (0, -1, 1, 0)}
 MIRRORED = {"left to right": (-1, 0, 0, 1), "top to bottom": (1, 0, 0, -1), "transposed": (0, 1, 1, 0)}
 OPEN_GOP = {"x264-params": "keyint=25:min-keyint=25:open-gop=1:scenecut=0:bframes=3:b-adapt=0"}
+
+
+@pytest.fixture(autouse=True)
+def short_segments(monkeypatch):
+    """Also of files that are decoded from their start."""
+    monkeypatch.setattr(decode, "COUNTED_S", 0.0)
 
 
 class NoModel:
