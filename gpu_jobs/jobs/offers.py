@@ -7,7 +7,7 @@ from datetime import date
 from importlib import resources
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -60,6 +60,8 @@ class Offer:
     """Memory of one GPU; 0 means unknown."""
     speed: float = 1.0
     """Expected speed of one of its GPUs relative to an L4, which is 1; replaced by what campaigns measure."""
+    cuda: Literal["12.6", "13.0"] = "12.6"
+    """CUDA version of the build of torch that the GPU needs; the host's driver must know it."""
     cold_start_p50_s: float = 0.0
     """Median time from the order to the first item."""
     cold_start_p90_s: float = 0.0
@@ -85,6 +87,10 @@ class Offer:
     def worker_speed(self) -> float:
         """Expected speed of one GPU worker relative to a GPU worker with one L4."""
         return self.speed * max(1, self.num_gpus)
+
+    def image(self, name: str) -> str:
+        """Return the container image for this GPU: `{cuda}` in the name becomes `cu126` or `cu130`."""
+        return name.replace("{cuda}", f"cu{self.cuda.replace('.', '')}")
 
     def job_hours(self, wanted: float) -> float:
         """Return the duration that a GPU job may have here: `wanted`, or `max_hours` if that is less."""

@@ -111,7 +111,9 @@ def _asked_of_google(settings: CloudRunSettings, session: requests.Session) -> I
             words = {_SHARED_QUOTAS[0]: "CPUs for ", _SHARED_QUOTAS[1]: "memory for "}.get(quota, "")
             yield check(f"quota of {words}{offer.gpu}", partial(_quota, settings, session, quota, needed))
     if re.match(r"[a-z0-9-]+-docker\.pkg\.dev/", settings.image):
-        yield check("image", lambda: _image(settings, session))
+        images = {offer.image(settings.image) for offer in offers_in(settings)}
+        for image in sorted(images):
+            yield check("image", partial(_image, image, session))
     yield check("service account", lambda: _service_account(settings, session))
 
 
@@ -165,8 +167,8 @@ def _quota(settings: CloudRunSettings, session: requests.Session, quota: str, ne
     return f"{'any number' if limits[0] < 0 else limits[0] // needed} at once in {region}"
 
 
-def _image(settings: CloudRunSettings, session: requests.Session) -> str:
-    host, _, path = settings.image.partition("/")
+def _image(image: str, session: requests.Session) -> str:
+    host, _, path = image.partition("/")
     path, _, digest = path.partition("@")
     path, _, tag = path.partition(":")
     _ask(
@@ -175,7 +177,7 @@ def _image(settings: CloudRunSettings, session: requests.Session) -> str:
         accept=_MANIFESTS,
         fix="Build and push it, correct FANFOLD_CLOUD_RUN_IMAGE, or grant roles/artifactregistry.reader",
     )
-    return settings.image
+    return image
 
 
 def _service_account(settings: CloudRunSettings, session: requests.Session) -> str:

@@ -50,7 +50,7 @@ def job_resource(order: Order, settings: CloudRunSettings, now: datetime) -> run
     cpus, memory_gib = shape(order.offer.gpu)
     left_s = (order.expires_at - now).total_seconds() + MARGIN_S
     container = run_v2.Container(
-        image=settings.image,
+        image=order.offer.image(settings.image),
         command=["python"],
         args=["-m", "gpu_jobs.platforms.cloud_run.worker", order.campaign_uri, "--order", order.name],
         env=[*_plain(settings), *_secrets(settings)],

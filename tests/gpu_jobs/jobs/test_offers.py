@@ -47,6 +47,17 @@ def test_several_gpus_cost_and_do_several_times_as_much():
     assert two.worker_speed == 2 * one.worker_speed
 
 
+def test_blackwell_gpus_get_the_build_that_has_kernels_for_them():
+    """And Cloud Run's L4, whose driver is too old for CUDA 13, the other."""
+    clouds = [offer for offer in load_offers() if offer.platform in ("cloud_run", "runpod")]
+    found = {offer.gpu for offer in clouds if offer.image("fanfold:{cuda}") == "fanfold:cu130"}
+    (l4,) = {offer.image("fanfold:{cuda}") for offer in clouds if offer.gpu == "nvidia-l4"}
+
+    assert found == {"nvidia-rtx-pro-6000", "NVIDIA B200"}
+    assert l4 == "fanfold:cu126"
+    assert clouds[0].image("fanfold@sha256:0") == "fanfold@sha256:0"
+
+
 def test_an_adapter_asks_for_its_region():
     """One offer per region; each GPU type where it exists."""
     assert [offer.gpu for offer in offers_of("cloud_run", region="us-central1")] == ["nvidia-rtx-pro-6000"]

@@ -50,6 +50,16 @@ def a_result(code, message="", **more):
     return run_v2.TaskAttemptResult(status=status_pb2.Status(code=code, message=message), **more)
 
 
+@pytest.mark.parametrize(("gpu", "build"), [("nvidia-l4", "cu126"), ("nvidia-rtx-pro-6000", "cu130")])
+def test_a_job_gets_the_build_of_the_image_that_its_gpu_needs(gpu, build):
+    """Where the name leaves it open."""
+    settings = SETTINGS.model_copy(update={"gpu": gpu, "image": "there/fanfold:{cuda}"})
+
+    job = job_resource(an_l4_order(offer=offers_in(settings)[0]), settings, NOW)
+
+    assert job.template.template.containers[0].image == f"there/fanfold:{build}"
+
+
 def test_an_order_becomes_one_job_resource_with_a_task_per_gpu_worker():
     """One GPU each, no retries by the platform, no zonal redundancy, the campaign and the order as arguments."""
     order = an_l4_order()

@@ -52,7 +52,19 @@ async def test_four_gpu_workers_are_one_pod_with_four_gpus(open_platform, order,
     ]  # fmt: skip
     assert [(mount.volume_id, mount.path) for mount in pod.body.mounts.network] == [("vol1", "/runpod-volume")]
     assert pod.body.registry == "reg1"
-    assert pod.body.gpu.min_cuda_version == "12.8", "a host with an older driver never starts the image, and bills"
+    assert pod.body.gpu.min_cuda_version == "12.6", "a host with an older driver never starts the image, and bills"
+
+
+async def test_a_blackwell_gpu_gets_its_image_and_a_host_that_starts_it(open_platform, order, runpod):
+    """The driver of the host must know CUDA 13 then; `min_cuda` of an image of one's own comes first."""
+    runpod.world.images |= {"fanfold:cu130": runpod.world.images["fanfold"]}
+    offer = replace(order.offer, cuda="13.0")
+    for name, settings in (("ff-1-2-0001", {}), ("ff-1-2-0002", {"min_cuda": "13.1"})):
+        platform = open_platform(image="fanfold:{cuda}", **settings)
+        await platform.start(replace(order, name=name, offer=offer))
+
+    asked = [(pod.body.image, pod.body.gpu.min_cuda_version) for pod in pods(runpod)]
+    assert asked == [("fanfold:cu130", "13.0"), ("fanfold:cu130", "13.1")]
 
 
 async def test_gpu_workers_with_several_gpus_fill_pods_of_eight(platform, order, runpod):

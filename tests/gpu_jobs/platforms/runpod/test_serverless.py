@@ -35,7 +35,7 @@ async def test_two_gpu_workers_are_one_endpoint_with_two_jobs(serverless, small_
     (endpoint,) = runpod.world.endpoints.values()
     assert endpoint.body.name == f"{small_order.name}-w0-1-t{int(small_order.expires_at.timestamp())}"
     assert (endpoint.body.workers.min, endpoint.body.workers.max, endpoint.body.gpu.pools) == (0, 2, ["AMPERE_24"])
-    assert endpoint.body.gpu.min_cuda_version == "12.8"
+    assert endpoint.body.gpu.min_cuda_version == "12.6"
     assert [job.input["slot"] for job in endpoint.jobs.values()] == [0, 1]
     for job in endpoint.jobs.values():
         assert job.policy.ttl == job.policy.execution_timeout
