@@ -16,8 +16,8 @@ class CloudRunSettings(BaseSettings):
     gpu: str = ""
     """GPU type, `nvidia-l4` or `nvidia-rtx-pro-6000`; empty: all that the region has."""
     image: str = ""
-    """Container image with Fanfold and the workload, as `REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME:{cuda}`; `{cuda}`
-    becomes the build that the GPU type needs."""
+    """Container image with Fanfold and the workload, as `REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME:{cuda}`;
+    `{cuda}` becomes the build that the GPU type needs."""
     service_account: str = ""
     """E-mail address of the account that GPU workers run as; empty: the project's default, which may do too much."""
     secrets: dict[str, str] = {}

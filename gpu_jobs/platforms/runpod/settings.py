@@ -14,8 +14,8 @@ class RunPodSettings(BaseSettings):
     api_key: SecretStr = Field(default=SecretStr(""), validation_alias="RUNPOD_API_KEY")
     """API key, from the variable RUNPOD_API_KEY, which RunPod's own tools read too."""
     image: str = ""
-    """Container image with Fanfold and the workload; `{cuda}` in it becomes the build that the GPU type needs: `cu126` or
-    `cu130`."""
+    """Container image with Fanfold and the workload; `{cuda}` in it becomes the build that the GPU type needs:
+    `cu126` or `cu130`."""
     min_cuda: str = Field(default="", pattern=r"^(\d+\.\d+)?$")
     """Oldest CUDA version of a host's driver that the image starts with; empty: the one of the build that the GPU type
     needs. On a host with an older driver the container never starts, and is billed."""
