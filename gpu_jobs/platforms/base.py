@@ -73,11 +73,14 @@ def is_about_quota(message: str) -> bool:
 
 
 _BALANCE = re.compile(r"(^|\s)(balance|credits?|funds)([\s.,:;]|$)", re.IGNORECASE)
+_LACK = re.compile(
+    r"insufficient|not enough|no more|too low|used up|exhausted|negative|out of|empty|ran out", re.IGNORECASE
+)
 
 
 def is_about_balance(message: str) -> bool:
     """As `is_about_quota`, for an account without money: RunPod documents no status for it."""
-    return _BALANCE.search(message) is not None
+    return _BALANCE.search(message) is not None and _LACK.search(message) is not None
 
 
 def require_emulator(variable: str, address: str) -> None:
