@@ -14,9 +14,9 @@ from gpu_jobs.errors import ItemError
 from gpu_jobs.workloads.base import Item, Params, Row, Workload
 from gpu_jobs.workloads.video import shots
 from gpu_jobs.workloads.video.decode import DamagedError, Segment, decode, salvage, split_frames
+from gpu_jobs.workloads.video.decoder import Shown
 from gpu_jobs.workloads.video.frames import DEFAULT_MODEL, FrameModel, Pixels
 from gpu_jobs.workloads.video.inputs import probe_all
-from gpu_jobs.workloads.video.packets import Shown
 from gpu_jobs.workloads.video.picture import Picture, Turn
 
 if TYPE_CHECKING:
