@@ -1,10 +1,12 @@
 """Odd but real videos: the same rows from one segment and from many, equal to what a decoder shows from the start."""
 
+import io
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from gpu_jobs.dataset.sources import read_sources
 from gpu_jobs.workloads import load_workload
@@ -100,6 +102,22 @@ def test_pixels_that_are_not_square_are_made_so(tmp_path):
     small, _ = workload.load(item).thumbnails[0]
 
     assert (small.width, small.height) == (160, 74)
+
+
+def test_thumbnails_of_long_segments_are_kept_small(tmp_path):
+    """Files that are decoded from their start have long segments: uncompressed copies would fill the memory."""
+    path = clips.write(tmp_path / "a.avi", "mpeg4", options={"g": "12", "bf": "2"})
+    workload = load_workload("video", {"analyses": ["shots"]})
+    (item,) = workload.items(read_sources(str(path)))
+
+    thumbnails = workload.load(item).thumbnails
+
+    assert list(thumbnails) == list(range(NUM))
+    assert max(map(len, thumbnails.values())) < 160 * 106 // 2
+    with Image.open(io.BytesIO(thumbnails[50])) as picture:
+        assert picture.size == (160, 106)
+        shown = np.asarray(picture.resize((48, 27), Image.Resampling.BOX)).astype(int)
+    assert np.abs(shown - shown_by_decoder(path)[50]).mean() < 10
 
 
 def test_an_edit_list_hides_the_start(tmp_path):
