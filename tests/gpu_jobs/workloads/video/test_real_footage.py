@@ -223,9 +223,10 @@ def test_the_better_of_two_streams_is_read(tmp_path):
         ("a.webm", "libvpx", {}),
         ("a.avi", "mjpeg", {}),
         ("a.flv", "flv", {}),
+        ("a.wmv", "wmv2", {}),
         ("a.ts", "libx264", {}),
     ],
-    ids=["mp4", "fragments", "mkv", "webm", "avi", "flv", "ts"],
+    ids=["mp4", "fragments", "mkv", "webm", "avi", "flv", "wmv", "ts"],
 )
 def test_a_file_that_is_cut_short_gives_what_is_there_and_says_so(tmp_path, name, codec, more):
     pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
