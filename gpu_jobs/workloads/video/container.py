@@ -21,6 +21,7 @@ _FORMATS = (
 """FFmpeg's names of the formats that are read: none of them makes it open another file."""
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
 _TS_PACKET = 188
+_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _DEFAULT_PIXELS = 5_000_000
 """What being the default counts for, in pixels, as in ffmpeg_mux_init.c."""
 
@@ -75,18 +76,23 @@ def is_cut_short(path: Path, container: str) -> bool:
         container: FFmpeg's name of its format. Formats that do not announce their size give False.
     """
     size = path.stat().st_size
+    end: float = 0
     with path.open("rb") as file:
         if "mp4" in container:
-            return _boxes_end(file, size) > size
-        if "matroska" in container:
-            return _segment_end(file) > size
-        if container == "avi":
-            return _riff_end(file, size) > size
-        if container == "flv":
-            return _announced_by_flv(file) > size
-        if container == "ogg":
+            end = _boxes_end(file, size)
+        elif "matroska" in container:
+            end = _segment_end(file)
+        elif container == "avi":
+            end = _riff_end(file, size)
+        elif container == "flv":
+            end = _announced_by_flv(file)
+        elif container == "asf":
+            end = _announced_by_asf(file)
+        elif container == "ogg":
             return not _ends_stream(file, size)
-    return container == "mpegts" and size % _TS_PACKET != 0 and _is_plain_ts(path)
+        elif container == "mpegts":
+            return size % _TS_PACKET != 0 and _is_plain_ts(path)
+    return end > size
 
 
 def _best_stream(container: "InputContainer") -> "VideoStream | None":
@@ -154,6 +160,13 @@ def _announced_by_flv(file: IO[bytes]) -> float:
     """Return the number in an FLV file's first tag under the name "filesize"; 0 if there is none."""
     _, name, rest = file.read(1 << 12).partition(b"\x00\x08filesize\x00")
     return float(struct.unpack(">d", rest[:8])[0]) if name and len(rest) >= 8 else 0.0  # noqa: PLR2004
+
+
+def _announced_by_asf(file: IO[bytes]) -> int:
+    """Return the size in the file properties object of an ASF or WMV file (ASF 1.20.03, 3.2); 0 if there is none."""
+    _, found, rest = file.read(1 << 16).partition(_FILE_PROPERTIES)
+    is_live = not found or len(rest) < 73 or rest[72] & 1  # noqa: PLR2004 - flag "broadcast": the size is not valid
+    return 0 if is_live else int.from_bytes(rest[24:32], "little")
 
 
 def _ends_stream(file: IO[bytes], size: int) -> bool:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from gpu_jobs.errors import ItemError
 from gpu_jobs.workloads.video import packets, times
 from gpu_jobs.workloads.video.container import is_cut_short, opened, words
-from gpu_jobs.workloads.video.packets import Shown
+from gpu_jobs.workloads.video.decoder import Shown, decoded
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -122,11 +122,13 @@ def probe(path: Path) -> Probe:
         ItemError: no frame can be decoded.
     """
     with opened(path) as (container, stream):
-        found = packets.read(container, stream)
-        name = container.format.name
-    problem = found.problem or ("the file is cut short" if is_cut_short(path, name) else "")
-    if not found.is_trusted:
-        return _counted(path, found, problem)
+        is_short = is_cut_short(path, container.format.name)
+        found = packets.read(container, stream, is_cut_short=is_short)
+    problem = found.problem or ("the file is cut short" if is_short else "")
+    if not found.is_trusted or found.may_be_fields:
+        counted = _counted(path, found, problem)
+        if not found.is_trusted or not np.array_equal(counted.pts, found.pts):
+            return counted
     if not len(found.pts):
         raise ItemError(f"'{path}' has no frame that can be decoded; {problem or 'it holds no keyframe'}")
     return Probe(
@@ -239,7 +241,8 @@ def salvage(path: Path, segment: Segment) -> Iterator[Shown]:
 def _placed(path: Path, segment: Segment) -> Iterator[Shown]:
     """Yield all frames of a file with their positions and times, missing ones included."""
     with opened(path) as (container, stream):
-        found = packets.read(container, stream)
+        is_short = is_cut_short(path, container.format.name)
+        found = packets.read(container, stream, is_cut_short=is_short)
     shown_frames = _all_frames(path, is_strict=found.has_losses)
     if segment.times is not None:
         for at, shown in enumerate(shown_frames):
@@ -263,7 +266,7 @@ def _placed(path: Path, segment: Segment) -> Iterator[Shown]:
 
 def _all_frames(path: Path, *, is_strict: bool) -> Iterator[Shown]:
     with opened(path) as (container, stream):
-        yield from packets.decoded(container, stream, is_strict=is_strict)
+        yield from decoded(container, stream, is_strict=is_strict)
 
 
 def _from_keyframe(container: "InputContainer", stream: "VideoStream", segment: Segment) -> Iterator["VideoFrame"]:

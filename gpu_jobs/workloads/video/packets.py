@@ -1,4 +1,4 @@
-"""Reads the packets of a video, judges whether they tell which frames it has, and decodes them one after the other."""
+"""Reads the packets of a video, and judges whether they tell which frames it has."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gpu_jobs.workloads.video import fields
 from gpu_jobs.workloads.video.container import words
 
 if TYPE_CHECKING:
-    from av import VideoFrame
     from av.container import InputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
 
 NO_PTS = -(1 << 63)
-_DISCONTINUITY_S = 10
+DISCONTINUITY_S = 10
 """A longer jump between two packets of a transport stream is a jump of its clock, not a pause; so it is for FFmpeg."""
 
 
@@ -36,6 +36,8 @@ class Packets:
     """The width of a pixel divided by its height; 1 if the file does not say."""
     is_trusted: bool
     """Whether each packet is one frame at a time of its own, and decoding may begin at each keyframe."""
+    may_be_fields: bool
+    """Whether two packets may be one frame, so that only decoding tells whether `is_trusted` is right."""
     has_losses: bool
     """Whether the container knows that data is missing, so that decoders must not make up what they lack."""
     longest_gap: int
@@ -57,8 +59,8 @@ class _Packet(NamedTuple):
     is_corrupt: bool
 
 
-def read(container: "InputContainer", stream: "VideoStream") -> Packets:
-    """Read all packets of a stream, without decoding."""
+def read(container: "InputContainer", stream: "VideoStream", *, is_cut_short: bool) -> Packets:
+    """Read all packets of a stream, without decoding; the last one is left out if the file ends in the middle of it."""
     import av
 
     seen: list[_Packet] = []
@@ -72,11 +74,14 @@ def read(container: "InputContainer", stream: "VideoStream") -> Packets:
                 ticks = packet.duration or ticks
     except (av.FFmpegError, OSError) as error:
         problem = f"the file cannot be read further: {words(error)}"
-    if seen and seen[-1].is_corrupt:
-        seen.pop()  # the file ends in the middle of it
-    has_losses = any(each.is_corrupt for each in seen)
     time_base, name = stream.time_base or Fraction(1, 1000), container.format.name
-    longest_gap = int(_DISCONTINUITY_S / time_base) if name == "mpegts" else 0
+    if seen and (seen[-1].is_corrupt or (is_cut_short and name == "mpegts")):
+        seen.pop()
+    has_losses = any(each.is_corrupt for each in seen)
+    may_be_fields = stream.codec_context.name == "h264" and fields.may_be_fields(stream.codec_context.extradata)
+    if may_be_fields:
+        ticks = 0  # a packet may last half a frame
+    longest_gap = int(DISCONTINUITY_S / time_base) if name == "mpegts" else 0
     pts, keyframes = _in_order(seen)
     return Packets(
         pts=pts,
@@ -85,6 +90,7 @@ def read(container: "InputContainer", stream: "VideoStream") -> Packets:
         ticks=ticks or _usual_ticks(stream, time_base),
         pixel_shape=Fraction(stream.sample_aspect_ratio or 1),
         is_trusted=not has_losses and _are_trusted(stream, name, seen, longest_gap),
+        may_be_fields=may_be_fields,
         has_losses=has_losses,
         longest_gap=longest_gap,
         is_even=name == "mpeg",
@@ -148,52 +154,6 @@ def _usual_ticks(stream: "VideoStream", time_base: Fraction) -> int:
     return max(1, round(1 / (rate * time_base))) if rate else 1
 
 
-class Shown(NamedTuple):
-    """One frame of a video in its place."""
-
-    at: int
-    """Its position in the video."""
-    pts: int
-    """Its presentation timestamp; if it has none, `NO_PTS`."""
-    frame: "VideoFrame | None"
-    """None if it is missing: damaged, or never decoded."""
-    why: str = ""
-    """Why it is missing."""
-
-
-def decoded(container: "InputContainer", stream: "VideoStream", *, is_strict: bool) -> Iterator[Shown]:
-    """Decode a file from its start, past all damage; after damage, frames count as missing up to the next keyframe.
-
-    Args:
-        container: the opened file.
-        stream: its video stream.
-        is_strict: fail on each error in the data, where decoders would make up a picture.
-    """
-    import av
-
-    codec, damage, at = stream.codec_context, "", 0
-    codec.copy_opaque = True  # frames carry what their packets carried
-    if is_strict:
-        codec.options = {"err_detect": "explode"}
-    for packet in readable(container, stream):
-        damage = "" if packet.is_keyframe else damage
-        packet.opaque = (damage,)  # one object for each packet, as PyAV wants it
-        try:
-            frames: Sequence[VideoFrame] = packet.decode()
-        except av.FFmpegError as error:
-            damage = f"its data is damaged: {words(error)}"
-            if not packet.is_discard:
-                yield Shown(at, _stamp(packet.pts), None, damage)
-                at += 1
-            continue
-        for frame in frames:
-            if frame.is_corrupt:
-                damage = damage or "its data is damaged"
-            why = damage if frame.is_corrupt else _damage_of(frame)
-            yield Shown(at, _stamp(frame.pts), None if why else frame, why)
-            at += 1
-
-
 def readable(container: "InputContainer", stream: "VideoStream") -> "Iterator[Packet[Any]]":
     """Yield packets as far as the file can be read, without empty ones (Theora: the frame before stays)."""
     import av
@@ -204,11 +164,3 @@ def readable(container: "InputContainer", stream: "VideoStream") -> "Iterator[Pa
                 yield packet
     except (av.FFmpegError, OSError):
         return  # `Packets.problem` says why
-
-
-def _damage_of(frame: "VideoFrame") -> str:
-    return frame.opaque[0] if isinstance(frame.opaque, tuple) else ""
-
-
-def _stamp(pts: int | None) -> int:
-    return NO_PTS if pts is None else pts

@@ -14,9 +14,9 @@ from gpu_jobs.errors import ItemError
 from gpu_jobs.workloads.base import Item, Params, Row, Workload
 from gpu_jobs.workloads.video import shots
 from gpu_jobs.workloads.video.decode import DamagedError, Segment, decode, salvage, split_frames
+from gpu_jobs.workloads.video.decoder import Shown
 from gpu_jobs.workloads.video.frames import DEFAULT_MODEL, FrameModel, Pixels
 from gpu_jobs.workloads.video.inputs import probe_all
-from gpu_jobs.workloads.video.packets import Shown
 from gpu_jobs.workloads.video.picture import Picture, Turn
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ class LoadedSegment:
     windows: shots.Frames | None = None
     starts_s: dict[int, float] = field(default_factory=dict)
     """Time in seconds of each frame where a shot of this segment may begin."""
-    thumbnails: "dict[int, tuple[VideoFrame, Turn]]" = field(default_factory=dict)
-    """The same frames in thumbnail size, if thumbnails are wanted, each with how it must be turned."""
+    thumbnails: "dict[int, bytes | tuple[VideoFrame, Turn]]" = field(default_factory=dict)
+    """The same frames in thumbnail size, if thumbnails are wanted: as JPEG, or each with how it must be turned."""
     samples: list[tuple[int, float, Pixels]] = field(default_factory=list)
     """(position, time in seconds, model input) of each sampled frame."""
     missing: list[Shown] = field(default_factory=list)
@@ -273,8 +273,9 @@ class _Windows:
             self._loaded.starts_s[shown.at] = _seconds(segment.time_s(shown.pts))
             if self._has_thumbnails and picture is not None:
                 size = _thumbnail_size(picture)
-                small = picture.scaled(*size, "yuv420p", self._to_thumbnail)
-                self._loaded.thumbnails[shown.at] = (small, picture.turn)
+                small = (picture.scaled(*size, "yuv420p", self._to_thumbnail), picture.turn)
+                is_long = segment.times is not None  # then most of it would be these pictures: up to gigabytes
+                self._loaded.thumbnails[shown.at] = _jpeg(*small) if is_long else small
 
     def close(self) -> None:
         segment = self._loaded.segment
@@ -318,7 +319,7 @@ def _shot_rows(loaded: LoadedSegment, runs: Iterable[tuple[int, int, float]]) ->
             "end_s": segment.video_end_s,
             "score": score,
             "transition_frames": transition_frames,
-            "thumbnail": _jpeg(*thumbnail) if thumbnail is not None else None,
+            "thumbnail": _jpeg(*thumbnail) if isinstance(thumbnail, tuple) else thumbnail,
         }
 
 

@@ -35,10 +35,19 @@ def add_stream(container, codec, num_frames, options, *, sar=None, pixels="yuv42
     if sar:
         stream.codec_context.sample_aspect_ratio = sar
     for at, picture in enumerate(pictures(num_frames)):
-        frame = av.VideoFrame.from_ndarray(picture).reformat(*size, pixels)
+        frame = _with_palette(picture) if pixels == "pal8" else av.VideoFrame.from_ndarray(picture)
+        frame = frame if pixels == "pal8" else frame.reformat(*size, pixels)
         frame.pts, frame.time_base = at, Fraction(1, RATE)
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
+
+
+def _with_palette(picture):
+    """Red and green in 16 steps each."""
+    indexes = (picture[..., 0] >> 4 << 4) | (picture[..., 1] >> 4)
+    steps = np.arange(256)
+    palette = np.stack([np.full(256, 255), steps >> 4 << 4, (steps & 15) << 4, np.zeros(256)], axis=1)
+    return av.VideoFrame.from_ndarray((indexes, palette.astype(np.uint8)), format="pal8")
 
 
 def remux(source, target, change):
@@ -98,6 +107,26 @@ def lose_continuity(path, *, loses_data):
         for at in video[len(video) // 2 :]:
             found[at][3] = found[at][3] & 0xF0 | (found[at][3] + 5) & 15
     path.write_bytes(b"".join(found))
+    return path
+
+
+def lose_packets(path, count, share=0.5):
+    """Leave out `count` packets of the video of a transport stream, after that share of it."""
+    found = ts_packets(path)
+    video = [at for at, packet in enumerate(found) if _pid(packet) == 0x100 and packet[3] & 0x10]
+    gone = set(video[int(len(video) * share) :][:count])
+    path.write_bytes(b"".join(packet for at, packet in enumerate(found) if at not in gone))
+    return path
+
+
+def damage_frame(path, number):
+    """Overwrite a part of a packet of an AVI's video."""
+    with av.open(str(path)) as container:
+        packet = [each for each in container.demux(video=0) if each.size][number]
+        at = packet.pos + packet.size // 3
+    body = bytearray(path.read_bytes())
+    body[at : at + 24] = np.random.default_rng(1).bytes(24)
+    path.write_bytes(body)
     return path
 
 

@@ -1,16 +1,18 @@
 """Odd but real videos: the same rows from one segment and from many, equal to what a decoder shows from the start."""
 
+import io
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from gpu_jobs.dataset.sources import read_sources
-from gpu_jobs.errors import ItemError
 from gpu_jobs.workloads import load_workload
 from gpu_jobs.workloads.video import container, decode, shots
 from tests.gpu_jobs.workloads.video import clips
+from tests.gpu_jobs.workloads.video.seeing import assert_all_are_seen, seen, shown_by_decoder
 
 NUM = 100
 QUARTER = {"clockwise": (0, 1, -1, 0), "upside down": (-1, 0, 0, -1), "counter-clockwise": (0, -1, 1, 0)}
@@ -22,54 +24,6 @@ OPEN_GOP = {"x264-params": "keyint=25:min-keyint=25:open-gop=1:scenecut=0:bframe
 def short_segments(monkeypatch):
     """Also of files that are decoded from their start."""
     monkeypatch.setattr(decode, "COUNTED_S", 0.0)
-
-
-class NoModel:
-    def prepare(self, picture):
-        return picture.rgb(32, 32)
-
-
-def seen(path, segment_s):
-    """What the models get of a video: (small picture by position, samples, problems), context left out."""
-    workload = load_workload("video", {"segment_s": segment_s})
-    workload._frames = NoModel()
-    small, samples, problems = {}, [], []
-    for item in workload.items(read_sources(str(path), suffixes=workload.suffixes)):
-        try:
-            loaded = workload.load(item)
-        except ItemError as error:
-            problems.append(str(error))
-            continue
-        missing = {shown.at for shown in loaded.missing}
-        for at in range(item["start"], item["stop"]):
-            if at not in missing:
-                small[at] = (loaded.windows[at - item["start"] + shots.CONTEXT], loaded.starts_s[at])
-        samples += [(at, time_s) for at, time_s, _ in loaded.samples]
-        problems += [loaded.problem] * bool(missing)
-    return small, samples, problems
-
-
-def shown_by_decoder(path, num=0):
-    """Small pictures in the decoder's order."""
-    with av.open(str(path)) as found:
-        stream = found.streams.video[num]
-        return [
-            frame.reformat(48, 27, "rgb24", interpolation="BILINEAR").to_ndarray() for frame in found.decode(stream)
-        ]
-
-
-def assert_all_are_seen(path, *, times, expected=None):
-    """Every frame once, in the decoder's order, at its time, whatever the segments; returns the samples."""
-    expected = shown_by_decoder(path) if expected is None else expected
-    found = {segment_s: seen(path, segment_s) for segment_s in (2, 600)}
-    for small, _, problems in found.values():
-        assert problems == []
-        assert list(small) == list(range(len(expected)))
-        for at, picture in enumerate(expected):
-            np.testing.assert_array_equal(small[at][0], picture)
-        assert [time_s for _, time_s in small.values()] == pytest.approx(times, abs=1e-3)
-    assert found[2][1] == found[600][1]
-    return found[600][1]
 
 
 EVEN = [at / clips.RATE for at in range(NUM)]
@@ -150,6 +104,22 @@ def test_pixels_that_are_not_square_are_made_so(tmp_path):
     assert (small.width, small.height) == (160, 74)
 
 
+def test_thumbnails_of_long_segments_are_kept_small(tmp_path):
+    """Files that are decoded from their start have long segments: uncompressed copies would fill the memory."""
+    path = clips.write(tmp_path / "a.avi", "mpeg4", options={"g": "12", "bf": "2"})
+    workload = load_workload("video", {"analyses": ["shots"]})
+    (item,) = workload.items(read_sources(str(path)))
+
+    thumbnails = workload.load(item).thumbnails
+
+    assert list(thumbnails) == list(range(NUM))
+    assert max(map(len, thumbnails.values())) < 160 * 106 // 2
+    with Image.open(io.BytesIO(thumbnails[50])) as picture:
+        assert picture.size == (160, 106)
+        shown = np.asarray(picture.resize((48, 27), Image.Resampling.BOX)).astype(int)
+    assert np.abs(shown - shown_by_decoder(path)[50]).mean() < 10
+
+
 def test_an_edit_list_hides_the_start(tmp_path):
     """As of a lossless trim: the hidden frames are decoded, since others need them, and not seen."""
     path = clips.write(tmp_path / "a.mp4", options={"g": "50", "bf": "2", "sc_threshold": "0"})
@@ -209,9 +179,11 @@ def test_pauses_of_a_variable_frame_rate_are_kept(tmp_path):
     assert_all_are_seen(path, times=[*EVEN[:50], *(time_s + 3600 for time_s in EVEN[50:])])
 
 
-def test_joined_transport_streams_play_one_after_the_other(tmp_path):
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_joined_transport_streams_play_one_after_the_other(tmp_path, codec):
     """Each has a clock that starts anew."""
-    one, two = (clips.write(tmp_path / name, num_frames=50) for name in ("1.ts", "2.ts"))
+    options = {"x265-params": "keyint=25:log-level=none"} if codec == "libx265" else None
+    one, two = (clips.write(tmp_path / name, codec, num_frames=50, options=options) for name in ("1.ts", "2.ts"))
     (tmp_path / "cat.ts").write_bytes(one.read_bytes() + two.read_bytes())
 
     assert_all_are_seen(tmp_path / "cat.ts", times=EVEN)
@@ -251,9 +223,10 @@ def test_the_better_of_two_streams_is_read(tmp_path):
         ("a.webm", "libvpx", {}),
         ("a.avi", "mjpeg", {}),
         ("a.flv", "flv", {}),
+        ("a.wmv", "wmv2", {}),
         ("a.ts", "libx264", {}),
     ],
-    ids=["mp4", "fragments", "mkv", "webm", "avi", "flv", "ts"],
+    ids=["mp4", "fragments", "mkv", "webm", "avi", "flv", "wmv", "ts"],
 )
 def test_a_file_that_is_cut_short_gives_what_is_there_and_says_so(tmp_path, name, codec, more):
     pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
