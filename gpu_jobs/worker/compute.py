@@ -204,7 +204,7 @@ class _Pipeline:
         except (WorkloadImportError, *_TRANSIENT):
             raise
         except Exception as error:  # noqa: BLE001 - a bad item may raise anything
-            return ItemError(describe(error))
+            return ItemError(describe(error), rows=error.rows if isinstance(error, ItemError) else ())
 
     def _infer(self, inputs: Sequence[Any]) -> Sequence[Any]:
         """Return the outcomes of one micro-batch.

@@ -5,7 +5,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from flows.setup import _open_door
+from flows.setup import _warning_without_password
 
 
 @pytest.mark.parametrize(("status", "warns"), [(200, True), (401, False)])
@@ -23,7 +23,7 @@ def test_an_api_that_answers_without_a_password_is_warned_of(status, warns):
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
-        told = _open_door(f"http://127.0.0.1:{server.server_address[1]}/api/")
+        told = _warning_without_password(f"http://127.0.0.1:{server.server_address[1]}/api/")
 
     assert bool(told) is warns
     assert not warns or "answers without a password" in told[0]

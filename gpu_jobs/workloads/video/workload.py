@@ -1,10 +1,8 @@
 """Video analysis: one row per shot and per sampled frame, independent of how videos are split into segments."""
 
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from fractions import Fraction
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import asdict, fields
+from typing import Any, ClassVar, Literal
 
 import polars as pl
 from pydantic import Field
@@ -15,15 +13,10 @@ from gpu_jobs.workloads.base import Item, Params, Row, Workload
 from gpu_jobs.workloads.video import shots
 from gpu_jobs.workloads.video.decode import DamagedError, Segment, decode, salvage, split_frames
 from gpu_jobs.workloads.video.decoder import Shown
-from gpu_jobs.workloads.video.frames import DEFAULT_MODEL, FrameModel, Pixels
+from gpu_jobs.workloads.video.frames import DEFAULT_MODEL, FrameModel
 from gpu_jobs.workloads.video.inputs import probe_all
-from gpu_jobs.workloads.video.picture import Picture, Turn
+from gpu_jobs.workloads.video.loaded import LoadedSegment
 
-if TYPE_CHECKING:
-    from av import VideoFrame
-
-_THUMBNAIL = (160, 320)
-"""The largest width and height of a thumbnail; almost all have this width."""
 _SEGMENT_FIELDS = tuple(one.name for one in fields(Segment))
 _UNUSABLE_WEIGHT = 0.1
 _LABELS = pl.List(pl.Struct({"label": pl.String, "score": pl.Float32}))
@@ -66,39 +59,6 @@ class VideoParams(Params):
     thumbnails: bool = Field(
         default=True, title="Thumbnails", description="Store a small JPEG of each shot's first frame"
     )
-
-
-@dataclass(slots=True, kw_only=True)
-class LoadedSegment:
-    """One decoded segment: all that the models and the output rows need."""
-
-    video: str
-    segment: Segment
-    windows: shots.Frames | None = None
-    starts_s: dict[int, float] = field(default_factory=dict)
-    """Time in seconds of each frame where a shot of this segment may begin."""
-    thumbnails: "dict[int, bytes | tuple[VideoFrame, Turn]]" = field(default_factory=dict)
-    """The same frames in thumbnail size, if thumbnails are wanted: as JPEG, or each with how it must be turned."""
-    samples: list[tuple[int, float, Pixels]] = field(default_factory=list)
-    """(position, time in seconds, model input) of each sampled frame."""
-    missing: list[Shown] = field(default_factory=list)
-    """Frames of the segment that cannot be decoded."""
-
-    @property
-    def problem(self) -> str:
-        """Say which frames are missing and why; "" if none are."""
-        gaps: list[list[Shown]] = []
-        for shown in self.missing:
-            if gaps and shown.at == gaps[-1][-1].at + 1:
-                gaps[-1].append(shown)
-            else:
-                gaps.append([shown])
-        return "; ".join(map(self._gap, gaps))
-
-    def _gap(self, gap: Sequence[Shown]) -> str:
-        begin_s, end_s = (float(self.segment.time_s(each.pts)) for each in (gap[0], gap[-1]))
-        which = f"frames {gap[0].at} to {gap[-1].at} of '{self.video}'"
-        return f"{which}, from {begin_s:.3f} s to {end_s:.3f} s, are missing: {gap[0].why}"
 
 
 class Video(Workload):
@@ -152,14 +112,24 @@ class Video(Workload):
             raise ItemError(item["problem"])
         path = local_copy(item["uri"], input_cache(), expected=item["fingerprint"])
         segment = Segment(**{name: item[name] for name in _SEGMENT_FIELDS if name in item})
-        loaded = LoadedSegment(video=item["video"], segment=segment)
         try:
-            self._fill(loaded, decode(path, segment))
+            loaded = self._loaded(item["video"], segment, decode(path, segment))
         except DamagedError:
-            loaded = LoadedSegment(video=item["video"], segment=segment)
-            self._fill(loaded, salvage(path, segment))
+            loaded = self._loaded(item["video"], segment, salvage(path, segment))
         if len(loaded.missing) == segment.stop - segment.start:
             raise ItemError(loaded.problem)
+        return loaded
+
+    def _loaded(self, video: str, segment: Segment, frames: Iterator[Shown]) -> LoadedSegment:
+        params, prepare = self.params, self._frames.prepare if "frames" in self.params.analyses else None
+        loaded = LoadedSegment(video=video, segment=segment)
+        loaded.fill(
+            frames,
+            prepare,
+            frames_per_s=params.frames_per_s,
+            has_windows="shots" in params.analyses,
+            has_thumbnails=params.thumbnails,
+        )
         return loaded
 
     def infer(self, inputs: Sequence[LoadedSegment]) -> Sequence[Sequence[Row] | ItemError]:
@@ -204,89 +174,6 @@ class Video(Workload):
             .drop("_is_whole", *(f"{name}_whole" for name in filled))
         )
 
-    def _fill(self, loaded: LoadedSegment, frames: Iterator[Shown]) -> None:
-        """Decode a segment, and keep what its analyses need."""
-        samples = _Samples(loaded, self.params) if "frames" in self.params.analyses else None
-        windows = _Windows(loaded, self.params) if "shots" in self.params.analyses else None
-        segment = loaded.segment
-        for shown in frames:
-            is_inside = segment.start <= shown.at < segment.stop
-            if is_inside and shown.frame is None:
-                loaded.missing.append(shown)
-            picture = Picture(shown.frame, segment.pixel_shape) if shown.frame is not None else None
-            if samples is not None and picture is not None and samples.wants(shown) and is_inside:
-                loaded.samples.append((shown.at, _seconds(segment.time_s(shown.pts)), self._frames.prepare(picture)))
-            if windows is not None:
-                windows.add(shown, picture)
-        if windows is not None:
-            windows.close()
-
-
-class _Samples:
-    """Chooses the first frame in each step of a time grid that starts with the video."""
-
-    def __init__(self, loaded: LoadedSegment, params: VideoParams) -> None:
-        self._segment = loaded.segment
-        self._rate = Fraction(str(params.frames_per_s))
-        self._at, self._step = -1, -1
-
-    def wants(self, shown: Shown) -> bool:
-        """Whether a frame is sampled; one that follows missing frames always is."""
-        step = self._segment.time_s(shown.pts) * self._rate // 1
-        is_wanted = step != self._step or shown.at != self._at + 1
-        self._at, self._step = shown.at, step
-        return is_wanted
-
-
-class _Windows:
-    """Fills the shot detector's windows, and keeps times and thumbnails of frames where a shot may begin.
-
-    A missing frame looks like the last one before it, as in players.
-    """
-
-    def __init__(self, loaded: LoadedSegment, params: VideoParams) -> None:
-        from av.video.reformatter import VideoReformatter
-
-        segment = loaded.segment
-        loaded.windows = self._windows = shots.empty_windows(segment.stop - segment.start)
-        self._loaded = loaded
-        self._shift = shots.CONTEXT - segment.start
-        self._has_thumbnails = params.thumbnails
-        self._to_windows, self._to_thumbnail = VideoReformatter(), VideoReformatter()
-        self._small: Any = None
-        self._num_waiting = 0
-        """How many missing frames there are at the start, before any picture."""
-
-    def add(self, shown: Shown, picture: Picture | None) -> None:
-        segment = self._loaded.segment
-        if picture is not None:
-            self._small = picture.rgb(shots.WIDTH, shots.HEIGHT, self._to_windows)
-        if shown.at < segment.first:
-            return
-        at = shown.at + self._shift
-        if self._small is None:
-            self._num_waiting += 1
-        else:
-            self._windows[at - self._num_waiting : at + 1] = self._small
-            self._num_waiting = 0
-        if segment.start <= shown.at <= segment.stop:
-            self._loaded.starts_s[shown.at] = _seconds(segment.time_s(shown.pts))
-            if self._has_thumbnails and picture is not None:
-                size = _thumbnail_size(picture)
-                small = (picture.scaled(*size, "yuv420p", self._to_thumbnail), picture.turn)
-                is_long = segment.times is not None  # then most of it would be these pictures: up to gigabytes
-                self._loaded.thumbnails[shown.at] = _jpeg(*small) if is_long else small
-
-    def close(self) -> None:
-        segment = self._loaded.segment
-        shots.repeat_edges(self._windows, segment.first + self._shift, segment.last + self._shift)
-
-
-def _thumbnail_size(picture: Picture) -> tuple[int, int]:
-    width, highest = _THUMBNAIL
-    height = max(2, round(width * picture.height / picture.width / 2) * 2)
-    return (width, height) if height <= highest else (max(2, round(width * highest / height / 2) * 2), highest)
-
 
 def _item(source: Source, segment: Mapping[str, Any], weight: float, problem: str = "") -> Item:
     return {
@@ -310,7 +197,6 @@ def _shot_rows(loaded: LoadedSegment, runs: Iterable[tuple[int, int, float]]) ->
     segment = loaded.segment
     starts = [(segment.start + stop, stop - start, score) for start, stop, score in runs]
     for at, transition_frames, score in [(0, 0, None), *starts] if segment.start == 0 else starts:
-        thumbnail = loaded.thumbnails.get(at)
         yield {
             "analysis": "shot",
             "video": loaded.video,
@@ -319,7 +205,7 @@ def _shot_rows(loaded: LoadedSegment, runs: Iterable[tuple[int, int, float]]) ->
             "end_s": segment.video_end_s,
             "score": score,
             "transition_frames": transition_frames,
-            "thumbnail": _jpeg(*thumbnail) if isinstance(thumbnail, tuple) else thumbnail,
+            "thumbnail": loaded.jpeg(at),
         }
 
 
@@ -334,15 +220,3 @@ def _frame_row(video: str, at: int, time_s: float, seen: Any) -> Row:
         "labels": seen.labels,
         "embedding": seen.embedding,
     }
-
-
-def _jpeg(frame: "VideoFrame", turn: Turn) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(turn.apply(frame.to_ndarray(format="rgb24"))).save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()
-
-
-def _seconds(time_s: Fraction) -> float:
-    return round(float(time_s), 6)

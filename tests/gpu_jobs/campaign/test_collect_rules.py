@@ -7,7 +7,7 @@ import pytest
 
 from gpu_jobs.campaign.collect import audit, collect
 from gpu_jobs.campaign.manifest import newest_manifest, read_output
-from gpu_jobs.errors import AuditError
+from gpu_jobs.errors import AuditError, ItemError
 from gpu_jobs.ledger import keys, rows
 from gpu_jobs.ledger.ledger import Ledger, sha256
 from gpu_jobs.ledger.ranges import Chunk
@@ -120,8 +120,9 @@ def test_a_missing_part_is_refused(store, plan, settled):
         (lambda frame: frame.reverse(), "not in item order"),
         (lambda frame: pl.concat([frame, frame.tail(1).with_columns(item=pl.lit("x"))]), "two ids"),
         (lambda frame: pl.concat([frame, frame.tail(1).with_columns(outcome=pl.lit("empty"))]), "two kinds"),
+        (lambda frame: pl.concat([frame, *[frame.tail(1).with_columns(outcome=pl.lit("error"))] * 2]), "two errors"),
     ],
-    ids=["wrong id", "item missing", "item too many", "wrong order", "two ids", "two outcomes"],
+    ids=["wrong id", "item missing", "item too many", "wrong order", "two ids", "two outcomes", "two errors"],
 )
 def test_rows_that_do_not_match_the_items_are_refused(store, plan, settled, change, match):
     """Every item of a tile, with the id that the plan gave it, once, in order."""
@@ -174,6 +175,26 @@ def test_a_partial_result_says_that_it_is_one(store, plan, gpu):
     assert (partial.is_complete, partial.num_committed, partial.num_open) == (False, 2, 4)
     assert (complete.is_complete, complete.num_committed, complete.num_open) == (True, 6, 0)
     assert newest_manifest(store) == complete
+
+
+def test_an_item_of_which_only_a_part_can_be_used_has_rows_and_an_error(store, plan, gpu):
+    """Its rows are published, and the quarantine table says what is missing; two errors would be a mistake."""
+    frame = rows.decode(noop_rows(CHUNK))
+    unread = ItemError("its end is unreadable", rows=frame.head(1).select("value").to_dicts())
+    partly = pl.DataFrame(rows.item_rows(2, "item-000002", unread), schema=frame.schema)
+    ledger = Ledger(store)
+    attempt = Attempt(chunk=CHUNK, number=1, worker_id="two", follows="")
+    body = rows.encode(pl.concat([partly, frame.tail(1)]))
+    part = ledger.write_part(attempt, CHUNK, body, len(rows.failed_items(body)))
+    ledger.settle(Settlement(chunk=CHUNK, attempt=1, worker_id="one", tiles=(part,)))
+    gpu.work_on()
+
+    manifest = collect(store, plan)
+
+    assert (manifest.num_committed, manifest.num_quarantined) == (5, 1)
+    assert read_output(store, manifest.quarantine)["detail"].to_list() == ["its end is unreadable"]
+    (output,) = manifest.outputs
+    assert read_output(store, output)["item_index"].to_list() == [0, 1, 2, 3, 4, 5]
 
 
 def test_items_without_rows_are_accounted_for(store, plan, gpu):

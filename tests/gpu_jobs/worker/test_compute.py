@@ -8,7 +8,7 @@ from typing import ClassVar
 import polars as pl
 import pytest
 
-from gpu_jobs.errors import WorkDiedError, WorkloadImportError
+from gpu_jobs.errors import ItemError, WorkDiedError, WorkloadImportError
 from gpu_jobs.ledger.ranges import Chunk
 from gpu_jobs.worker.compute import _Pipeline
 from gpu_jobs.worker.messages import Assign, Done
@@ -77,6 +77,28 @@ def test_a_broken_device_is_a_crash_and_no_fault_of_the_items(num_items):
 
     with pytest.raises(WorkDiedError, match=r"the GPU no longer answers .*device-side assert"):
         pipeline._infer([{"item": f"item-{number}"} for number in range(num_items)])
+
+
+class Partly(Noted):
+    """Its `load` finds an input of which only a part can be used."""
+
+    def load(self, item):
+        raise ItemError("the end is missing", rows=[{"text": "the beginning"}])
+
+
+def test_the_rows_that_an_error_brings_are_kept():
+    """Raised from `load` or returned from `infer`."""
+    pipeline = _Pipeline(Pipe()[1], Partly(), Items([1]))
+    pipeline._stops[0] = 1
+    pending = next(pipeline._pend(0, Chunk(0, 1)))
+
+    ((frame, is_failed),) = pipeline._outcomes([pending])
+
+    assert is_failed
+    assert frame.select("outcome", "error", "text").rows() == [
+        ("row", None, "the beginning"),
+        ("error", "the end is missing", None),
+    ]
 
 
 class Unfit(Noted):

@@ -11,7 +11,8 @@ from gpu_jobs.ledger import rows
 from gpu_jobs.workloads import load_workload
 from gpu_jobs.workloads.video import shots
 from gpu_jobs.workloads.video.decode import Segment
-from gpu_jobs.workloads.video.workload import LoadedSegment, _shot_rows
+from gpu_jobs.workloads.video.loaded import LoadedSegment
+from gpu_jobs.workloads.video.workload import _shot_rows
 
 WORKLOAD = load_workload("video", {"analyses": ["shots"]})
 
